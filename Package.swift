@@ -1,0 +1,133 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// `swift run` builds for debugging, where numeric code is 10 to 170 times slower, so every target here is optimised
+/// in every configuration. `FLOW_DEBUG=1 swift run …` turns that off for lldb.
+let debugging = Context.environment["FLOW_DEBUG"] != nil
+
+let house: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+/// For ordinary targets: quick to rebuild after an edit.
+let optimized: [SwiftSetting] = house + (debugging ? [] : [.unsafeFlags(["-O"])])
+
+/// For numeric targets: also inline and specialise across files and modules. `-num-threads` is needed: without it
+/// whole-module optimisation makes one object where SwiftPM's debug link expects one per file.
+let numeric: [SwiftSetting] =
+  house
+  + (debugging
+    ? []
+    : [
+      .unsafeFlags([
+        "-O", "-disable-batch-mode", "-wmo", "-num-threads", "2", "-cross-module-optimization",
+      ])
+    ])
+
+/// Vector instructions are chosen per function at run time, so only the level is set here. No `-ffast-math`.
+let kernelFlags: [CSetting] =
+  debugging ? [] : [.unsafeFlags(["-O3", "-fno-math-errno", "-ffp-contract=fast"])]
+
+/// A C library of the system, with the Debian package that brings its header.
+///
+/// `pkgConfig` is left out where its flags are ones that SwiftPM refuses (fluidsynth's `-pthread`).
+func system(_ name: String, _ pkgConfig: String?, apt: String) -> Target {
+  .systemLibrary(name: name, path: "Sources/\(name)", pkgConfig: pkgConfig, providers: [.apt([apt])])
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .testTarget(
+    name: "\(name)Tests",
+    dependencies: [.init(stringLiteral: name), "FlowTestSupport"] + dependencies,
+    swiftSettings: optimized)
+}
+
+let package = Package(
+  name: "flow",
+  products: [.executable(name: "flow", targets: ["flow"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+  ],
+  targets: [
+    // C
+    system("CSndFile", "sndfile", apt: "libsndfile1-dev"),
+    system("CSampleRate", "samplerate", apt: "libsamplerate0-dev"),
+    system("CFluidSynth", nil, apt: "libfluidsynth-dev"),
+    system("COpenBLAS", "openblas", apt: "libopenblas-dev"),
+    system("CZstd", "libzstd", apt: "libzstd-dev"),
+    system("CZlib", "zlib", apt: "zlib1g-dev"),
+    system("CCrypto", "libcrypto", apt: "libssl-dev"),
+    .target(name: "CKernels", cSettings: kernelFlags),
+
+    // 0
+    .target(name: "FlowCore", dependencies: ["CCrypto"], swiftSettings: optimized),
+
+    // 1
+    .target(name: "FlowTensor", dependencies: ["FlowCore"], swiftSettings: numeric),
+    .target(
+      name: "FlowTensorCPU", dependencies: ["FlowCore", "FlowTensor", "CKernels", "COpenBLAS"],
+      swiftSettings: numeric),
+
+    // 2
+    .target(name: "FlowNN", dependencies: ["FlowCore", "FlowTensor"], swiftSettings: numeric),
+    .target(
+      name: "FlowAudio",
+      dependencies: ["FlowCore", "CKernels", "COpenBLAS", "CSndFile", "CSampleRate"],
+      swiftSettings: numeric),
+    .target(
+      name: "FlowScore", dependencies: ["FlowCore", "CFluidSynth"], swiftSettings: optimized),
+    .target(name: "FlowStore", dependencies: ["FlowCore", "CZstd"], swiftSettings: optimized),
+    .target(name: "FlowStageKit", dependencies: ["FlowCore"], swiftSettings: optimized),
+
+    // 3
+    .target(
+      name: "FlowModels", dependencies: ["FlowCore", "FlowTensor", "FlowNN", "FlowAudio"],
+      swiftSettings: numeric),
+    .target(
+      name: "FlowPlan",
+      dependencies: ["FlowCore", "FlowStageKit", .product(name: "Yams", package: "Yams")],
+      swiftSettings: optimized),
+
+    // 4
+    .target(
+      name: "FlowEngine", dependencies: ["FlowCore", "FlowStore", "FlowStageKit", "FlowPlan"],
+      swiftSettings: optimized),
+    .target(
+      name: "FlowStages",
+      dependencies: [
+        "FlowCore", "FlowStageKit", "FlowScore", "FlowAudio", "FlowTensor", "FlowTensorCPU", "FlowNN",
+        "FlowModels",
+      ],
+      swiftSettings: optimized),
+
+    // 5 and 6
+    .target(
+      name: "FlowCommands",
+      dependencies: [
+        "FlowCore", "FlowStore", "FlowStageKit", "FlowPlan", "FlowEngine", "FlowStages",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: optimized),
+    .executableTarget(name: "flow", dependencies: ["FlowCommands"], swiftSettings: optimized),
+
+    // Tests
+    .target(
+      name: "FlowTestSupport", dependencies: ["FlowCore", "CZlib"], path: "Tests/FlowTestSupport",
+      swiftSettings: optimized),
+    tests("FlowCore"),
+    tests("FlowTensor", ["FlowTensorCPU"]),
+    tests("FlowNN", ["FlowTensor", "FlowTensorCPU"]),
+    tests("FlowAudio"),
+    tests("FlowScore"),
+    tests("FlowStore"),
+    tests("FlowPlan", ["FlowStageKit"]),
+    tests("FlowModels", ["FlowTensor", "FlowTensorCPU", "FlowNN"]),
+    tests("FlowEngine", ["FlowStore", "FlowPlan", "FlowStageKit"]),
+    tests("FlowStages", ["FlowStageKit", "FlowPlan", "FlowAudio", "FlowScore"]),
+    tests("FlowCommands", ["FlowPlan", "FlowEngine", "FlowStages"]),
+  ]
+)
