@@ -1,0 +1,127 @@
+public import FlowCore
+public import FlowStageKit
+
+/// A pipeline whose names, types and values are resolved: what to do, in an order in which it can be done. Pure: made
+/// without looking at the disk or the clock (file contents enter when the engine assesses it).
+public struct Plan: Sendable, Hashable {
+  /// The pipeline's name: names the folder of its results and its lock file.
+  public var name: String
+  /// The pipeline's file, as the user named it; the lock file lies beside it.
+  public var file: String
+  /// Folders and files of the user's, sorted by name.
+  public var sources: [PlannedSource]
+  /// The stages in topological order; among equals, in the order of the file.
+  public var stages: [PlannedStage]
+  /// What is laid out for people under `runs/NAME/`, sorted by name.
+  public var results: [PlannedResult]
+
+  /// A plan.
+  public init(
+    name: String, file: String, sources: [PlannedSource], stages: [PlannedStage], results: [PlannedResult]
+  ) {
+    self.name = name
+    self.file = file
+    self.sources = sources
+    self.stages = stages
+    self.results = results
+  }
+
+  /// The stage called `name`.
+  public func stage(_ name: String) -> PlannedStage? { stages.first { $0.name == name } }
+}
+
+/// A folder (or one file) whose files are items: files of one stem, such as `take7.wav` and `take7.txt`, are one item
+/// whose id is the stem's path in the folder.
+public struct PlannedSource: Sendable, Hashable {
+  /// The name that `in:` refers to.
+  public var name: String
+  /// The folder or file, resolved against the pipeline's folder (or the working directory when set by `--set`).
+  public var path: String
+  /// SPDX licence expression of its items, if said.
+  public var license: String?
+  /// Where it stands in the document.
+  public var location: SourceLocation?
+
+  /// A source.
+  public init(name: String, path: String, license: String? = nil, location: SourceLocation? = nil) {
+    self.name = name
+    self.path = path
+    self.license = license
+    self.location = location
+  }
+}
+
+/// A stage bound to parameters and inputs.
+public struct PlannedStage: Sendable, Hashable {
+  /// What happens when an item is rejected or its action fails.
+  public enum OnError: String, Sendable, CaseIterable {
+    /// The item is quarantined with its reason and the run goes on; an empty result is an error.
+    case skip
+    /// The stage fails.
+    case fail
+  }
+
+  /// Its name in this pipeline.
+  public var name: String
+  /// Its contract.
+  public var declaration: StageDeclaration
+  /// Every declared parameter with its resolved, typed value (an int is `.int`, a float always `.double`).
+  public var parameters: [String: JSON]
+  /// What each bound input takes: the union of the references, the first winning where two have an item of one id.
+  public var bindings: [String: [Reference]]
+  /// What one action needs.
+  public var resources: Resources
+  /// What happens to a bad item.
+  public var onError: OnError
+  /// Where it stands in the document.
+  public var location: SourceLocation?
+
+  /// A bound stage.
+  public init(
+    name: String, declaration: StageDeclaration, parameters: [String: JSON], bindings: [String: [Reference]],
+    resources: Resources, onError: OnError = .skip, location: SourceLocation? = nil
+  ) {
+    self.name = name
+    self.declaration = declaration
+    self.parameters = parameters
+    self.bindings = bindings
+    self.resources = resources
+    self.onError = onError
+    self.location = location
+  }
+
+  /// The parameters that are part of the key.
+  public var keyParameters: [String: JSON] {
+    let silent = Set(declaration.parameters.filter { !$0.affectsResult }.map(\.name))
+    return parameters.filter { !silent.contains($0.key) }
+  }
+}
+
+/// Where an input's items come from.
+public enum Reference: Sendable, Hashable, CustomStringConvertible {
+  /// The items of a source that have a file of the input's type.
+  case source(String)
+  /// The items of an output of another stage.
+  case output(stage: String, output: String)
+
+  public var description: String {
+    switch self {
+    case .source(let name): name
+    case .output(let stage, let output): "\(stage).\(output)"
+    }
+  }
+}
+
+/// An artifact that is laid out under `runs/NAME/` when the run is done.
+public struct PlannedResult: Sendable, Hashable {
+  /// The folder's name.
+  public var name: String
+  /// What it holds.
+  public var reference: Reference
+
+  /// A result.
+  public init(name: String, reference: Reference) {
+    self.name = name
+    self.reference = reference
+  }
+}

@@ -1,0 +1,42 @@
+import Foundation
+import FlowCore
+import Synchronization
+
+/// `StageIO` over a plain folder, to run a stage without an engine: in tests and examples.
+public final class FolderIO: StageIO {
+  private let root: String
+  private let lines = Mutex<[String]>([])
+
+  /// Keeps everything below `root`, which is made if need be.
+  public init(root: String) throws {
+    self.root = root
+    for folder in ["objects", "scratch", "checkpoint"] {
+      try FileManager.default.createDirectory(atPath: root + "/" + folder, withIntermediateDirectories: true)
+    }
+  }
+
+  /// What the stage logged.
+  public var log: [String] { lines.withLock { $0 } }
+
+  public var scratchDirectory: String { root + "/scratch" }
+  public var checkpointDirectory: String { root + "/checkpoint" }
+  public var isCancelled: Bool { false }
+
+  public func materialise(_ file: ItemFile) throws -> String { folder(file.digest) + "/" + file.name }
+
+  public func store(_ bytes: [UInt8], as name: String) throws -> ItemFile {
+    let digest = Digest(of: bytes)
+    try FileManager.default.createDirectory(atPath: folder(digest), withIntermediateDirectories: true)
+    try Data(bytes).write(to: URL(fileURLWithPath: folder(digest) + "/" + name))
+    return ItemFile(name: name, digest: digest, size: bytes.count)
+  }
+
+  public func store(contentsOf path: String, as name: String) throws -> ItemFile {
+    try store([UInt8](Data(contentsOf: URL(fileURLWithPath: path))), as: name)
+  }
+
+  public func progress(_ fraction: Double, _ note: String) {}
+  public func log(_ line: String) { lines.withLock { $0.append(line) } }
+
+  private func folder(_ digest: Digest) -> String { root + "/objects/" + digest.hex }
+}

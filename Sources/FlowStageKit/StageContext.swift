@@ -1,0 +1,189 @@
+public import FlowCore
+import Synchronization
+
+/// What a context needs of the world: the engine's worker implements it over the store, tests over a folder.
+public protocol StageIO: Sendable {
+  /// A path where the file's bytes can be read; it must not be written to.
+  func materialise(_ file: ItemFile) throws -> String
+  /// Stores `bytes` under `name`.
+  func store(_ bytes: [UInt8], as name: String) throws -> ItemFile
+  /// Stores the bytes of the file at `path` under `name`.
+  func store(contentsOf path: String, as name: String) throws -> ItemFile
+  /// A folder for temporary files of this action; emptied before each try.
+  var scratchDirectory: String { get }
+  /// A folder that survives a kill: the next try of the same action finds it as it was.
+  var checkpointDirectory: String { get }
+  /// Reports progress: a fraction from 0 to 1 and what is being done.
+  func progress(_ fraction: Double, _ note: String)
+  /// Writes a line to the action's log.
+  func log(_ line: String)
+  /// Whether the run was interrupted.
+  var isCancelled: Bool { get }
+}
+
+/// An item as a stage sees it: names, attributes, and files that are there when asked for.
+public struct InputItem: Sendable {
+  /// The item. In a stage `per: item`, the `id` of an item of an input that is not `whole` is empty.
+  public let item: Item
+  private let io: any StageIO
+
+  /// The item, read through `io`.
+  public init(_ item: Item, io: any StageIO) {
+    self.item = item
+    self.io = io
+  }
+
+  /// The names of its files, sorted.
+  public var fileNames: [String] { item.files.map(\.name) }
+
+  /// Whether it has a file of that name.
+  public func has(_ name: String) -> Bool { item.files.contains { $0.name == name } }
+
+  /// A path where the file `name` can be read.
+  /// - Throws: `StageFailure` when the item has no such file; store errors.
+  public func path(_ name: String) throws -> String {
+    guard let file = item.files.first(where: { $0.name == name }) else {
+      throw StageFailure("the item has no file '\(name)' (it has \(fileNames.joined(separator: ", ")))")
+    }
+    return try io.materialise(file)
+  }
+
+  /// A path of the first file whose ending, in lower case, is one of `extensions`.
+  /// - Throws: `StageFailure` when there is none; store errors.
+  public func path(extensions: [String]) throws -> String {
+    for file in item.files {
+      guard let dot = file.name.lastIndex(of: ".") else { continue }
+      if extensions.contains(file.name[file.name.index(after: dot)...].lowercased()) {
+        return try io.materialise(file)
+      }
+    }
+    throw StageFailure("the item has no file ending in \(extensions.joined(separator: ", "))")
+  }
+}
+
+/// What a stage emits as a file's content.
+public enum FileContent: Sendable {
+  /// These bytes.
+  case bytes([UInt8])
+  /// The UTF-8 of this text.
+  case text(String)
+  /// The bytes of the file at this path (usually in the scratch folder).
+  case file(String)
+}
+
+/// All that a running stage sees. Its methods may be called from several threads.
+public final class StageContext: Sendable {
+  /// What a finished action gave.
+  public struct Result: Sendable, Hashable {
+    /// The items of each output, in the order they were emitted. In a stage `per: item` the ids are suffixes to the
+    /// name of the action's item (usually empty).
+    public var outputs: [String: [Item]] = [:]
+    /// Numbers about the action, for the record and the lock file.
+    public var metrics: [String: Double] = [:]
+  }
+
+  /// Threads that the stage may use.
+  public let threads: Int
+  private let declaration: StageDeclaration
+  private let inputs: [String: [Item]]
+  private let seed: UInt64
+  private let io: any StageIO
+  private let state = Mutex(Result())
+
+  /// A context for one action.
+  /// - Parameters:
+  ///   - declaration: the stage's contract.
+  ///   - inputs: the items of each bound input: one for an input of a stage `per: item` that is not `whole`.
+  ///   - seed: the parameter `seed`, or 0.
+  ///   - threads: threads granted.
+  public init(
+    declaration: StageDeclaration, inputs: [String: [Item]], seed: UInt64 = 0, threads: Int, io: any StageIO
+  ) {
+    self.declaration = declaration
+    self.inputs = inputs
+    self.seed = seed
+    self.threads = max(1, threads)
+    self.io = io
+  }
+
+  /// The action's item of the input `port`.
+  /// - Throws: `StageFailure` when the input is not bound or has no item.
+  public func input(_ port: String) throws -> InputItem {
+    guard let item = optionalInput(port) else { throw StageFailure("input '\(port)' has no item") }
+    return item
+  }
+
+  /// The action's item of the optional input `port`, if there is one.
+  public func optionalInput(_ port: String) -> InputItem? {
+    inputs[port]?.first.map { InputItem($0, io: io) }
+  }
+
+  /// All items of the input `port`, sorted by id; none when an optional input is not bound.
+  public func items(_ port: String) -> [InputItem] {
+    (inputs[port] ?? []).sorted { $0.id < $1.id }.map { InputItem($0, io: io) }
+  }
+
+  /// Emits an item of the output `port`.
+  /// - Parameters:
+  ///   - id: in a stage `per: all` the item's name; in a stage `per: item` a suffix to the name of the action's item,
+  ///     empty for the usual one-to-one case and such as `~2` for a variant.
+  ///   - files: names and contents.
+  /// - Throws: `StageFailure` when the output isn't declared or the id was emitted before; store errors.
+  public func emit(
+    _ port: String, id: String = "", files: [String: FileContent], attributes: [String: JSON] = [:]
+  ) throws {
+    guard declaration.outputs.contains(where: { $0.name == port }) else {
+      throw StageFailure("stage '\(declaration.name)' declares no output '\(port)'")
+    }
+    var stored: [ItemFile] = []
+    for (name, content) in files.sorted(by: { $0.key < $1.key }) {
+      switch content {
+      case .bytes(let bytes): stored.append(try io.store(bytes, as: name))
+      case .text(let text): stored.append(try io.store(Array(text.utf8), as: name))
+      case .file(let path): stored.append(try io.store(contentsOf: path, as: name))
+      }
+    }
+    let item = Item(id: id, files: stored, attributes: attributes)
+    try state.withLock { result in
+      if result.outputs[port, default: []].contains(where: { $0.id == id }) {
+        throw StageFailure("output '\(port)' got the item '\(id)' twice")
+      }
+      result.outputs[port, default: []].append(item)
+    }
+  }
+
+  /// Records a number about this action; it goes to the record, the lock file and the report.
+  public func metric(_ name: String, _ value: Double) { state.withLock { $0.metrics[name] = value } }
+
+  /// Reports progress: a fraction from 0 to 1 and what is being done.
+  public func progress(_ fraction: Double, _ note: String = "") { io.progress(fraction, note) }
+
+  /// Writes a line to the action's log.
+  public func log(_ line: String) { io.log(line) }
+
+  /// A path in the scratch folder for a file of that name; the folder exists.
+  public func scratch(_ name: String) -> String { io.scratchDirectory + "/" + name }
+
+  /// A folder that survives a kill: the next try of the same action finds it as it was.
+  public var checkpointDirectory: String { io.checkpointDirectory }
+
+  /// A random stream that is a pure function of the parameter `seed`, the contents of the inputs and `label`: adding,
+  /// removing or renaming other items changes nothing.
+  public func random(_ label: String) -> Philox {
+    var hasher = SHA256()
+    for port in inputs.keys.sorted() {
+      for item in inputs[port] ?? [] {
+        hasher.field("port", port.utf8)
+        for file in item.files { hasher.field("file", (file.name + file.digest.hex).utf8) }
+      }
+    }
+    hasher.field("label", label.utf8)
+    return Philox(seed: seed, label: hasher.finish().hex)
+  }
+
+  /// - Throws: `StageCancelled` after an interrupt; long loops call it between steps, their checkpoint written.
+  public func checkCancelled() throws { if io.isCancelled { throw StageCancelled() } }
+
+  /// What was emitted so far; the engine takes it when the stage has returned.
+  public var result: Result { state.withLock { $0 } }
+}
