@@ -10,7 +10,7 @@ let house: [SwiftSetting] = [
   .enableUpcomingFeature("ExistentialAny"),
   .enableUpcomingFeature("InternalImportsByDefault"),
   .enableUpcomingFeature("MemberImportVisibility"),
-]
+] + (Context.environment["FLOW_STRICT"] != nil ? [.treatAllWarnings(as: .error)] : [])
 
 /// For ordinary targets: quick to rebuild after an edit.
 let optimized: [SwiftSetting] = house + (debugging ? [] : [.unsafeFlags(["-O"])])
