@@ -5,12 +5,13 @@ import PackageDescription
 /// in every configuration. `FLOW_DEBUG=1 swift run …` turns that off for lldb.
 let debugging = Context.environment["FLOW_DEBUG"] != nil
 
-let house: [SwiftSetting] = [
-  .swiftLanguageMode(.v6),
-  .enableUpcomingFeature("ExistentialAny"),
-  .enableUpcomingFeature("InternalImportsByDefault"),
-  .enableUpcomingFeature("MemberImportVisibility"),
-] + (Context.environment["FLOW_STRICT"] != nil ? [.treatAllWarnings(as: .error)] : [])
+let house: [SwiftSetting] =
+  [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+  ] + (Context.environment["FLOW_STRICT"] != nil ? [.treatAllWarnings(as: .error)] : [])
 
 /// For ordinary targets: quick to rebuild after an edit.
 let optimized: [SwiftSetting] = house + (debugging ? [] : [.unsafeFlags(["-O"])])
