@@ -2,5 +2,7 @@
 #define FLOW_KERNELS_H
 
 #include "flow_fft.h"
+#include "flow_pool.h"
+#include "flow_tensor.h"
 
 #endif

@@ -1,0 +1,104 @@
+/// What can go wrong in running programs: not shapes, which are programmers' errors.
+public enum TensorError: Error, Sendable, CustomStringConvertible {
+  /// Memory could not be had.
+  case outOfMemory(bytes: Int)
+  /// A run was not given an input, or one of another shape or type.
+  case input(String)
+  /// A store lacks a parameter, or holds one of another shape.
+  case parameter(String)
+  /// The backend has no kernel for an op.
+  case unsupported(op: String, backend: String)
+
+  public var description: String {
+    switch self {
+    case .outOfMemory(let bytes): "out of memory: \(bytes / 1_048_576) MiB more were needed"
+    case .input(let text), .parameter(let text): text
+    case .unsupported(let op, let backend): "the \(backend) backend has no kernel for '\(op)'"
+    }
+  }
+}
+
+/// Memory of a device, in 4-byte elements.
+public protocol DeviceBuffer: AnyObject {
+  /// The number of elements.
+  var count: Int { get }
+  /// Copies `values` to the elements from `offset`.
+  func write(_ values: [Float], at offset: Int)
+  /// Copies `values` to the elements from `offset`.
+  func write(_ values: [Int32], at offset: Int)
+  /// Copies out `count` elements from `offset`.
+  func read(_ count: Int, at offset: Int) -> [Float]
+}
+
+/// A place in a device's memory.
+public struct Slot {
+  /// The memory.
+  public let buffer: any DeviceBuffer
+  /// The first element.
+  public let offset: Int
+}
+
+/// One kernel's work, all addresses known.
+public struct Step {
+  /// What to compute.
+  public let op: any Op
+  /// Where the inputs lie, and their shapes.
+  public let inputs: [(slot: Slot, shape: [Int])]
+  /// Where the outputs go, and their shapes.
+  public let outputs: [(slot: Slot, shape: [Int])]
+  /// Scratch memory of `op.workspace` elements.
+  public let workspace: Slot
+}
+
+/// A device that runs programs. A missing device is a value too: one whose methods throw with the reason.
+public protocol Backend: Sendable {
+  /// A short name, such as `blas`.
+  var name: String { get }
+  /// New memory, all zero.
+  func makeBuffer(_ count: Int) throws -> any DeviceBuffer
+  /// The steps as something to call again and again, without further allocation.
+  func prepare(_ steps: [Step]) throws -> [() -> Void]
+}
+
+/// Parameters by name, in a device's memory; several programs can share one store.
+public final class ParameterStore {
+  /// The device.
+  public let backend: any Backend
+  private var buffers: [String: (buffer: any DeviceBuffer, shape: [Int])] = [:]
+
+  /// An empty store.
+  public init(_ backend: any Backend) { self.backend = backend }
+
+  /// The names, sorted.
+  public var names: [String] { buffers.keys.sorted() }
+
+  /// The shape of the parameter `name`, if it is there.
+  public func shape(_ name: String) -> [Int]? { buffers[name]?.shape }
+
+  /// Sets the parameter `name`, making it if need be.
+  /// - Throws: `TensorError` when it has another shape or memory runs out.
+  public func set(_ name: String, _ tensor: HostTensor) throws {
+    if let known = buffers[name] {
+      guard known.shape == tensor.shape else {
+        throw TensorError.parameter("parameter '\(name)' has shape \(known.shape), not \(tensor.shape)")
+      }
+      known.buffer.write(tensor.floats, at: 0)
+      return
+    }
+    let buffer = try backend.makeBuffer(max(1, tensor.shape.elements))
+    buffer.write(tensor.floats, at: 0)
+    buffers[name] = (buffer, tensor.shape)
+  }
+
+  /// The parameter `name`.
+  /// - Throws: `TensorError` when there is none.
+  public func get(_ name: String) throws -> HostTensor {
+    let (buffer, shape) = try slot(name)
+    return HostTensor(buffer.read(shape.elements, at: 0), shape)
+  }
+
+  func slot(_ name: String) throws -> (buffer: any DeviceBuffer, shape: [Int]) {
+    guard let known = buffers[name] else { throw TensorError.parameter("no parameter '\(name)'") }
+    return known
+  }
+}

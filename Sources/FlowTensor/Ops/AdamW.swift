@@ -1,0 +1,55 @@
+/// One step of AdamW (Loshchilov & Hutter 2019; spec 4.8) in one pass over memory. Inputs: parameter, gradient, first
+/// and second moment, scalars [4] = learning rate, 1 - beta1ⁿ, 1 - beta2ⁿ, factor of the gradient. Outputs: the new
+/// parameter and moments, in the place of the old.
+public struct AdamW: Op {
+  /// Decay of the first moment.
+  public let beta1: Float
+  /// Decay of the second moment.
+  public let beta2: Float
+  /// Added to the root of the second moment.
+  public let epsilon: Float
+  /// Decoupled weight decay.
+  public let weightDecay: Float
+
+  /// The hyperparameters.
+  public init(beta1: Float = 0.9, beta2: Float = 0.999, epsilon: Float = 1e-8, weightDecay: Float = 0.01) {
+    self.beta1 = beta1
+    self.beta2 = beta2
+    self.epsilon = epsilon
+    self.weightDecay = weightDecay
+  }
+
+  public var name: String { "adamw" }
+  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+    precondition(inputs[0...3].allSatisfy { $0 == inputs[0] } && inputs[4] == [4], "adamw of \(inputs)")
+    return [inputs[0], inputs[0], inputs[0]]
+  }
+  public func inPlaceInput(ofOutput index: Int) -> Int? { [0, 2, 3][index] }
+  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 14 * inputs[0].elements }
+  /// An optimiser's step is not differentiated.
+  public func gradients(_ context: GradientContext) -> [Tensor?] { [nil, nil, nil, nil, nil] }
+  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+    let s = inputs[4]
+    var (p, m, v) = (inputs[0], inputs[2], inputs[3])
+    for i in p.indices {
+      let g = inputs[1][i] * s[3]
+      m[i] = Double(beta1) * m[i] + (1 - Double(beta1)) * g
+      v[i] = Double(beta2) * v[i] + (1 - Double(beta2)) * g * g
+      p[i] *= 1 - s[0] * Double(weightDecay)
+      p[i] -= s[0] / s[1] * m[i] / ((v[i] / s[2]).squareRoot() + Double(epsilon))
+    }
+    return [p, m, v]
+  }
+}
+
+extension Graph {
+  /// Updates `parameter` in place by AdamW; `first` and `second` are its moments.
+  public func adamW(
+    _ op: AdamW, parameter: Tensor, gradient: Tensor, first: Tensor, second: Tensor, scalars: Tensor
+  ) {
+    let new = apply(op, [parameter, gradient, first, second, scalars])
+    assign(parameter, new[0])
+    assign(first, new[1])
+    assign(second, new[2])
+  }
+}

@@ -1,0 +1,314 @@
+/// The same bytes under another shape.
+public struct Reshape: Op {
+  let shape: [Int]
+  public var name: String { "reshape" }
+  public var isView: Bool { true }
+  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+    precondition(inputs[0].elements == shape.elements, "reshape \(inputs[0]) to \(shape)")
+    return [shape]
+  }
+  public func gradients(_ context: GradientContext) -> [Tensor?] {
+    [context.g.reshaped(context.inputs[0].shape)]
+  }
+  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] { [inputs[0]] }
+  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
+}
+
+/// A strided copy: output element i comes from `offset + i · strides` of the input. Permutations, broadcasts and slices
+/// are strided copies.
+public struct StridedCopy: Op {
+  /// What kind it is, which says how its gradient flows back.
+  public enum Kind: Sendable, Hashable {
+    case permute([Int])
+    case broadcast
+    case slice(axis: Int, start: Int, count: Int)
+  }
+  let kind: Kind
+  let shape: [Int]
+  /// Input strides per output axis.
+  public let strides: [Int]
+  /// The first element taken.
+  public let offset: Int
+
+  public var name: String {
+    switch kind {
+    case .permute: "permute"
+    case .broadcast: "broadcast"
+    case .slice: "slice"
+    }
+  }
+  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [shape] }
+  public func gradients(_ context: GradientContext) -> [Tensor?] {
+    let (x, g) = (context.inputs[0], context.g)
+    switch kind {
+    case .permute(let order):
+      var inverse = order
+      for (to, from) in order.enumerated() { inverse[from] = to }
+      return [g.permuted(inverse)]
+    case .broadcast: return [g.reduced(to: x.shape)]
+    case .slice(let axis, let start, let count):
+      return [g.padded(axis: axis, before: start, after: x.shape[axis] - start - count)]
+    }
+  }
+  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+    var result: [Double] = []
+    Broadcast.forEachIndex(shape) { index in
+      result.append(inputs[0][zip(index, strides).reduce(offset) { $0 + $1.0 * $1.1 }])
+    }
+    return [result]
+  }
+  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
+}
+
+/// Joins tensors along an axis.
+public struct Concatenate: Op {
+  /// The axis joined along.
+  public let axis: Int
+  public var name: String { "concatenate" }
+  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+    var shape = inputs[0]
+    shape[axis] = inputs.reduce(0) { sum, other in
+      for i in shape.indices where i != axis {
+        precondition(
+          other.count == shape.count && other[i] == inputs[0][i], "concatenate \(inputs) along \(axis)")
+      }
+      return sum + other[axis]
+    }
+    return [shape]
+  }
+  public func gradients(_ context: GradientContext) -> [Tensor?] {
+    var start = 0
+    return context.inputs.map { input in
+      defer { start += input.shape[axis] }
+      return context.g.sliced(axis: axis, from: start, count: input.shape[axis])
+    }
+  }
+  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+    let outer = shapes[0][..<axis].reduce(1, *)
+    var result: [Double] = []
+    for o in 0..<outer {
+      for (values, shape) in zip(inputs, shapes) {
+        let run = shape[axis...].reduce(1, *)
+        result += values[o * run..<(o + 1) * run]
+      }
+    }
+    return [result]
+  }
+  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
+}
+
+/// Puts elements before and after along an axis: zeros, or (last axis only) the edge's or the mirrored elements.
+public struct Pad: Op {
+  /// What the new elements are. The raw value is the kernel's number.
+  public enum Mode: Int32, Sendable, CaseIterable {
+    /// Zeros.
+    case zero
+    /// The edge's element.
+    case replicate
+    /// The mirrored elements, the edge's own not repeated; a pad must be shorter than the axis.
+    case reflect
+  }
+  /// The axis that grows.
+  public let axis: Int
+  /// New elements in front.
+  public let before: Int
+  /// New elements behind.
+  public let after: Int
+  /// What they are.
+  public let mode: Mode
+  public var name: String { "pad" }
+  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+    var shape = inputs[0]
+    precondition(mode == .zero || axis == shape.count - 1, "pad: \(mode) is for the last axis")
+    precondition(
+      mode != .reflect || max(before, after) < shape[axis], "pad \(before), \(after) reflects \(shape)")
+    shape[axis] += before + after
+    return [shape]
+  }
+  public func gradients(_ context: GradientContext) -> [Tensor?] {
+    if mode == .zero {
+      return [context.g.sliced(axis: axis, from: before, count: context.inputs[0].shape[axis])]
+    }
+    let op = Unpad(before: before, after: after, mode: mode)
+    return [context.inputs[0].graph.apply(op, [context.g])[0]]
+  }
+  /// The input position that output position `i` of `count + before + after` takes; `nil` for a zero.
+  static func origin(_ i: Int, before: Int, count: Int, mode: Mode) -> Int? {
+    let j = i - before
+    if j >= 0, j < count { return j }
+    switch mode {
+    case .zero: return nil
+    case .replicate: return j < 0 ? 0 : count - 1
+    case .reflect: return j < 0 ? -j : 2 * (count - 1) - j
+    }
+  }
+  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+    let inner = shapes[0][(axis + 1)...].reduce(1, *)
+    let (count, outer) = (shapes[0][axis], shapes[0][..<axis].reduce(1, *))
+    var result: [Double] = []
+    for o in 0..<outer {
+      for i in 0..<count + before + after {
+        let from = Pad.origin(i, before: before, count: count, mode: mode)
+        for k in 0..<inner { result.append(from.map { inputs[0][(o * count + $0) * inner + k] } ?? 0) }
+      }
+    }
+    return [result]
+  }
+  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
+}
+
+/// The gradient of `Pad` on the last axis: each new element's gradient is added to where it came from.
+public struct Unpad: Op {
+  /// As in `Pad`.
+  public let before: Int
+  /// As in `Pad`.
+  public let after: Int
+  /// As in `Pad`.
+  public let mode: Pad.Mode
+  public var name: String { "unpad" }
+  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+    var shape = inputs[0]
+    shape[shape.count - 1] -= before + after
+    return [shape]
+  }
+  public func gradients(_ context: GradientContext) -> [Tensor?] {
+    [context.g.padded(axis: context.g.rank - 1, before: before, after: after, mode: mode)]
+  }
+  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+    let wide = shapes[0].last ?? 1
+    let count = wide - before - after
+    var result = [Double](repeating: 0, count: shapes[0].elements / wide * count)
+    for row in 0..<shapes[0].elements / wide {
+      for i in 0..<wide {
+        guard let to = Pad.origin(i, before: before, count: count, mode: mode) else { continue }
+        result[row * count + to] += inputs[0][row * wide + i]
+      }
+    }
+    return [result]
+  }
+}
+
+/// Cuts the last axis into overlapping frames: [..., T] -> [..., frames, window], frames = (T - window) / hop + 1.
+public struct Frame: Op {
+  /// Samples of a frame.
+  public let window: Int
+  /// Samples between frames.
+  public let hop: Int
+  public var name: String { "frame" }
+  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+    let length = inputs[0].last ?? 0
+    precondition(length >= window, "frames of \(window) of \(inputs[0])")
+    return [inputs[0].dropLast() + [(length - window) / hop + 1, window]]
+  }
+  public func gradients(_ context: GradientContext) -> [Tensor?] {
+    let op = OverlapAdd(hop: hop, length: context.inputs[0].shape.last ?? 0)
+    return [context.inputs[0].graph.apply(op, [context.g])[0]]
+  }
+  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+    let length = shapes[0].last ?? 0
+    var result: [Double] = []
+    for row in 0..<shapes[0].elements / length {
+      for f in 0..<(length - window) / hop + 1 {
+        result += inputs[0][row * length + f * hop..<row * length + f * hop + window]
+      }
+    }
+    return [result]
+  }
+  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
+}
+
+/// Adds frames back where they came from: [..., frames, window] -> [..., length].
+public struct OverlapAdd: Op {
+  /// Samples between frames.
+  public let hop: Int
+  /// Samples of the result.
+  public let length: Int
+  public var name: String { "overlap-add" }
+  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0].dropLast(2) + [length]] }
+  public func gradients(_ context: GradientContext) -> [Tensor?] {
+    let frames = context.inputs[0].shape[context.inputs[0].rank - 2]
+    let window = context.inputs[0].shape[context.inputs[0].rank - 1]
+    let used = (frames - 1) * hop + window
+    return [context.g.sliced(axis: context.g.rank - 1, from: 0, count: used).framed(window: window, hop: hop)]
+  }
+  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+    let (frames, window) = (shapes[0][shapes[0].count - 2], shapes[0][shapes[0].count - 1])
+    let rows = shapes[0].elements / (frames * window)
+    var result = [Double](repeating: 0, count: rows * length)
+    for row in 0..<rows {
+      for f in 0..<frames {
+        for i in 0..<window {
+          result[row * length + f * hop + i] += inputs[0][(row * frames + f) * window + i]
+        }
+      }
+    }
+    return [result]
+  }
+}
+
+extension Tensor {
+  /// The same elements under `shape`; one dimension may be -1.
+  public func reshaped(_ shape: [Int]) -> Tensor {
+    var shape = shape
+    if let hole = shape.firstIndex(of: -1) {
+      shape[hole] = self.shape.elements / max(1, shape.reduce(1) { $1 == -1 ? $0 : $0 * $1 })
+    }
+    return shape == self.shape ? self : graph.apply(Reshape(shape: shape), [self])[0]
+  }
+
+  private func rowStrides() -> [Int] {
+    var strides = [Int](repeating: 1, count: rank)
+    for axis in stride(from: rank - 2, through: 0, by: -1) {
+      strides[axis] = strides[axis + 1] * shape[axis + 1]
+    }
+    return strides
+  }
+
+  /// Axis i of the result is axis `order[i]` of this.
+  public func permuted(_ order: [Int]) -> Tensor {
+    precondition(order.sorted() == Array(0..<rank), "permute \(shape) by \(order)")
+    if order == Array(0..<rank) { return self }
+    let strides = rowStrides()
+    let op = StridedCopy(
+      kind: .permute(order), shape: order.map { shape[$0] }, strides: order.map { strides[$0] }, offset: 0)
+    return graph.apply(op, [self])[0]
+  }
+
+  /// Repeated along axes of length 1 (or new outer ones) to `shape`.
+  public func broadcast(to shape: [Int]) -> Tensor {
+    if shape == self.shape { return self }
+    precondition(Broadcast.shape(self.shape, shape) == shape, "broadcast \(self.shape) to \(shape)")
+    let strides = Broadcast.strides(of: self.shape, in: shape)
+    return graph.apply(StridedCopy(kind: .broadcast, shape: shape, strides: strides, offset: 0), [self])[0]
+  }
+
+  /// `count` elements along `axis` from `start`.
+  public func sliced(axis: Int, from start: Int, count: Int) -> Tensor {
+    precondition(
+      start >= 0 && count >= 0 && start + count <= shape[axis], "slice \(start)+\(count) of \(shape)")
+    if start == 0, count == shape[axis] { return self }
+    var shape = self.shape
+    shape[axis] = count
+    let strides = rowStrides()
+    let op = StridedCopy(
+      kind: .slice(axis: axis, start: start, count: count), shape: shape, strides: strides,
+      offset: start * strides[axis])
+    return graph.apply(op, [self])[0]
+  }
+
+  /// With elements put before and after along `axis`.
+  public func padded(axis: Int, before: Int, after: Int, mode: Pad.Mode = .zero) -> Tensor {
+    if before == 0, after == 0 { return self }
+    return graph.apply(Pad(axis: axis, before: before, after: after, mode: mode), [self])[0]
+  }
+
+  /// Overlapping frames of the last axis: [..., T] -> [..., frames, window].
+  public func framed(window: Int, hop: Int) -> Tensor {
+    graph.apply(Frame(window: window, hop: hop), [self])[0]
+  }
+
+  /// Joined along `axis`.
+  public static func concatenated(_ tensors: [Tensor], axis: Int) -> Tensor {
+    tensors.count == 1 ? tensors[0] : tensors[0].graph.apply(Concatenate(axis: axis), tensors)[0]
+  }
+}

@@ -1,0 +1,145 @@
+/// Matrix product over the last two axes, batched over the others: [..., M, K] · [..., K, N] -> [..., M, N]; either side
+/// may be taken transposed. The leading axes are equal, or one side has none.
+public struct MatMul: Op {
+  /// The left side is given as [..., K, M].
+  public let transposeA: Bool
+  /// The right side is given as [..., N, K].
+  public let transposeB: Bool
+  public var name: String { "matmul" }
+
+  /// The sizes of one product and how many there are.
+  public struct Sizes: Sendable {
+    /// Rows, columns, and the length summed over.
+    public let m: Int, n: Int, k: Int
+    /// The number of products.
+    public let batch: Int
+    /// Elements from one left side to the next; 0 when all share it. The right side likewise.
+    public let strideA: Int, strideB: Int
+  }
+
+  /// The sizes for inputs of these shapes.
+  public func sizes(_ a: [Int], _ b: [Int]) -> Sizes {
+    let (ra, rb) = (a.count, b.count)
+    let m = a[ra - (transposeA ? 1 : 2)]
+    let k = a[ra - (transposeA ? 2 : 1)]
+    let n = b[rb - (transposeB ? 2 : 1)]
+    precondition(
+      b[rb - (transposeB ? 1 : 2)] == k, "matmul \(a)\(transposeA ? "ᵀ" : "") · \(b)\(transposeB ? "ᵀ" : "")")
+    let (ba, bb) = (a.dropLast(2).reduce(1, *), b.dropLast(2).reduce(1, *))
+    precondition(ba == bb || ba == 1 || bb == 1, "matmul \(a) · \(b): batches \(ba) and \(bb)")
+    return Sizes(
+      m: m, n: n, k: k, batch: max(ba, bb), strideA: ba == 1 ? 0 : m * k, strideB: bb == 1 ? 0 : k * n)
+  }
+
+  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+    let s = sizes(inputs[0], inputs[1])
+    let leading = inputs[0].count >= inputs[1].count ? inputs[0].dropLast(2) : inputs[1].dropLast(2)
+    return [leading + [s.m, s.n]]
+  }
+
+  public func gradients(_ context: GradientContext) -> [Tensor?] {
+    let (a, b, g) = (context.inputs[0], context.inputs[1], context.g)
+    // A = op(a), B = op(b): dA = g Bᵀ, dB = Aᵀ g, each transposed back if it was given transposed.
+    let ga =
+      transposeA
+      ? b.matmul(g, transposeSelf: transposeB, transpose: true)
+      : g.matmul(b, transpose: !transposeB)
+    let gb =
+      transposeB
+      ? g.matmul(a, transposeSelf: true, transpose: transposeA)
+      : a.matmul(g, transposeSelf: !transposeA)
+    return [ga.reduced(to: a.shape), gb.reduced(to: b.shape)]
+  }
+
+  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+    let s = sizes(shapes[0], shapes[1])
+    var result = [Double](repeating: 0, count: s.batch * s.m * s.n)
+    for batch in 0..<s.batch {
+      for i in 0..<s.m {
+        for j in 0..<s.n {
+          var sum = 0.0
+          for k in 0..<s.k {
+            let a = inputs[0][batch * s.strideA + (transposeA ? k * s.m + i : i * s.k + k)]
+            let b = inputs[1][batch * s.strideB + (transposeB ? j * s.k + k : k * s.n + j)]
+            sum += a * b
+          }
+          result[(batch * s.m + i) * s.n + j] = sum
+        }
+      }
+    }
+    return [result]
+  }
+
+  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
+    2 * outputs[0].elements * sizes(inputs[0], inputs[1]).k
+  }
+}
+
+/// Rows of a table: table [rows, width], indices int32 [...] -> [..., width]. An index outside the table is refused when
+/// the program is run.
+public struct Gather: Op {
+  public var name: String { "gather" }
+  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[1] + [inputs[0][1]]] }
+  public func gradients(_ context: GradientContext) -> [Tensor?] {
+    let table = context.inputs[0]
+    return [table.graph.apply(ScatterAdd(rows: table.shape[0]), [context.g, context.inputs[1]])[0], nil]
+  }
+  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+    let width = shapes[0][1]
+    return [inputs[1].flatMap { inputs[0][Int($0) * width..<(Int($0) + 1) * width] }]
+  }
+  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
+}
+
+/// The gradient of `Gather`: values [..., width], indices int32 [...] -> [rows, width], added up in order.
+public struct ScatterAdd: Op {
+  /// Rows of the table.
+  public let rows: Int
+  public var name: String { "scatter-add" }
+  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [[rows, inputs[0].last ?? 0]] }
+  public func gradients(_ context: GradientContext) -> [Tensor?] {
+    [context.g.graph.apply(Gather(), [context.g, context.inputs[1]])[0], nil]
+  }
+  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+    let width = shapes[0].last ?? 0
+    var result = [Double](repeating: 0, count: rows * width)
+    for (position, index) in inputs[1].enumerated() {
+      for i in 0..<width { result[Int(index) * width + i] += inputs[0][position * width + i] }
+    }
+    return [result]
+  }
+}
+
+extension Tensor {
+  /// The matrix product with `other`, over the last two axes.
+  public func matmul(_ other: Tensor, transposeSelf: Bool = false, transpose: Bool = false) -> Tensor {
+    // One shared right side: all rows of the left are one tall matrix.
+    if other.rank == 2, rank > 2, !transposeSelf {
+      let flat = reshaped([-1, shape[rank - 1]])
+      let result = flat.matmul(other, transpose: transpose)
+      return result.reshaped(shape.dropLast() + [result.shape[1]])
+    }
+    return graph.apply(MatMul(transposeA: transposeSelf, transposeB: transpose), [self, other])[0]
+  }
+
+  /// A linear layer: x [..., in], weight [out, in], bias [out] -> [..., out].
+  public func linear(_ weight: Tensor, _ bias: Tensor? = nil) -> Tensor {
+    let y = matmul(weight, transpose: true)
+    return bias.map { y + $0 } ?? y
+  }
+
+  /// The rows of this table [rows, width] at `indices` (int32 [...]): [..., width].
+  public func rows(at indices: Tensor) -> Tensor {
+    precondition(rank == 2 && indices.dtype == .int32, "rows of \(shape) at \(indices.dtype) indices")
+    return graph.apply(Gather(), [self, indices])[0]
+  }
+
+  /// Scaled dot-product attention: queries [B, H, N, D], keys and values [B, H, M, D], mask (1 = may attend)
+  /// broadcastable to [B, H, N, M] -> [B, H, N, D]. Every query must have a key.
+  public func attention(keys: Tensor, values: Tensor, mask: Tensor?) -> Tensor {
+    let scale = 1 / Float(shape[rank - 1]).squareRoot()
+    var scores = (self * scale).matmul(keys, transpose: true)
+    if let mask { scores = scores + (mask * 1e9 - 1e9) }
+    return scores.softmax().matmul(values)
+  }
+}

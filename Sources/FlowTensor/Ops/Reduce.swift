@@ -1,0 +1,123 @@
+/// The sum over some axes, which stay with length 1.
+public struct Sum: Op {
+  /// The axes summed over, ascending.
+  public let axes: [Int]
+  public var name: String { "sum" }
+  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+    [inputs[0].enumerated().map { axes.contains($0.offset) ? 1 : $0.element }]
+  }
+  public func gradients(_ context: GradientContext) -> [Tensor?] {
+    [context.g.broadcast(to: context.inputs[0].shape)]
+  }
+  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+    let shape = outputShapes(shapes)[0]
+    let strides = Broadcast.strides(of: shape, in: shapes[0])
+    var result = [Double](repeating: 0, count: shape.elements)
+    var position = 0
+    Broadcast.forEachIndex(shapes[0]) { index in
+      result[zip(index, strides).reduce(0) { $0 + $1.0 * $1.1 }] += inputs[0][position]
+      position += 1
+    }
+    return [result]
+  }
+  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { inputs[0].elements }
+  /// Floats that the sum over the last run of axes leaves, at most.
+  public func half(_ shape: [Int]) -> Int {
+    axes.isEmpty ? 0 : shape.elements / max(1, shape[axes[axes.count - 1]])
+  }
+  public func workspace(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
+    2 * half(inputs[0]) + inputs[0].elements / 8192 + outputs[0].elements + 64
+  }
+}
+
+/// Softmax over the last axis.
+public struct Softmax: Op {
+  public var name: String { "softmax" }
+  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0]] }
+  public func inPlaceInput(ofOutput index: Int) -> Int? { 0 }
+  public func gradients(_ context: GradientContext) -> [Tensor?] {
+    let (y, g) = (context.outputs[0], context.g)
+    return [(g - (g * y).sum([y.rank - 1])) * y]
+  }
+  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+    let width = shapes[0].last ?? 1
+    var result = inputs[0]
+    for row in stride(from: 0, to: result.count, by: width) {
+      let top = result[row..<row + width].max() ?? 0
+      var sum = 0.0
+      for i in row..<row + width {
+        result[i] = UnaryFunction.exp.value(result[i] - top)
+        sum += result[i]
+      }
+      for i in row..<row + width { result[i] /= sum }
+    }
+    return [result]
+  }
+  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 8 * inputs[0].elements }
+}
+
+/// x / rms(x) over the last axis, rms(x) = sqrt(mean(x²) + epsilon); the weight is a separate product
+/// (Zhang & Sennrich 2019). The second output is 1 / rms(x), for the gradient.
+public struct RMSNormalize: Op {
+  /// Added to the mean square.
+  public let epsilon: Float
+  public var name: String { "rms-normalize" }
+  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0], inputs[0].dropLast() + [1]] }
+  public func gradients(_ context: GradientContext) -> [Tensor?] {
+    let (y, scale, g) = (context.outputs[0], context.outputs[1], context.g)
+    let width = Float(y.shape.last ?? 1)
+    return [(g - y * ((g * y).sum([y.rank - 1]) * (1 / width))) * scale]
+  }
+  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+    let width = shapes[0].last ?? 1
+    var (result, scales) = (inputs[0], [Double]())
+    for row in stride(from: 0, to: result.count, by: width) {
+      let square = result[row..<row + width].reduce(0) { $0 + $1 * $1 } / Double(width)
+      let scale = 1 / (square + Double(epsilon)).squareRoot()
+      scales.append(scale)
+      for i in row..<row + width { result[i] *= scale }
+    }
+    return [result, scales]
+  }
+  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 4 * inputs[0].elements }
+}
+
+extension Tensor {
+  /// The sum over `axes` (all when `nil`), which stay with length 1.
+  public func sum(_ axes: [Int]? = nil) -> Tensor {
+    let axes = (axes ?? Array(0..<rank)).sorted()
+    if axes.allSatisfy({ shape[$0] == 1 }) { return self }
+    return graph.apply(Sum(axes: axes), [self])[0]
+  }
+
+  /// The mean over `axes` (all when `nil`), which stay with length 1.
+  public func mean(_ axes: [Int]? = nil) -> Tensor {
+    let count = (axes ?? Array(0..<rank)).reduce(1) { $0 * shape[$1] }
+    return sum(axes) * (1 / Float(count))
+  }
+
+  /// All elements' sum as a scalar, shape `[]`.
+  public func total() -> Tensor { sum().reshaped([]) }
+
+  /// The gradient of a broadcast: summed down to `shape`.
+  public func reduced(to shape: [Int]) -> Tensor {
+    if shape == self.shape { return self }
+    let extra = rank - shape.count
+    let axes = (0..<rank).filter { $0 < extra || (shape[$0 - extra] == 1 && self.shape[$0] != 1) }
+    return sum(axes).reshaped(shape)
+  }
+
+  /// Softmax over the last axis.
+  public func softmax() -> Tensor { graph.apply(Softmax(), [self])[0] }
+
+  /// RMSNorm over the last axis, times `weight` (shape [width]).
+  public func rmsNorm(_ weight: Tensor, epsilon: Float = 1e-6) -> Tensor {
+    graph.apply(RMSNormalize(epsilon: epsilon), [self])[0] * weight
+  }
+
+  /// Layer normalisation over the last axis, without weight or bias (Ba et al. 2016).
+  public func layerNorm(epsilon: Float = 1e-6) -> Tensor {
+    let centred = self - mean([rank - 1])
+    return graph.apply(RMSNormalize(epsilon: epsilon), [centred])[0]
+  }
+}

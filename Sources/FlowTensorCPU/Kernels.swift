@@ -1,0 +1,222 @@
+import CKernels
+import FlowTensor
+
+extension CPUBackend {
+  /// The kernel of one step. It keeps the buffers it points into.
+  func kernel(_ step: Step) throws -> () -> Void {
+    let t = Int32(threads)
+    let x = try step.inputs.map { try pointer($0.slot) }
+    let y = try step.outputs.map { try pointer($0.slot) }
+    let work = try pointer(step.workspace)
+    let (xs, ys) = (step.inputs.map(\.shape), step.outputs.map(\.shape))
+    let count = ys[0].reduce(1, *)
+    let run = body(step.op, t, x, y, work, xs, ys, count)
+    guard let run else { throw TensorError.unsupported(op: step.op.name, backend: name) }
+    let held = step
+    return { withExtendedLifetime(held) { run() } }
+  }
+
+  private func pointer(_ slot: Slot) throws -> UnsafeMutablePointer<Float> {
+    guard let buffer = slot.buffer as? HostBuffer else {
+      throw TensorError.unsupported(op: "memory of another device", backend: name)
+    }
+    return buffer.base + slot.offset
+  }
+
+  private func body(
+    _ op: any Op, _ t: Int32, _ x: [UnsafeMutablePointer<Float>], _ y: [UnsafeMutablePointer<Float>],
+    _ work: UnsafeMutablePointer<Float>, _ xs: [[Int]], _ ys: [[Int]], _ count: Int
+  ) -> (() -> Void)? {
+    switch op {
+    case let op as Unary: { flow_unary(t, op.code, y[0], x[0], count) }
+    case let op as Affine: { flow_affine(t, y[0], x[0], op.scale, op.offset, count) }
+    case let op as Binary: binary(op, t, x, y, xs, ys)
+    case let op as StridedCopy: copy(op, t, x, y, ys)
+    case let op as Concatenate: concatenate(op, t, x, y, xs, ys)
+    case let op as Pad: pad(op, t, x, y, xs)
+    case let op as Unpad:
+      {
+        let length = ys[0].last ?? 1
+        flow_unpad(t, y[0], x[0], count / max(1, length), length, op.before, op.after, op.mode.rawValue)
+      }
+    case let op as Frame:
+      {
+        let length = xs[0].last ?? 1
+        flow_frame(t, y[0], x[0], xs[0].reduce(1, *) / length, length, op.window, op.hop)
+      }
+    case let op as OverlapAdd:
+      {
+        let rank = xs[0].count
+        flow_overlap_add(
+          t, y[0], x[0], xs[0].dropLast(2).reduce(1, *), xs[0][rank - 2], xs[0][rank - 1], op.hop, op.length)
+      }
+    case let op as Sum: sum(op, t, x, y, work, xs)
+    case is Softmax: { flow_softmax(t, y[0], x[0], count / max(1, xs[0].last ?? 1), xs[0].last ?? 1) }
+    case let op as RMSNormalize:
+      { flow_rms(t, y[0], y[1], x[0], count / max(1, xs[0].last ?? 1), xs[0].last ?? 1, op.epsilon) }
+    case let op as MatMul:
+      {
+        let s = op.sizes(xs[0], xs[1])
+        flow_gemm(
+          t, op.transposeA ? 1 : 0, op.transposeB ? 1 : 0, s.m, s.n, s.k, s.batch, x[0], s.strideA, x[1],
+          s.strideB,
+          y[0])
+      }
+    case is Gather:
+      {
+        let index = UnsafeRawPointer(x[1]).assumingMemoryBound(to: Int32.self)
+        flow_gather(t, y[0], x[0], index, xs[1].reduce(1, *), xs[0][1])
+      }
+    case let op as ScatterAdd:
+      {
+        let index = UnsafeRawPointer(x[1]).assumingMemoryBound(to: Int32.self)
+        flow_scatter_add(y[0], x[0], index, xs[1].reduce(1, *), op.rows, xs[0].last ?? 1)
+      }
+    case let op as Convolve:
+      { flow_conv(t, self.sizes(op.geometry, x: xs[0], w: xs[1], result: ys[0][2]), y[0], x[0], x[1], work) }
+    case let op as ConvolveBack:
+      {
+        flow_conv_back(
+          t, self.sizes(op.geometry, x: ys[0], w: xs[1], result: xs[0][2]), y[0], x[0], x[1], work)
+      }
+    case let op as ConvolveWeight:
+      {
+        flow_conv_weight(
+          t, self.sizes(op.geometry, x: xs[0], w: ys[0], result: xs[1][2]), y[0], x[0], x[1], work)
+      }
+    case let op as AliasFreeSnake:
+      {
+        flow_snake(
+          t, y[0], x[0], x[1], x[2], AliasFreeSnake.filter, xs[0][0] * xs[0][1], xs[0][1], xs[0][2],
+          op.logScale ? 1 : 0)
+      }
+    case let op as AliasFreeSnakeBack:
+      {
+        flow_snake_back(
+          t, y[0], y[1], y[2], x[0], x[1], x[2], x[3], AliasFreeSnake.filter, xs[1][0] * xs[1][1], xs[1][1],
+          xs[1][2],
+          op.logScale ? 1 : 0)
+      }
+    case let op as AdamW:
+      {
+        flow_adamw(
+          t, y[0], y[1], y[2], x[0], x[1], x[2], x[3], x[4], op.beta1, op.beta2, op.epsilon, op.weightDecay,
+          count)
+      }
+    default: nil
+    }
+  }
+
+  private func sizes(_ geometry: ConvolutionShape, x: [Int], w: [Int], result: Int) -> flow_conv_size {
+    flow_conv_size(
+      batch: x[0], in: x[1], out: w[0], length: x[2], result: result, taps: w[2], stride: geometry.stride,
+      padding: geometry.padding, dilation: geometry.dilation)
+  }
+
+  private func binary(
+    _ op: Binary, _ t: Int32, _ x: [UnsafeMutablePointer<Float>], _ y: [UnsafeMutablePointer<Float>],
+    _ xs: [[Int]],
+    _ ys: [[Int]]
+  ) -> () -> Void {
+    let axes = Axes(
+      shape: ys[0],
+      strides: [Broadcast.strides(of: xs[0], in: ys[0]), Broadcast.strides(of: xs[1], in: ys[0])])
+    return {
+      flow_binary(t, op.code, y[0], x[0], x[1], axes.rank, axes.shape, axes.strides[0], axes.strides[1])
+    }
+  }
+
+  private func copy(
+    _ op: StridedCopy, _ t: Int32, _ x: [UnsafeMutablePointer<Float>], _ y: [UnsafeMutablePointer<Float>],
+    _ ys: [[Int]]
+  ) -> () -> Void {
+    let axes = Axes(shape: ys[0], strides: [op.strides])
+    return { flow_copy(t, y[0], x[0] + op.offset, axes.rank, axes.shape, axes.strides[0]) }
+  }
+
+  private func concatenate(
+    _ op: Concatenate, _ t: Int32, _ x: [UnsafeMutablePointer<Float>], _ y: [UnsafeMutablePointer<Float>],
+    _ xs: [[Int]], _ ys: [[Int]]
+  ) -> () -> Void {
+    let outer = ys[0][..<op.axis].reduce(1, *)
+    let runs = xs.map { $0[op.axis...].reduce(1, *) }
+    let total = runs.reduce(0, +)
+    return {
+      var start = 0
+      for (from, run) in zip(x, runs) {
+        for o in 0..<outer { (y[0] + o * total + start).update(from: from + o * run, count: run) }
+        start += run
+      }
+    }
+  }
+
+  private func pad(
+    _ op: Pad, _ t: Int32, _ x: [UnsafeMutablePointer<Float>], _ y: [UnsafeMutablePointer<Float>],
+    _ xs: [[Int]]
+  ) -> () -> Void {
+    // An inner block moves as a whole: a pad of `before` rows is one of `before * inner` elements.
+    let inner = xs[0][(op.axis + 1)...].reduce(1, *)
+    let length = xs[0][op.axis] * inner
+    let rows = xs[0][..<op.axis].reduce(1, *)
+    return { flow_pad(t, y[0], x[0], rows, length, op.before * inner, op.after * inner, op.mode.rawValue) }
+  }
+
+  /// A sum over any axes is a few sums over one axis each, the last first, through the workspace.
+  private func sum(
+    _ op: Sum, _ t: Int32, _ x: [UnsafeMutablePointer<Float>], _ y: [UnsafeMutablePointer<Float>],
+    _ work: UnsafeMutablePointer<Float>, _ xs: [[Int]]
+  ) -> () -> Void {
+    var passes: [(outer: Int, count: Int, inner: Int)] = []
+    var shape = xs[0]
+    var axis = shape.count - 1
+    while axis >= 0 {
+      guard op.axes.contains(axis) else {
+        axis -= 1
+        continue
+      }
+      var first = axis
+      while first > 0, op.axes.contains(first - 1) { first -= 1 }
+      let count = shape[first...axis].reduce(1, *)
+      passes.append((shape[..<first].reduce(1, *), count, shape[(axis + 1)...].reduce(1, *)))
+      for i in first...axis { shape[i] = 1 }
+      axis = first - 1
+    }
+    let half = op.half(xs[0])
+    return {
+      var from = UnsafePointer(x[0])
+      for (index, pass) in passes.enumerated() {
+        let to = index == passes.count - 1 ? y[0] : work + (index % 2) * half
+        flow_sum(t, to, from, pass.outer, pass.count, pass.inner, work + 2 * half)
+        from = UnsafePointer(to)
+      }
+    }
+  }
+}
+
+/// Axes of a strided loop, neighbours merged where all strides allow; at least one axis.
+private struct Axes {
+  var shape: [Int] = []
+  var strides: [[Int]]
+  var rank: Int32 { Int32(shape.count) }
+
+  init(shape full: [Int], strides given: [[Int]]) {
+    strides = given.map { _ in [] }
+    for axis in full.indices where full[axis] != 1 {
+      let last = shape.count - 1
+      let mergeable =
+        last >= 0
+        && given.indices.allSatisfy { strides[$0][last] == given[$0][axis] * full[axis] }
+      if mergeable {
+        shape[last] *= full[axis]
+        for i in given.indices { strides[i][last] = given[i][axis] }
+      } else {
+        shape.append(full[axis])
+        for i in given.indices { strides[i].append(given[i][axis]) }
+      }
+    }
+    if shape.isEmpty {
+      shape = [1]
+      strides = given.map { _ in [0] }
+    }
+  }
+}
