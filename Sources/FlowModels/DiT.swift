@@ -1,0 +1,242 @@
+public import FlowNN
+public import FlowTensor
+import Foundation
+
+/// The sizes of DiffRhythm 2's transformer, as its `model.json` names them (spec 0.1).
+public struct DiTConfig: Sendable, Hashable, Codable {
+  /// Hidden width.
+  public var dim: Int
+  /// Layers.
+  public var depth: Int
+  /// Attention heads.
+  public var heads: Int
+  /// Inner width of the MLP over `dim`.
+  public var ffMult: Int
+  /// Latent channels.
+  public var melDim: Int
+  /// Rows of the token table, less one.
+  public var textNumEmbeds: Int
+  /// Width of tokens, style and time; 512 in the release, where it is not in the file.
+  public var condDim: Int
+  /// Latent frames of a block.
+  public var blockSize: Int
+  /// The layer whose output the REPA heads see, from 1.
+  public var repaDepth: Int
+  /// Widths of the REPA heads; the heads are in the published file and unused when sampling.
+  public var repaDims: [Int]
+  /// Joins the input of the layers to their output (off in the release).
+  public var longSkipConnection: Bool
+
+  enum CodingKeys: String, CodingKey {
+    case dim, depth, heads
+    case ffMult = "ff_mult"
+    case melDim = "mel_dim"
+    case textNumEmbeds = "text_num_embeds"
+    case condDim = "cond_dim"
+    case blockSize = "block_size"
+    case repaDepth = "repa_depth"
+    case repaDims = "repa_dims"
+    case longSkipConnection = "long_skip_connection"
+  }
+
+  /// Reads `model.json`; what the release leaves out has the release's value.
+  public init(from decoder: any Decoder) throws {
+    let c = try decoder.container(keyedBy: CodingKeys.self)
+    dim = try c.decode(Int.self, forKey: .dim)
+    depth = try c.decode(Int.self, forKey: .depth)
+    heads = try c.decode(Int.self, forKey: .heads)
+    ffMult = try c.decodeIfPresent(Int.self, forKey: .ffMult) ?? 4
+    melDim = try c.decode(Int.self, forKey: .melDim)
+    textNumEmbeds = try c.decodeIfPresent(Int.self, forKey: .textNumEmbeds) ?? 1000
+    condDim = try c.decodeIfPresent(Int.self, forKey: .condDim) ?? 512
+    blockSize = try c.decodeIfPresent(Int.self, forKey: .blockSize) ?? 10
+    repaDepth = try c.decodeIfPresent(Int.self, forKey: .repaDepth) ?? 0
+    repaDims = try c.decodeIfPresent([Int].self, forKey: .repaDims) ?? []
+    longSkipConnection = try c.decodeIfPresent(Bool.self, forKey: .longSkipConnection) ?? false
+  }
+
+  /// A transformer of these sizes, for the release's tokens and 64 latent channels unless said.
+  public init(
+    dim: Int, depth: Int, heads: Int, ffMult: Int = 4, melDim: Int = 64, textNumEmbeds: Int = 1000,
+    condDim: Int = 512, blockSize: Int = 10
+  ) {
+    self.dim = dim
+    self.depth = depth
+    self.heads = heads
+    self.ffMult = ffMult
+    self.melDim = melDim
+    self.textNumEmbeds = textNumEmbeds
+    self.condDim = condDim
+    self.blockSize = blockSize
+    repaDepth = 0
+    repaDims = []
+    longSkipConnection = false
+  }
+
+  /// The preset that the demo trains: 1.1 million parameters.
+  public static let tiny = DiTConfig(dim: 128, depth: 4, heads: 4, condDim: 128)
+}
+
+/// Cosines and sines of the rotary positions, each [B or 1, 1, N, head width].
+public struct Rotary {
+  /// The cosines.
+  public let cos: Tensor
+  /// The sines.
+  public let sin: Tensor
+  /// Given tables.
+  public init(cos: Tensor, sin: Tensor) {
+    self.cos = cos
+    self.sin = sin
+  }
+
+  /// The tables of `positions` for heads of `width` (spec 2.5): frequencies 10000^(-2j/width), both halves alike.
+  public static func tables(_ positions: [Int], width: Int) -> (cos: [Float], sin: [Float]) {
+    var (cosines, sines): ([Float], [Float]) = ([], [])
+    for position in positions {
+      for j in 0..<width {
+        let frequency = 1 / powf(10000, Float(2 * (j % (width / 2))) / Float(width))
+        let angle = Float(position) * frequency
+        cosines.append(cosf(angle))
+        sines.append(sinf(angle))
+      }
+    }
+    return (cosines, sines)
+  }
+
+  /// The tables of `positions` as constants of `graph`.
+  public init(_ graph: Graph, positions: [Int], width: Int) {
+    let (cosines, sines) = Rotary.tables(positions, width: width)
+    cos = graph.constant(cosines, [1, 1, positions.count, width])
+    sin = graph.constant(sines, [1, 1, positions.count, width])
+  }
+
+  /// x [B, H, N, width], rotated by position: x·cos + (−x₂, x₁)·sin.
+  func callAsFunction(_ x: Tensor) -> Tensor {
+    let half = x.shape[3] / 2
+    let turned = Tensor.concatenated(
+      [-x.sliced(axis: 3, from: half, count: half), x.sliced(axis: 3, from: 0, count: half)], axis: 3)
+    return x * cos + turned * sin
+  }
+}
+
+/// DiffRhythm 2's transformer: a Llama-type stack over tokens and latent frames with a time per token (spec 2). Parameter
+/// names are the published ones.
+public struct DiT {
+  /// The sizes.
+  public let config: DiTConfig
+  private let scope: ParameterScope
+
+  /// The transformer whose parameters are under `scope` (the release's prefix is `transformer`).
+  public init(_ config: DiTConfig, _ scope: ParameterScope) {
+    self.config = config
+    self.scope = scope
+  }
+
+  /// What the layers hand on.
+  public struct Output {
+    /// The velocity, [B, N, latent channels].
+    public let velocity: Tensor
+    /// Keys and values of each layer after norm and rotation, [B, H, N, head width].
+    public let keyValues: [(keys: Tensor, values: Tensor)]
+    /// Intermediate values by the names of the golden files.
+    public let taps: [String: Tensor]
+  }
+
+  /// Token ids int32 [B, N] -> [B, N, cond].
+  public func embedText(_ ids: Tensor) -> Tensor {
+    scope["text_embed"]["text_embed"].parameter(
+      "weight", [config.textNumEmbeds + 1, config.condDim], .normal(0.5)
+    )
+    .rows(at: ids)
+  }
+
+  /// Latents [B, N, channels] -> [B, N, cond].
+  public func embedLatents(_ latents: Tensor) -> Tensor {
+    let first = Linear(scope["latent_embed"][0], config.melDim, config.condDim)
+    return Linear(scope["latent_embed"][1], config.condDim, config.condDim)(first(latents))
+  }
+
+  /// The time embedding (spec 2.1): times [B, N] -> [B, N, cond].
+  public func embedTime(_ time: Tensor) -> Tensor {
+    let half = 128
+    let frequencies = (0..<half).map { expf(Float($0) * Float(-log(10000.0) / Double(half - 1))) }
+    let angles = (time * 1000).reshaped(time.shape + [1]) * time.graph.constant(frequencies, [half])
+    let wave = Tensor.concatenated([angles.sin(), angles.cos()], axis: 2)
+    let hidden = Linear(scope["time_embed"]["time_mlp"][0], 2 * half, config.condDim)(wave).silu()
+    return Linear(scope["time_embed"]["time_mlp"][2], config.condDim, config.condDim)(hidden)
+  }
+
+  /// The forward pass.
+  /// - Parameters:
+  ///   - x: embedded tokens and latents, [B, N, cond].
+  ///   - time: a time per token, [B, N]: -1 text, 1 clean, t noisy.
+  ///   - style: [B, cond].
+  ///   - rotary: the positions of the N tokens.
+  ///   - mask: 1 where a query may attend, broadcastable to [B, 1, N, past + N].
+  ///   - past: keys and values of earlier tokens, per layer.
+  public func callAsFunction(
+    _ x: Tensor, time: Tensor, style: Tensor, rotary: Rotary, mask: Tensor,
+    past: [(keys: Tensor, values: Tensor)]? = nil
+  ) -> Output {
+    let (batch, count) = (x.shape[0], x.shape[1])
+    let (dim, heads) = (config.dim, config.heads)
+    let width = dim / heads
+    var taps: [String: Tensor] = [:]
+    let c = embedTime(time)
+    taps["time_embed"] = c
+    let joined = x + style.reshaped([batch, 1, config.condDim]) + c
+    let projected = Linear(scope["input_embed"]["proj"], config.condDim, config.condDim)(joined) + x
+    let entry = Linear(scope["input_embed"]["proj_2"], config.condDim, dim)(projected)
+    taps["input_embed"] = entry
+
+    var h = entry
+    var keyValues: [(keys: Tensor, values: Tensor)] = []
+    for layer in 0..<config.depth {
+      let block = scope["transformer_blocks"][layer]
+      let attention = block["self_attn"]
+      let a = h.rmsNorm(block["input_layernorm"].parameter("weight", [dim], .ones))
+      func split(_ name: String) -> Tensor {
+        Linear(attention[name], dim, dim, bias: false)(a).reshaped([batch, count, heads, width])
+      }
+      func normed(_ name: String, _ norm: String) -> Tensor {
+        rotary(
+          split(name).rmsNorm(attention[norm].parameter("weight", [width], .ones)).permuted([0, 2, 1, 3]))
+      }
+      let queries = normed("q_proj", "q_norm")
+      var keys = normed("k_proj", "k_norm")
+      var values = split("v_proj").permuted([0, 2, 1, 3])
+      keyValues.append((keys, values))
+      if let past {
+        keys = Tensor.concatenated([past[layer].keys, keys], axis: 2)
+        values = Tensor.concatenated([past[layer].values, values], axis: 2)
+      }
+      let mixed = queries.attention(keys: keys, values: values, mask: mask).permuted([0, 2, 1, 3])
+      h = h + Linear(attention["o_proj"], dim, dim, bias: false)(mixed.reshaped([batch, count, dim]))
+      let m = h.rmsNorm(block["post_attention_layernorm"].parameter("weight", [dim], .ones))
+      let inner = dim * config.ffMult
+      let gate = Linear(block["mlp"]["gate_proj"], dim, inner, bias: false)(m).silu()
+      let up = Linear(block["mlp"]["up_proj"], dim, inner, bias: false)(m)
+      h = h + Linear(block["mlp"]["down_proj"], inner, dim, bias: false)(gate * up)
+      taps["block.\(layer)"] = h
+      if layer == config.repaDepth - 1 { taps["repa"] = h }
+    }
+    if config.longSkipConnection {
+      let joint = Tensor.concatenated([h, entry], axis: 2)
+      h = Linear(scope["long_skip_connection"], 2 * dim, dim, bias: false)(joint)
+    }
+    let modulation = Linear(scope["norm_out"]["linear"], config.condDim, 2 * dim)(c.silu())
+    let scale = modulation.sliced(axis: 2, from: 0, count: dim)
+    let shift = modulation.sliced(axis: 2, from: dim, count: dim)
+    let out = h.layerNorm() * (scale + 1) + shift
+    return Output(
+      velocity: Linear(scope["proj_out"], dim, config.melDim)(out), keyValues: keyValues, taps: taps)
+  }
+
+  /// Projects a hidden state [B, N, dim] by the REPA head number `index` (spec 2.9).
+  public func projectREPA(_ hidden: Tensor, head index: Int) -> Tensor {
+    let head = scope["projectors"][index]
+    let first = Linear(head[0], config.dim, 2 * config.dim)(hidden).silu()
+    let second = Linear(head[2], 2 * config.dim, 2 * config.dim)(first).silu()
+    return Linear(head[4], 2 * config.dim, config.repaDims[index])(second)
+  }
+}

@@ -1,0 +1,99 @@
+public import FlowTensor
+
+/// The block-wise flow-matching objective (spec 4.7): the sequence [text | clean latents | noisy latents], where a noisy
+/// block sees the text, the clean blocks before it, and itself.
+public enum FlowMatching {
+  /// Who may attend to whom, [B, 1, N, N] with N = text + 2·latents; 1 = may attend. A row of
+  /// latent padding sees itself too, so that no row is empty.
+  /// - Parameters:
+  ///   - textLengths: valid tokens per batch element.
+  ///   - latentLengths: valid frames per batch element.
+  public static func mask(
+    textCount: Int, latentCount: Int, blockSize: Int, textLengths: [Int], latentLengths: [Int]
+  ) -> HostTensor {
+    let n = textCount + 2 * latentCount
+    var values = [Float](repeating: 0, count: textLengths.count * n * n)
+    for (b, (texts, latents)) in zip(textLengths, latentLengths).enumerated() {
+      for q in 0..<n {
+        for k in 0..<n where allowed(q, k, textCount, latentCount, blockSize, texts, latents) {
+          values[(b * n + q) * n + k] = 1
+        }
+        if q >= textCount || texts == 0 { values[(b * n + q) * n + q] = 1 }
+      }
+    }
+    return HostTensor(values, [textLengths.count, 1, n, n])
+  }
+
+  private static func allowed(
+    _ q: Int, _ k: Int, _ textCount: Int, _ latentCount: Int, _ blockSize: Int, _ texts: Int, _ latents: Int
+  ) -> Bool {
+    if k < textCount { return k < texts }
+    if q < textCount { return false }
+    let (queryNoisy, keyNoisy) = (q >= textCount + latentCount, k >= textCount + latentCount)
+    let query = (q - textCount) % latentCount
+    let key = (k - textCount) % latentCount
+    guard key < latents else { return false }
+    let (queryBlock, keyBlock) = (query / blockSize, key / blockSize)
+    switch (queryNoisy, keyNoisy) {
+    case (false, false): return keyBlock <= queryBlock
+    case (false, true): return false
+    case (true, false): return keyBlock < queryBlock
+    case (true, true): return keyBlock == queryBlock
+    }
+  }
+
+  /// The tensors of one training step.
+  public struct Batch {
+    /// Token ids, int32 [B, text].
+    public var text: Tensor
+    /// Clean latents [B, L, channels].
+    public var clean: Tensor
+    /// Noisy latents [B, L, channels].
+    public var noisy: Tensor
+    /// Time of each noisy frame, [B, L].
+    public var time: Tensor
+    /// The velocity to learn, clean - noise, [B, L, channels].
+    public var target: Tensor
+    /// Style [B, cond].
+    public var style: Tensor
+    /// Who attends to whom, [B, 1, N, N].
+    public var mask: Tensor
+    /// 1 for frames that count, [B, L].
+    public var valid: Tensor
+    /// The batch.
+    public init(
+      text: Tensor, clean: Tensor, noisy: Tensor, time: Tensor, target: Tensor, style: Tensor, mask: Tensor,
+      valid: Tensor
+    ) {
+      self.text = text
+      self.clean = clean
+      self.noisy = noisy
+      self.time = time
+      self.target = target
+      self.style = style
+      self.mask = mask
+      self.valid = valid
+    }
+  }
+
+  /// The mean squared error of the velocity over valid frames and channels, and the velocity [B, L, channels].
+  public static func loss(_ model: DiT, _ batch: Batch) -> (loss: Tensor, velocity: Tensor) {
+    let graph = batch.clean.graph
+    let (size, texts, latents) = (batch.clean.shape[0], batch.text.shape[1], batch.clean.shape[1])
+    let x = Tensor.concatenated(
+      [model.embedText(batch.text), model.embedLatents(batch.clean), model.embedLatents(batch.noisy)], axis: 1
+    )
+    let fixed = [Float](repeating: -1, count: texts) + [Float](repeating: 1, count: latents)
+    let time = Tensor.concatenated(
+      [graph.constant(fixed, [1, texts + latents]).broadcast(to: [size, texts + latents]), batch.time],
+      axis: 1)
+    let positions = Array(0..<texts) + Array(0..<latents) + Array(0..<latents)
+    let rotary = Rotary(graph, positions: positions, width: model.config.dim / model.config.heads)
+    let output = model(x, time: time, style: batch.style, rotary: rotary, mask: batch.mask)
+    let velocity = output.velocity.sliced(axis: 1, from: texts + latents, count: latents)
+    let weight = batch.valid.reshaped([size, latents, 1])
+    let error = ((velocity - batch.target).square() * weight).total()
+    let count = batch.valid.total() * Float(model.config.melDim)
+    return (error / count, velocity)
+  }
+}

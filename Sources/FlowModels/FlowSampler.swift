@@ -1,0 +1,197 @@
+import FlowNN
+public import FlowTensor
+
+/// Block-wise sampling with keys and values kept (spec 3). Conditional and null branch run as one batch of two.
+///
+/// Differences from the reference, each on purpose: one step more than grid points minus one is never taken; a song that
+/// is all end frames gives an empty result; `keepLastFrame` mends the reference's loss of one real frame at the end.
+public final class FlowSampler {
+  private let config: DiTConfig
+  private let store: ParameterStore
+  private let guidance: Float
+  private let branches: Int
+  private let textCount: Int
+  private let maxBlocks: Int
+  private let prefill: Program?
+  private let step: Program
+  private var width: Int { config.dim / config.heads }
+  private var past: Int { textCount + maxBlocks * config.blockSize }
+
+  /// The mean squared distance from all ones below which a frame ends the song (spec 3.8).
+  public static let endThreshold: Float = 0.05
+
+  /// Records the programs.
+  /// - Parameters:
+  ///   - textCount: tokens of every prompt.
+  ///   - maxBlocks: the longest result in blocks.
+  ///   - guidance: strength g of v = cond + g (cond - null); 0 runs no null branch.
+  /// - Throws: `TensorError`.
+  public init(_ config: DiTConfig, store: ParameterStore, textCount: Int, maxBlocks: Int, guidance: Float)
+    throws
+  {
+    self.config = config
+    self.store = store
+    self.guidance = guidance
+    self.textCount = textCount
+    self.maxBlocks = maxBlocks
+    branches = guidance < 1e-5 ? 1 : 2
+    let width = config.dim / config.heads
+    let past = textCount + maxBlocks * config.blockSize
+
+    if textCount > 0 {
+      let graph = Graph()
+      let model = DiT(config, ParameterList(graph).scope["transformer"])
+      let output = model(
+        model.embedText(graph.input("text", [branches, textCount], .int32)),
+        time: graph.constant([Float](repeating: -1, count: branches * textCount), [branches, textCount]),
+        style: graph.input("style", [branches, config.condDim]),
+        rotary: Rotary(graph, positions: Array(0..<textCount), width: width),
+        mask: graph.constant([1], [1, 1, 1, 1]))
+      prefill = try Program(graph, outputs: FlowSampler.named(output.keyValues), parameters: store)
+    } else {
+      prefill = nil
+    }
+
+    for layer in 0..<config.depth {
+      for kind in ["k", "v"] {
+        let shape = [branches, config.heads, past, width]
+        let zeros = HostTensor([Float](repeating: 0, count: shape.reduce(1, *)), shape)
+        try store.set(FlowSampler.cacheName(kind, layer, shape), zeros)
+      }
+    }
+    let size = config.blockSize
+    let graph = Graph()
+    let model = DiT(config, ParameterList(graph).scope["transformer"])
+    let shape = [branches, config.heads, past, width]
+    let cache = (0..<config.depth).map {
+      (
+        keys: graph.parameter(FlowSampler.cacheName("k", $0, shape), shape),
+        values: graph.parameter(FlowSampler.cacheName("v", $0, shape), shape)
+      )
+    }
+    let rotaryShape = [1, 1, size, width]
+    let latents = graph.input("latents", [1, size, config.melDim]).broadcast(to: [
+      branches, size, config.melDim,
+    ])
+    let output = model(
+      model.embedLatents(latents), time: graph.input("time", [1, 1]).broadcast(to: [branches, size]),
+      style: graph.input("style", [branches, config.condDim]),
+      rotary: Rotary(cos: graph.input("cos", rotaryShape), sin: graph.input("sin", rotaryShape)),
+      mask: graph.input("mask", [1, 1, 1, past + size]), past: cache)
+    var outputs = FlowSampler.named(output.keyValues)
+    outputs["velocity"] = output.velocity
+    step = try Program(graph, outputs: outputs, parameters: store)
+  }
+
+  private static func cacheName(_ kind: String, _ layer: Int, _ shape: [Int]) -> String {
+    "cache.\(shape.map(String.init).joined(separator: "x")).\(kind).\(layer)"
+  }
+
+  private static func named(_ keyValues: [(keys: Tensor, values: Tensor)]) -> [String: Tensor] {
+    var outputs: [String: Tensor] = [:]
+    for (layer, pair) in keyValues.enumerated() {
+      outputs["k.\(layer)"] = pair.keys
+      outputs["v.\(layer)"] = pair.values
+    }
+    return outputs
+  }
+
+  /// Samples a song.
+  /// - Parameters:
+  ///   - text: token ids, as many as the sampler was made for.
+  ///   - style: the style vector, cond wide.
+  ///   - blocks: blocks to make, if the song doesn't end before.
+  ///   - steps: grid points of the time; steps - 1 Euler updates (spec 3.5). At least 2.
+  ///   - keepLastFrame: keeps the frame before the end frames, which the reference drops.
+  ///   - noise: the starting noise of each block, [blockSize, channels].
+  /// - Returns: latents [1, frames, channels].
+  /// - Throws: `TensorError`, and what `noise` or `progress` throw.
+  public func sample(
+    text: [Int32], style: [Float], blocks: Int, steps: Int, keepLastFrame: Bool,
+    progress: ((Int) throws -> Void)? = nil, noise: (Int) throws -> [Float]
+  ) throws -> HostTensor {
+    precondition(blocks <= maxBlocks && text.count == textCount && steps >= 2, "a sampler of other sizes")
+    let (size, channels) = (config.blockSize, config.melDim)
+    var cache: [String: [Float]] = [:]
+    for layer in 0..<config.depth {
+      for kind in ["k", "v"] {
+        cache["\(kind).\(layer)"] = [Float](repeating: 0, count: branches * config.heads * past * width)
+      }
+    }
+    let styles = HostTensor(
+      style + [Float](repeating: 0, count: (branches - 1) * config.condDim), [branches, config.condDim])
+    if let prefill {
+      let ids = text + [Int32](repeating: 0, count: (branches - 1) * textCount)
+      let result = try prefill.run(["text": HostTensor(ids, [branches, textCount]), "style": styles])
+      commit(result, count: textCount, at: 0, into: &cache)
+    }
+    var stream: [Float] = []
+    for block in 0..<blocks {
+      try progress?(block)
+      try upload(cache)
+      let filled = textCount + block * size
+      let mask = (0..<past + size).map { $0 < filled || $0 >= past ? Float(1) : 0 }
+      let positions = Array(block * size..<(block + 1) * size)
+      let (cosines, sines) = Rotary.tables(positions, width: width)
+      func run(_ x: [Float], _ time: Float) throws -> [String: HostTensor] {
+        try step.run([
+          "latents": HostTensor(x, [1, size, channels]), "time": HostTensor([time], [1, 1]), "style": styles,
+          "cos": HostTensor(cosines, [1, 1, size, width]), "sin": HostTensor(sines, [1, 1, size, width]),
+          "mask": HostTensor(mask, [1, 1, 1, past + size]),
+        ])
+      }
+      var x = try noise(block)
+      let delta = 1 / Float(steps - 1)
+      for point in 0..<steps - 1 {
+        let velocity = try run(x, Float(point) * delta)["velocity"]?.floats ?? []
+        let count = size * channels
+        for i in 0..<count {
+          let conditional = velocity[i]
+          let v = branches == 1 ? conditional : conditional + (conditional - velocity[count + i]) * guidance
+          x[i] += delta * v
+        }
+      }
+      commit(try run(x, 1), count: size, at: filled, into: &cache)
+      stream += x
+      if let length = endLength(stream, keepLastFrame: keepLastFrame) {
+        return HostTensor(Array(stream.prefix(length * channels)), [1, length, channels])
+      }
+    }
+    return HostTensor(stream, [1, stream.count / channels, channels])
+  }
+
+  /// The frames to keep when the last frame ends the song; `nil` when it goes on.
+  private func endLength(_ stream: [Float], keepLastFrame: Bool) -> Int? {
+    let channels = config.melDim
+    func ends(_ frame: Int) -> Bool {
+      let values = stream[frame * channels..<(frame + 1) * channels]
+      return values.reduce(0) { $0 + ($1 - 1) * ($1 - 1) } / Float(channels) <= FlowSampler.endThreshold
+    }
+    var frame = stream.count / channels - 1
+    guard frame >= 0, ends(frame) else { return nil }
+    while frame >= 0, ends(frame) { frame -= 1 }
+    return keepLastFrame ? frame + 1 : max(0, frame)
+  }
+
+  private func commit(
+    _ result: [String: HostTensor], count: Int, at place: Int, into cache: inout [String: [Float]]
+  ) {
+    for (name, value) in result where name != "velocity" {
+      let values = value.floats
+      for row in 0..<branches * config.heads {
+        let from = row * count * width
+        let to = (row * past + place) * width
+        cache[name]?.replaceSubrange(to..<to + count * width, with: values[from..<from + count * width])
+      }
+    }
+  }
+
+  private func upload(_ cache: [String: [Float]]) throws {
+    let shape = [branches, config.heads, past, width]
+    for (name, values) in cache {
+      let parts = name.split(separator: ".")
+      guard let layer = Int(parts[1]) else { continue }
+      try store.set(FlowSampler.cacheName(String(parts[0]), layer, shape), HostTensor(values, shape))
+    }
+  }
+}

@@ -1,0 +1,159 @@
+public import FlowTensor
+import Foundation
+
+/// Settings of a training run's optimiser.
+public struct OptimizerSettings: Sendable, Hashable, Codable {
+  /// How the learning rate goes on after the warm-up.
+  public enum Schedule: String, Sendable, Codable, CaseIterable { case cosine, linear, constant }
+
+  /// The highest learning rate.
+  public var learningRate: Double
+  /// Decay of the first moment.
+  public var beta1 = 0.9
+  /// Decay of the second moment.
+  public var beta2 = 0.999
+  /// Added to the root of the second moment.
+  public var epsilon = 1e-8
+  /// Decoupled weight decay, on all parameters.
+  public var weightDecay = 0.01
+  /// The largest global gradient norm; 0 for no limit.
+  public var clip = 1.0
+  /// Steps of linear warm-up from 0; step 0 has rate 0.
+  public var warmup = 0
+  /// Steps in all.
+  public var total: Int
+  /// The schedule.
+  public var schedule = Schedule.cosine
+  /// Batches whose gradients are averaged in one step.
+  public var accumulation = 1
+
+  /// Settings with the usual values of AdamW.
+  public init(learningRate: Double, total: Int) {
+    self.learningRate = learningRate
+    self.total = total
+  }
+
+  /// The learning rate of step `step`, counted from 0 (spec 4.8).
+  public func rate(_ step: Int) -> Double {
+    if step < warmup { return learningRate * Double(step) / Double(warmup) }
+    let progress = Double(step - warmup) / Double(max(1, total - warmup))
+    switch schedule {
+    case .constant: return learningRate
+    case .linear: return learningRate * max(0, 1 - progress)
+    case .cosine: return learningRate * 0.5 * (1 + cos(.pi * min(1, progress)))
+    }
+  }
+}
+
+/// A training step: loss, gradients, clipping by global norm and AdamW in one replayed program (or, with accumulation,
+/// one that adds gradients up and one that applies them).
+public final class TrainingStep {
+  private let settings: OptimizerSettings
+  private let forward: Program
+  private let apply: Program?
+  private let store: ParameterStore
+
+  /// Names under which the optimiser's state lies in the store.
+  public static let firstMoment = "optimizer.m.", secondMoment = "optimizer.v.", accumulator = "optimizer.g."
+
+  /// Records the step.
+  /// - Parameters:
+  ///   - loss: the scalar to lower.
+  ///   - outputs: further values to report.
+  ///   - parameters: the trainable ones, which `store` must hold; moments are added to it if it lacks them.
+  /// - Throws: `TensorError`.
+  public init(
+    loss: Tensor, outputs: [String: Tensor] = [:], parameters: [ParameterList.Declaration],
+    store: ParameterStore,
+    settings: OptimizerSettings
+  ) throws {
+    self.settings = settings
+    self.store = store
+    let graph = loss.graph
+    for declaration in parameters {
+      let zeros = HostTensor(
+        [Float](repeating: 0, count: declaration.tensor.shape.reduce(1, *)), declaration.tensor.shape)
+      var prefixes = [TrainingStep.firstMoment, TrainingStep.secondMoment]
+      if settings.accumulation > 1 { prefixes.append(TrainingStep.accumulator) }
+      for prefix in prefixes where store.shape(prefix + declaration.name) == nil {
+        try store.set(prefix + declaration.name, zeros)
+      }
+    }
+    let gradients = graph.gradients(of: loss, withRespectTo: parameters.map(\.tensor))
+    var reports = outputs
+    reports["loss"] = loss
+    if settings.accumulation == 1 {
+      reports["gradient_norm"] = TrainingStep.update(
+        graph, parameters.map(\.name), parameters.map(\.tensor), gradients, settings)
+      forward = try Program(graph, outputs: reports, parameters: store)
+      apply = nil
+      return
+    }
+    for (declaration, gradient) in zip(parameters, gradients) {
+      let sum = graph.parameter(TrainingStep.accumulator + declaration.name, declaration.tensor.shape)
+      graph.assign(sum, sum + gradient * (1 / Float(settings.accumulation)))
+    }
+    forward = try Program(graph, outputs: reports, parameters: store)
+    let second = Graph()
+    let sums = parameters.map { second.parameter(TrainingStep.accumulator + $0.name, $0.tensor.shape) }
+    let tensors = parameters.map { second.parameter($0.name, $0.tensor.shape) }
+    let norm = TrainingStep.update(second, parameters.map(\.name), tensors, sums, settings)
+    for sum in sums { second.assign(sum, sum * 0) }
+    apply = try Program(second, outputs: ["gradient_norm": norm], parameters: store)
+  }
+
+  private static func update(
+    _ graph: Graph, _ names: [String], _ parameters: [Tensor], _ gradients: [Tensor],
+    _ settings: OptimizerSettings
+  ) -> Tensor {
+    var squares = graph.constant(0)
+    for gradient in gradients { squares = squares + gradient.square().total() }
+    let norm = squares.sqrt()
+    var factor = graph.constant([1], [1])
+    if settings.clip > 0 {
+      factor = (norm + 1e-6).reciprocal().reshaped([1]) * Float(settings.clip)
+      factor = factor.minimum(graph.constant(1))
+    }
+    let scalars = Tensor.concatenated([graph.input("optimizer", [3]), factor], axis: 0)
+    let op = AdamW(
+      beta1: Float(settings.beta1), beta2: Float(settings.beta2), epsilon: Float(settings.epsilon),
+      weightDecay: Float(settings.weightDecay))
+    for (index, name) in names.enumerated() {
+      let shape = parameters[index].shape
+      graph.adamW(
+        op, parameter: parameters[index], gradient: gradients[index],
+        first: graph.parameter(firstMoment + name, shape),
+        second: graph.parameter(secondMoment + name, shape),
+        scalars: scalars)
+    }
+    return norm
+  }
+
+  /// Takes step number `step` (from 0) on `batches` (one, or as many as are accumulated); the reported scalars, averaged
+  /// over the batches.
+  /// - Throws: `TensorError`.
+  public func run(_ batches: [[String: HostTensor]], step: Int) throws -> [String: Float] {
+    precondition(
+      batches.count == settings.accumulation, "\(batches.count) batches for \(settings.accumulation)")
+    let n = Double(step + 1)
+    let scalars = HostTensor(
+      [
+        Float(settings.rate(step)), Float(1 - pow(settings.beta1, n)), Float(1 - pow(settings.beta2, n)),
+      ], [3])
+    var sums: [String: Float] = [:]
+    for batch in batches {
+      var inputs = batch
+      if apply == nil { inputs["optimizer"] = scalars }
+      for (name, value) in try forward.run(inputs) where value.shape.reduce(1, *) == 1 {
+        sums[name, default: 0] += value.floats[0] / Float(batches.count)
+      }
+    }
+    if let apply {
+      sums["gradient_norm"] = try apply.run(["optimizer": scalars])["gradient_norm"]?.floats[0] ?? 0
+    }
+    return sums
+  }
+
+  /// The readable dump of the step's program.
+  public var listing: String { forward.listing }
+}

@@ -1,0 +1,114 @@
+import FlowCore
+public import FlowTensor
+import Foundation
+
+/// How a parameter begins, drawn from a stream of its own name: adding a layer changes no other.
+public enum Initializer: Sendable, Hashable {
+  case zeros
+  case ones
+  /// The same value everywhere.
+  case constant(Float)
+  /// Normal with this standard deviation.
+  case normal(Float)
+  /// Uniform in ±1/sqrt(fan-in), as torch's linear and convolution layers.
+  case fanIn(Int)
+
+  /// The values of a parameter called `name`.
+  public func values(_ name: String, _ shape: [Int], seed: UInt64) -> HostTensor {
+    let count = shape.reduce(1, *)
+    var random = Philox(seed: seed, label: "init " + name)
+    switch self {
+    case .zeros: return HostTensor([Float](repeating: 0, count: count), shape)
+    case .ones: return HostTensor([Float](repeating: 1, count: count), shape)
+    case .constant(let value): return HostTensor([Float](repeating: value, count: count), shape)
+    case .normal(let deviation):
+      return HostTensor((0..<count).map { _ in Float(random.normal()) * deviation }, shape)
+    case .fanIn(let fan):
+      let bound = 1 / Double(max(1, fan)).squareRoot()
+      return HostTensor((0..<count).map { _ in Float(random.uniform(-bound...bound)) }, shape)
+    }
+  }
+}
+
+/// All parameters that modules declared in a graph, in order.
+public final class ParameterList {
+  /// A declaration.
+  public struct Declaration {
+    /// The full name, as in the checkpoint.
+    public let name: String
+    /// The graph's tensor.
+    public let tensor: Tensor
+    /// How it begins.
+    public let initializer: Initializer
+  }
+  /// The declarations, in order.
+  public private(set) var declarations: [Declaration] = []
+  /// The graph.
+  public let graph: Graph
+
+  /// No parameters yet.
+  public init(_ graph: Graph) { self.graph = graph }
+
+  /// The scope with no prefix.
+  public var scope: ParameterScope { ParameterScope(list: self, prefix: "") }
+
+  fileprivate func declare(_ name: String, _ shape: [Int], _ initializer: Initializer) -> Tensor {
+    let tensor = graph.parameter(name, shape)
+    if !declarations.contains(where: { $0.name == name }) {
+      declarations.append(Declaration(name: name, tensor: tensor, initializer: initializer))
+    }
+    return tensor
+  }
+
+  /// Gives every declared parameter that `store` lacks its initial value.
+  /// - Throws: `TensorError` when the store holds one of another shape.
+  public func initialize(_ store: ParameterStore, seed: UInt64) throws {
+    for declaration in declarations {
+      if let shape = store.shape(declaration.name) {
+        guard shape == declaration.tensor.shape else {
+          throw TensorError.parameter(
+            "'\(declaration.name)' has shape \(shape), the model wants \(declaration.tensor.shape)")
+        }
+        continue
+      }
+      try store.set(
+        declaration.name,
+        declaration.initializer.values(declaration.name, declaration.tensor.shape, seed: seed))
+    }
+  }
+}
+
+/// Where a module's parameters get their names: `scope["q_proj"].parameter("weight", …)`.
+public struct ParameterScope {
+  let list: ParameterList
+  /// The name so far, without the last dot.
+  public let prefix: String
+
+  /// The scope below this, for a part of the module.
+  public subscript(name: String) -> ParameterScope {
+    ParameterScope(list: list, prefix: prefix.isEmpty ? name : prefix + "." + name)
+  }
+  /// The scope of the part number `index`.
+  public subscript(index: Int) -> ParameterScope { self[String(index)] }
+
+  /// The graph.
+  public var graph: Graph { list.graph }
+
+  /// Declares the parameter `name`.
+  public func parameter(_ name: String, _ shape: [Int], _ initializer: Initializer) -> Tensor {
+    list.declare(self[name].prefix, shape, initializer)
+  }
+}
+
+/// y = x Wᵀ + b; weight [out, in], bias [out].
+public struct Linear {
+  let weight: Tensor
+  let bias: Tensor?
+  /// Declares `weight` and `bias` in `scope`.
+  public init(_ scope: ParameterScope, _ input: Int, _ output: Int, bias: Bool = true) {
+    weight = scope.parameter("weight", [output, input], .fanIn(input))
+    self.bias = bias ? scope.parameter("bias", [output], .fanIn(input)) : nil
+  }
+  /// [..., in] -> [..., out].
+  public func callAsFunction(_ x: Tensor) -> Tensor { x.linear(weight, bias) }
+}

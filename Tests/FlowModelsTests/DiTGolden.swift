@@ -1,0 +1,191 @@
+import FlowCore
+import FlowModels
+import FlowNN
+import FlowTensor
+import FlowTensorCPU
+import FlowTestSupport
+import Foundation
+import Testing
+
+@Suite struct DiTGolden {
+  private func config(_ reference: Reference) throws -> DiTConfig {
+    var config = try #require(reference.config["dit"]).decode(DiTConfig.self)
+    if case .int(let size)? = reference.config["block_size"] { config.blockSize = size }
+    return config
+  }
+
+  private func inputRotary(_ graph: Graph, _ positions: HostTensor, width: Int) -> Rotary {
+    let (cos, sin) = Rotary.tables(positions.floats.map { Int($0) }, width: width)
+    let shape = [positions.shape[0], 1, positions.shape[1], width]
+    return Rotary(cos: graph.constant(cos, shape), sin: graph.constant(sin, shape))
+  }
+
+  @Test func forwardAndGradientsAgree() throws {
+    guard let weights = try Reference("dit_tiny_weights"), let io = try Reference("dit_tiny_forward"),
+      let expected = try Reference("dit_tiny_forward_grads")
+    else { return }
+    let config = try config(io)
+    let store = ParameterStore(CPUBackend(threads: 2))
+    try store.load(weights.file)
+    let graph = Graph()
+    let list = ParameterList(graph)
+    let model = DiT(config, list.scope["transformer"])
+    let x = graph.input("x", try io.shape("x"))
+    let style = graph.input("style", try io.shape("style_prompt"))
+    let output = model(
+      x, time: graph.input("time", try io.shape("time")), style: style,
+      rotary: inputRotary(graph, try io["position_ids"], width: config.dim / config.heads),
+      mask: graph.input("mask", try io.shape("attn_mask")))
+    let loss = (output.velocity - graph.input("target", try io.shape("target"))).square().mean().reshaped([1])
+    let names = list.declarations.map(\.name)
+    let gradients = graph.gradients(of: loss, withRespectTo: list.declarations.map(\.tensor) + [x, style])
+    var outputs = ["output": output.velocity, "loss": loss]
+    for (name, tap) in output.taps where name != "repa" { outputs["mid." + name] = tap }
+    for (name, gradient) in zip(names + ["grad.x", "grad.style_prompt"], gradients) {
+      outputs[name] = gradient
+    }
+    let result = try Program(graph, outputs: outputs, parameters: store).run([
+      "x": io["x"], "style": io["style_prompt"], "time": io["time"], "mask": io.floats("attn_mask"),
+      "target": io["target"],
+    ])
+    for name in io.file.names where name.hasPrefix("mid.") || name == "output" || name == "loss" {
+      expectClose(result[name], try io[name], 1e-5, name)
+    }
+    for name in ["grad.x", "grad.style_prompt"] { expectClose(result[name], try io[name], 1e-4, name) }
+    #expect(Set(expected.file.names) == Set(names))
+    for name in expected.file.names { expectClose(result[name], try expected[name], 1e-4, name) }
+  }
+
+  /// The graph of the golden training step.
+  private func step(_ graph: Graph, _ model: DiT, _ io: Reference, batch: Int, latents: Int, texts: Int)
+    throws
+    -> FlowMatching.Batch
+  {
+    let (cond, channels) = (model.config.condDim, model.config.melDim)
+    let n = texts + 2 * latents
+    let clean = graph.input("x1", [batch, latents, channels])
+    let noise = graph.input("x0", [batch, latents, channels])
+    return FlowMatching.Batch(
+      text: graph.input("text_ids", [batch, texts], .int32), clean: clean,
+      noisy: graph.input("xt", [batch, latents, channels]), time: graph.input("t", [batch, latents]),
+      target: clean - noise, style: graph.input("style_prompt", [batch, cond]),
+      mask: graph.input("attn_mask", [batch, 1, n, n]), valid: graph.input("valid", [batch, latents]))
+  }
+
+  private func valid(_ lengths: HostTensor, _ latents: Int) -> HostTensor {
+    var values: [Float] = []
+    for length in lengths.floats { values += (0..<latents).map { Float($0) < length ? 1 : 0 } }
+    return HostTensor(values, [lengths.shape[0], latents])
+  }
+
+  private func noisy(_ x0: [Float], _ x1: [Float], _ t: [Float], _ shape: [Int]) -> HostTensor {
+    HostTensor(
+      x0.indices.map { i in
+        let time = t[i / shape[2]]
+        return (1 - time) * x0[i] + time * x1[i]
+      }, shape)
+  }
+
+  @Test func trainingStepAndGradientsAgree() throws {
+    guard let weights = try Reference("dit_tiny_weights"), let io = try Reference("dit_tiny_train"),
+      let expected = try Reference("dit_tiny_train_grads")
+    else { return }
+    let config = try config(io)
+    let store = ParameterStore(CPUBackend(threads: 2))
+    try store.load(weights.file)
+    let (shape, texts) = (try io.shape("x1"), try io.shape("text_ids")[1])
+    let graph = Graph()
+    let list = ParameterList(graph)
+    let model = DiT(config, list.scope["transformer"])
+    let batch = try step(graph, model, io, batch: shape[0], latents: shape[1], texts: texts)
+    let (loss, velocity) = FlowMatching.loss(model, batch)
+    let gradients = graph.gradients(of: loss, withRespectTo: list.declarations.map(\.tensor) + [batch.noisy])
+    var outputs = ["loss": loss.reshaped([1]), "velocity": velocity]
+    for (name, gradient) in zip(list.declarations.map(\.name) + ["grad.xt"], gradients) {
+      outputs[name] = gradient
+    }
+    let blocks = try io["t_block"]
+    let perBlock = shape[1] / blocks.shape[1]
+    let time = blocks.floats.flatMap { [Float](repeating: $0, count: perBlock) }
+    let mask = FlowMatching.mask(
+      textCount: texts, latentCount: shape[1], blockSize: config.blockSize,
+      textLengths: try io["text_lens"].floats.map { Int($0) },
+      latentLengths: try io["latent_lens"].floats.map { Int($0) })
+    #expect(mask.floats == (try io.floats("attn_mask").floats), "the block mask")
+    let result = try Program(graph, outputs: outputs, parameters: store).run([
+      "x1": io["x1"], "x0": io["x0"], "xt": noisy(try io["x0"].floats, try io["x1"].floats, time, shape),
+      "t": HostTensor(time, [shape[0], shape[1]]), "text_ids": io["text_ids"],
+      "style_prompt": io["style_prompt"],
+      "attn_mask": io.floats("attn_mask"), "valid": valid(try io["latent_lens"], shape[1]),
+    ])
+    expectClose(result["loss"], try io["loss"], 1e-5, "loss")
+    for name in ["grad.xt"] where io.file.names.contains(name) {
+      expectClose(result[name], try io[name], 1e-4, name)
+    }
+    for name in expected.file.names { expectClose(result[name], try expected[name], 1e-4, name) }
+  }
+
+  @Test func twentyStepsOfAdamWAgree() throws {
+    guard let weights = try Reference("dit_tiny_weights"), let io = try Reference("adamw_inputs"),
+      let expected = try Reference("adamw_trajectory"), let optimizer = io.config["optim"]
+    else { return }
+    let config = try config(io)
+    let store = ParameterStore(CPUBackend(threads: 2))
+    try store.load(weights.file)
+    let shape = try io.shape("x1")
+    let (steps, batchSize, latents, channels) = (shape[0], shape[1], shape[2], shape[3])
+    let texts = try io.shape("text_ids")[2]
+    let graph = Graph()
+    let list = ParameterList(graph)
+    let model = DiT(config, list.scope["transformer"])
+    let batch = try step(graph, model, io, batch: batchSize, latents: latents, texts: texts)
+    let loss = FlowMatching.loss(model, batch).loss
+    var settings = OptimizerSettings(
+      learningRate: optimizer["lr"]?.number ?? 0, total: Int(optimizer["total"]?.number ?? 0))
+    settings.warmup = Int(optimizer["warmup"]?.number ?? 0)
+    settings.clip = optimizer["clip"]?.number ?? 0
+    settings.weightDecay = optimizer["weight_decay"]?.number ?? 0
+    settings.epsilon = optimizer["eps"]?.number ?? 1e-8
+    if case .array(let betas)? = optimizer["betas"] {
+      settings.beta1 = betas[0].number ?? 0.9
+      settings.beta2 = betas[1].number ?? 0.999
+    }
+    let training = try TrainingStep(
+      loss: loss, parameters: list.declarations, store: store, settings: settings)
+    let (losses, rates, norms) = (
+      try expected.file.doubles("loss"), try expected.file.doubles("lr"),
+      try expected.file.doubles("grad_norm_before_clip")
+    )
+    func slice(_ name: String, _ step: Int, _ inner: [Int]) throws -> HostTensor {
+      let tensor = try io[name]
+      let count = inner.reduce(1, *)
+      let part = Array(tensor.floats[step * count..<(step + 1) * count])
+      if case .int32 = tensor.values { return HostTensor(part.map { Int32($0) }, inner) }
+      return HostTensor(part, inner)
+    }
+    let blocks = try io.shape("t_block")[2]
+    for index in 0..<steps {
+      let x0 = try slice("x0", index, [batchSize, latents, channels])
+      let x1 = try slice("x1", index, [batchSize, latents, channels])
+      let time = try slice("t_block", index, [batchSize, blocks]).floats.flatMap {
+        [Float](repeating: $0, count: latents / blocks)
+      }
+      let report = try training.run(
+        [
+          [
+            "x0": x0, "x1": x1, "xt": noisy(x0.floats, x1.floats, time, x0.shape),
+            "t": HostTensor(time, [batchSize, latents]),
+            "text_ids": slice("text_ids", index, [batchSize, texts]),
+            "style_prompt": slice("style_prompt", index, [batchSize, config.condDim]),
+            "attn_mask": io.floats("attn_mask"), "valid": valid(try io["latent_lens"], latents),
+          ]
+        ], step: index)
+      #expect(abs(settings.rate(index) - rates[index]) <= 1e-9)
+      #expect(abs(Double(report["loss"] ?? 0) / losses[index] - 1) <= 1e-5, "loss of step \(index)")
+      #expect(abs(Double(report["gradient_norm"] ?? 0) / norms[index] - 1) <= 1e-4, "norm of step \(index)")
+    }
+    for name in expected.file.names where name.hasPrefix("final.") {
+      expectClose(try store.get(String(name.dropFirst(6))), try expected[name], 1e-4, name)
+    }
+  }
+}

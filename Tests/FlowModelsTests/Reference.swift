@@ -1,0 +1,60 @@
+import FlowCore
+import FlowNN
+import FlowTensor
+import FlowTestSupport
+import Foundation
+import Testing
+
+/// A golden safetensors file with its sidecar.
+struct Reference {
+  let file: SafetensorsFile
+  let config: JSON
+
+  /// The file `diffrhythm2/NAME.safetensors`, when it is there.
+  init?(_ name: String) throws {
+    guard let url = Golden.file("diffrhythm2/\(name).safetensors") else { return nil }
+    file = try SafetensorsFile(path: url.path)
+    let sidecar = Golden.root.appendingPathComponent("diffrhythm2/\(name).json")
+    config = ((try? JSON(parsing: Data(contentsOf: sidecar)))?["config"]) ?? .null
+  }
+
+  subscript(name: String) -> HostTensor {
+    get throws { try file.tensor(name) }
+  }
+
+  func shape(_ name: String) throws -> [Int] { try file.tensor(name).shape }
+
+  func floats(_ name: String) throws -> HostTensor {
+    let tensor = try file.tensor(name)
+    return HostTensor(tensor.floats, tensor.shape)
+  }
+}
+
+/// ‖a - b‖ / ‖b‖; the norm of a when b is nearly nothing.
+func relativeError(_ a: [Float], _ b: [Float]) -> Double {
+  precondition(a.count == b.count, "\(a.count) values against \(b.count)")
+  var (difference, norm) = (0.0, 0.0)
+  for (x, y) in zip(a, b) {
+    difference += Double(x - y) * Double(x - y)
+    norm += Double(y) * Double(y)
+  }
+  return norm.squareRoot() < 1e-7 ? difference.squareRoot() : (difference / norm).squareRoot()
+}
+
+func expectClose(_ a: HostTensor?, _ b: HostTensor, _ bar: Double, _ what: String) {
+  guard let a else {
+    Issue.record("no value for \(what)")
+    return
+  }
+  #expect(a.shape == b.shape, "\(what): shape")
+  guard a.shape == b.shape else { return }
+  let error = relativeError(a.floats, b.floats)
+  #expect(error <= bar, "\(what): relative error \(error)")
+}
+
+extension ParameterStore {
+  /// Loads every tensor of a file.
+  func load(_ file: SafetensorsFile) throws {
+    for name in file.names { try set(name, try file.tensor(name)) }
+  }
+}

@@ -1,0 +1,52 @@
+import FlowCore
+import FlowModels
+import FlowNN
+import FlowTensor
+import FlowTensorCPU
+import FlowTestSupport
+import Testing
+
+@Suite struct SamplerGolden {
+  private func sample(
+    _ io: Reference, blocks: Int, steps: Int, guidance: Float, edit: ((ParameterStore) throws -> Void)? = nil
+  ) throws -> HostTensor? {
+    guard let weights = try Reference("dit_tiny_weights") else { return nil }
+    var config = try #require(io.config["dit"]).decode(DiTConfig.self)
+    config.blockSize = Int(io.config["block_size"]?.number ?? 0)
+    let store = ParameterStore(CPUBackend(threads: 2))
+    try store.load(weights.file)
+    try edit?(store)
+    let ids: [Int32] = try io["text_ids"].floats.map { Int32($0) }
+    let sampler = try FlowSampler(
+      config, store: store, textCount: ids.count, maxBlocks: blocks, guidance: guidance)
+    return try sampler.sample(
+      text: ids, style: io["style_prompt"].floats, blocks: blocks, steps: steps, keepLastFrame: false
+    ) { block in try io["noise.\(block)"].floats }
+  }
+
+  @Test func samplesAgree() throws {
+    guard let io = try Reference("cfm_sample_tiny") else { return }
+    let size = Int(io.config["block_size"]?.number ?? 1)
+    if let got = try sample(io, blocks: try io.shape("latent")[1] / size, steps: 4, guidance: 2) {
+      expectClose(got, try io["latent"], 1e-5, "latent")
+    }
+    let long = "latent_nocfg_steps6_3blocks"
+    if let got = try sample(io, blocks: try io.shape(long)[1] / size, steps: 6, guidance: 0) {
+      expectClose(got, try io[long], 1e-5, long)
+    }
+    if let got = try sample(io, blocks: 1, steps: 2, guidance: 2) {
+      expectClose(got, try io["latent_steps2_1block"], 1e-5, "latent_steps2_1block")
+    }
+  }
+
+  @Test func theSongEndsAtTheFramesOfOnes() throws {
+    guard let io = try Reference("cfm_eos") else { return }
+    let got = try sample(io, blocks: 3, steps: 4, guidance: 2) { store in
+      let (weight, bias) = ("transformer.proj_out.weight", "transformer.proj_out.bias")
+      let shape = try store.get(weight).shape
+      try store.set(weight, HostTensor([Float](repeating: 0, count: shape.reduce(1, *)), shape))
+      try store.set(bias, HostTensor([Float](repeating: 0.25, count: shape[0]), [shape[0]]))
+    }
+    if let got { expectClose(got, try io["latent"], 1e-5, "latent") }
+  }
+}
