@@ -103,8 +103,29 @@ extension CPUBackend {
           t, y[0], y[1], y[2], x[0], x[1], x[2], x[3], x[4], op.beta1, op.beta2, op.epsilon, op.weightDecay,
           count)
       }
+    case let op as Attention:
+      {
+        flow_attention(t, self.sizes(op.scale, xs), y[0], y[1], x[0], x[1], x[2], x[3])
+      }
+    case let op as AttentionBack:
+      {
+        flow_attention_back(
+          t, self.sizes(op.scale, xs), y[0], y[1], y[2], x[0], x[1], x[2], x[3], x[4], x[5], x[6])
+      }
+    case let op as Random:
+      {
+        let key = UnsafeRawPointer(x[0]).assumingMemoryBound(to: Int32.self)
+        flow_random(t, y[0], count, key, op.stream, op.distribution == .normal ? 1 : 0)
+      }
     default: nil
     }
+  }
+
+  private func sizes(_ scale: Float, _ xs: [[Int]]) -> flow_attention_size {
+    flow_attention_size(
+      batch: xs[0][0], heads: xs[0][1], queries: xs[0][2], keys: xs[1][2], width: xs[0][3],
+      mask_batch: xs[3][0],
+      mask_heads: xs[3][1], scale: scale)
   }
 
   private func sizes(_ geometry: ConvolutionShape, x: [Int], w: [Int], result: Int) -> flow_conv_size {

@@ -1,7 +1,8 @@
 import FlowCore
-@testable import FlowTensor
 import FlowTensorCPU
 import Testing
+
+@testable import FlowTensor
 
 /// One use of an op: shapes of its inputs, and where their values are drawn from.
 struct OpCase: CustomTestStringConvertible, Sendable {
@@ -9,21 +10,24 @@ struct OpCase: CustomTestStringConvertible, Sendable {
   let shapes: [[Int]]
   var domain: ClosedRange<Double> = -2...2
   var indices: (input: Int, limit: Int)?
+  /// An input of zeros and ones, which has no gradient.
+  var mask: Int?
   var differentiable = true
   var testDescription: String { "\(op.name) \(shapes)" }
 
   init(
     _ op: any Op, _ shapes: [[Int]], _ domain: ClosedRange<Double> = -2...2, indices: (Int, Int)? = nil,
-    differentiable: Bool = true
+    mask: Int? = nil, differentiable: Bool = true
   ) {
     self.op = op
     self.shapes = shapes
     self.domain = domain
+    self.mask = mask
     self.indices = indices.map { (input: $0.0, limit: $0.1) }
     self.differentiable = differentiable
   }
 
-  static let all: [OpCase] = elementwise + arrangements + products + convolutions
+  static let all: [OpCase] = elementwise + arrangements + products + attentions + convolutions
 
   private static let elementwise: [OpCase] = {
     var cases = UnaryFunction.allCases.map { OpCase(Unary($0), [[3, 7]], $0.domain) }
@@ -77,9 +81,24 @@ struct OpCase: CustomTestStringConvertible, Sendable {
     return cases
   }()
 
+  private static let attentions: [OpCase] = {
+    let op = Attention(scale: 0.6)
+    func shapes(_ q: [Int], _ keys: Int, _ mask: [Int]) -> [[Int]] {
+      let k = [q[0], q[1], keys, q[3]]
+      return [q, k, k, mask + [q[2], keys]]
+    }
+    return [
+      OpCase(op, shapes([1, 1, 1, 1], 1, [1, 1])), OpCase(op, shapes([2, 3, 5, 4], 7, [1, 1]), mask: 3),
+      OpCase(op, shapes([2, 2, 3, 2], 19, [2, 1]), mask: 3),
+      OpCase(op, shapes([1, 2, 67, 3], 2, [1, 2]), mask: 3),
+      OpCase(op, shapes([2, 2, 4, 5], 33, [2, 2]), mask: 3),
+    ]
+  }()
+
   private static let convolutions: [OpCase] = {
     let geometries = [
-      (1, 0, 1, 1), (1, 3, 1, 7), (1, 5, 5, 3), (2, 1, 1, 4), (3, 0, 2, 2), (5, 2, 1, 9), (1, 0, 3, 2), (4, 2, 1, 8),
+      (1, 0, 1, 1), (1, 3, 1, 7), (1, 5, 5, 3), (2, 1, 1, 4), (3, 0, 2, 2), (5, 2, 1, 9), (1, 0, 3, 2),
+      (4, 2, 1, 8),
     ]
     var cases: [OpCase] = []
     for (stride, padding, dilation, taps) in geometries {
@@ -104,6 +123,7 @@ struct OpCase: CustomTestStringConvertible, Sendable {
         if let indices, indices.input == position {
           return Double(Int(random.uniform() * Double(indices.limit)))
         }
+        if mask == position { return random.uniform() < 0.5 ? 1 : 0 }
         return random.uniform(domain)
       }
     }
@@ -158,7 +178,7 @@ struct OpCase: CustomTestStringConvertible, Sendable {
     func loss(_ inputs: [[Double]]) -> Double {
       zip(test.op.reference(inputs, test.shapes)[0], weights).reduce(0) { $0 + $1.0 * Double($1.1) }
     }
-    for (position, input) in floats.enumerated() {
+    for (position, input) in floats.enumerated() where input != test.mask {
       for i in values[input].indices {
         var (up, down) = (values, values)
         up[input][i] += 1e-4

@@ -1,6 +1,7 @@
 #ifndef FLOW_KERNELS_H
 #define FLOW_KERNELS_H
 
+#include "flow_attention.h"
 #include "flow_fft.h"
 #include "flow_pool.h"
 #include "flow_tensor.h"

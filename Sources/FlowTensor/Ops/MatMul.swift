@@ -133,13 +133,4 @@ extension Tensor {
     precondition(rank == 2 && indices.dtype == .int32, "rows of \(shape) at \(indices.dtype) indices")
     return graph.apply(Gather(), [self, indices])[0]
   }
-
-  /// Scaled dot-product attention: queries [B, H, N, D], keys and values [B, H, M, D], mask (1 = may attend)
-  /// broadcastable to [B, H, N, M] -> [B, H, N, D]. Every query must have a key.
-  public func attention(keys: Tensor, values: Tensor, mask: Tensor?) -> Tensor {
-    let scale = 1 / Float(shape[rank - 1]).squareRoot()
-    var scores = (self * scale).matmul(keys, transpose: true)
-    if let mask { scores = scores + (mask * 1e9 - 1e9) }
-    return scores.softmax().matmul(values)
-  }
 }

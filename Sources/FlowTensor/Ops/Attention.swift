@@ -1,0 +1,114 @@
+/// softmax(scale q kᵀ where mask) v, heads apart. The score matrix is never kept: rows are taken in tiles, and the
+/// gradient computes them again from the logarithm of each row's sum (Dao et al. 2022).
+///
+/// Inputs: q [B, H, N, D], k and v [B, H, M, D], mask [B or 1, H or 1, N, M] (not 0 = may attend). Outputs:
+/// [B, H, N, D], and the logarithms [B, H, N]. A row without any key gives 0.
+public struct Attention: Op {
+  /// Multiplies the scores.
+  public let scale: Float
+  public var name: String { "attention" }
+  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+    let (q, k, v, mask) = (inputs[0], inputs[1], inputs[2], inputs[3])
+    precondition(
+      q.count == 4 && k.count == 4 && k == v && q[..<2] == k[..<2] && q[3] == k[3],
+      "attention: queries \(q), keys \(k), values \(v)")
+    precondition(
+      mask.count == 4 && (mask[0] == q[0] || mask[0] == 1) && (mask[1] == q[1] || mask[1] == 1)
+        && mask[2] == q[2] && mask[3] == k[2], "attention: mask \(mask) for queries \(q) and keys \(k)")
+    return [q, Array(q[..<3])]
+  }
+  public func gradients(_ context: GradientContext) -> [Tensor?] {
+    precondition(context.upstream[1] == nil, "attention: no gradient flows from the rows' logarithms")
+    let results = context.g.graph.apply(
+      AttentionBack(scale: scale), context.inputs + context.outputs + [context.g])
+    return [results[0], results[1], results[2], nil]
+  }
+  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 4 * inputs[0].elements * inputs[1][2] }
+  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+    let (n, m, d) = (shapes[0][2], shapes[1][2], shapes[0][3])
+    var result = [Double](repeating: 0, count: inputs[0].count)
+    var logarithms = [Double](repeating: 0, count: shapes[0][..<3].reduce(1, *))
+    for row in logarithms.indices {
+      let p = Attention.weights(row, inputs, shapes, Double(scale))
+      logarithms[row] = p.logarithm
+      for j in 0..<m {
+        for c in 0..<d { result[row * d + c] += p.weights[j] * inputs[2][(row / n * m + j) * d + c] }
+      }
+    }
+    return [result, logarithms]
+  }
+
+  /// The softmax of row `row` of B H N, and its logarithm.
+  static func weights(
+    _ row: Int, _ inputs: [[Double]], _ shapes: [[Int]], _ scale: Double
+  ) -> (weights: [Double], logarithm: Double) {
+    let (heads, n, m, d) = (shapes[0][1], shapes[0][2], shapes[1][2], shapes[0][3])
+    let (b, h, i) = (row / n / heads, row / n % heads, row % n)
+    let mask = shapes[3]
+    let maskRow = ((mask[0] == 1 ? 0 : b) * mask[1] + (mask[1] == 1 ? 0 : h)) * n + i
+    var weights = [Double](repeating: 0, count: m)
+    var sum = 0.0
+    for j in 0..<m where inputs[3][maskRow * m + j] != 0 {
+      var score = 0.0
+      for c in 0..<d { score += inputs[0][row * d + c] * inputs[1][(row / n * m + j) * d + c] }
+      weights[j] = UnaryFunction.exp.value(score * scale)
+      sum += weights[j]
+    }
+    if sum == 0 { return (weights, 0) }
+    return (weights.map { $0 / sum }, UnaryFunction.log.value(sum))
+  }
+}
+
+/// The gradient of `Attention`: (q, k, v, mask, result, logarithms, gradient) -> those of q, k and v.
+public struct AttentionBack: Op {
+  /// As in `Attention`.
+  public let scale: Float
+  public var name: String { "attention-back" }
+  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+    precondition(inputs[6] == inputs[0], "attention-back: gradient \(inputs[6]) for queries \(inputs[0])")
+    return [inputs[0], inputs[1], inputs[2]]
+  }
+  public func gradients(_ context: GradientContext) -> [Tensor?] {
+    preconditionFailure("attention has no second derivatives: record it as matmul, softmax and matmul")
+  }
+  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 10 * inputs[0].elements * inputs[1][2] }
+  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+    let (n, m, d) = (shapes[0][2], shapes[1][2], shapes[0][3])
+    let (q, k, v, g) = (inputs[0], inputs[1], inputs[2], inputs[6])
+    var (dq, dk, dv) = (q.map { _ in 0.0 }, k.map { _ in 0.0 }, v.map { _ in 0.0 })
+    for row in 0..<shapes[0][..<3].reduce(1, *) {
+      let p = Attention.weights(row, inputs, shapes, Double(scale)).weights
+      var flow = [Double](repeating: 0, count: m)
+      for j in 0..<m {
+        for c in 0..<d { flow[j] += g[row * d + c] * v[(row / n * m + j) * d + c] }
+      }
+      let mean = zip(p, flow).reduce(0) { $0 + $1.0 * $1.1 }
+      for j in 0..<m {
+        let s = p[j] * (flow[j] - mean) * Double(scale)
+        for c in 0..<d {
+          let at = (row / n * m + j) * d + c
+          dv[at] += p[j] * g[row * d + c]
+          dq[row * d + c] += s * k[at]
+          dk[at] += s * q[row * d + c]
+        }
+      }
+    }
+    return [dq, dk, dv]
+  }
+}
+
+extension Tensor {
+  /// Scaled dot-product attention: queries [B, H, N, D], keys and values [B, H, M, D], mask (1 = may attend)
+  /// broadcastable to [B, H, N, M] -> [B, H, N, D]. A query without any key gives 0.
+  public func attention(keys: Tensor, values: Tensor, mask: Tensor?) -> Tensor {
+    precondition(rank == 4 && keys.rank == 4, "attention: queries \(shape), keys \(keys.shape)")
+    let (n, m) = (shape[2], keys.shape[2])
+    var allowed = mask ?? graph.constant([Float](repeating: 1, count: n * m), [1, 1, n, m])
+    precondition(allowed.rank <= 4, "attention: mask \(allowed.shape)")
+    allowed = allowed.reshaped([Int](repeating: 1, count: 4 - allowed.rank) + allowed.shape)
+    let target = Array(allowed.shape[..<2]) + [n, m]
+    if allowed.shape != target { allowed = allowed.broadcast(to: target) }
+    let scale = 1 / Float(shape[3]).squareRoot()
+    return graph.apply(Attention(scale: scale), [self, keys, values, allowed])[0]
+  }
+}

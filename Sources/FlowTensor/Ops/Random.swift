@@ -1,0 +1,78 @@
+import FlowCore
+
+/// Random numbers in a program: element i is made of the words of Philox4x32-10's block i / 4 with the key
+/// (seed, 0) and the counter (i / 4, 0, stream, step), so a resumed run draws the same. Input: int32 [2] = seed and
+/// step, neither negative.
+public struct Random: Op {
+  /// What is drawn.
+  public enum Distribution: Int32, Sendable, CaseIterable {
+    /// In [0, 1), multiples of 2⁻²⁴.
+    case uniform
+    /// Standard normal (Box & Muller 1958), one pair of words for two numbers.
+    case normal
+  }
+  /// What is drawn.
+  public let distribution: Distribution
+  /// The shape drawn.
+  public let shape: [Int]
+  /// Tells apart the draws of one step.
+  public let stream: UInt32
+  public var name: String { "random-\(distribution)" }
+  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+    precondition(inputs[0] == [2], "random: the seed and step are [2], not \(inputs[0])")
+    return [shape]
+  }
+  public func gradients(_ context: GradientContext) -> [Tensor?] { [nil] }
+  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+    let (seed, step) = (UInt32(inputs[0][0]), UInt32(inputs[0][1]))
+    var result: [Double] = []
+    while result.count < shape.elements {
+      let block = Philox.block(
+        key: (seed, 0), counter: (UInt32(truncatingIfNeeded: result.count / 4), 0, stream, step))
+      for (a, b) in [(block.0, block.1), (block.2, block.3)] {
+        switch distribution {
+        case .uniform: result += [Double(a >> 8) * 0x1p-24, Double(b >> 8) * 0x1p-24]
+        case .normal:
+          let radius = (-2 * UnaryFunction.log.value(Double((a >> 8) + 1) * 0x1p-24)).squareRoot()
+          let angle = Double(b >> 8) * 0x1p-24 * 2 * Double.pi
+          result += [radius * UnaryFunction.cos.value(angle), radius * UnaryFunction.sin.value(angle)]
+        }
+      }
+    }
+    return [Array(result.prefix(shape.elements))]
+  }
+}
+
+extension Graph {
+  /// Random numbers of `shape` that depend only on `key` (int32 [2]: seed and step) and `stream`.
+  public func random(
+    _ distribution: Random.Distribution, _ shape: [Int], key: Tensor, stream: UInt32
+  ) -> Tensor {
+    precondition(key.dtype == .int32, "random: the seed and step are int32, not \(key.dtype.rawValue)")
+    return apply(Random(distribution: distribution, shape: shape, stream: stream), [key])[0]
+  }
+}
+
+extension Tensor {
+  /// Zeroes a share `rate` of the elements and scales the rest by 1 / (1 - rate); `key` and `stream` as in
+  /// `Graph.random`.
+  public func dropout(_ rate: Float, key: Tensor, stream: UInt32) -> Tensor {
+    precondition(rate >= 0 && rate < 1, "dropout of \(rate)")
+    if rate == 0 { return self }
+    // u >= rate, as 1 - (u < rate).
+    let kept = 1 - (rate - graph.random(.uniform, shape, key: key, stream: stream)).step()
+    return self * (kept * (1 / (1 - rate)))
+  }
+
+  /// Where this mask (0 or 1) is 1 `a`, elsewhere `b`; shapes broadcast. Both must be finite everywhere.
+  public func select(_ a: Tensor, _ b: Tensor) -> Tensor { self * a + (1 - self) * b }
+
+  /// x if positive, else x times `slope`.
+  public func leakyRelu(_ slope: Float) -> Tensor { relu() - (-self).relu() * slope }
+
+  /// The logarithm to base 10.
+  public func log10() -> Tensor { log() * 0.434294482 }
+
+  /// 1 / sqrt(x)
+  public func rsqrt() -> Tensor { sqrt().reciprocal() }
+}
