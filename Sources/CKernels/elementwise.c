@@ -12,7 +12,9 @@ typedef struct {
   float scale, offset;
 } unary_job;
 
+// y is x or apart from it, so the compiler need not test for overlap (its scalar fallback would run in place).
 #define LOOP(expression)                 \
+  _Pragma("clang loop vectorize(assume_safety)") \
   for (long i = 0; i < count; i++) {     \
     float v = x[i];                      \
     y[i] = (expression);                 \
@@ -23,12 +25,16 @@ FLOW_CLONES static void unary_range(int function, float *y, const float *x, long
   switch (function) {
     case 0: LOOP(-v);
     case 1: LOOP(flow_exp(v));
-    case 2: LOOP(logf(v));
+    case 2: LOOP(flow_log(v));
     case 3: LOOP(__builtin_sqrtf(v));
     case 4: LOOP(1.0f / v);
-    case 5: LOOP(sinf(v));
-    case 6: LOOP(cosf(v));
-    case 7: LOOP(tanhf(v));
+    case 5:
+      if (flow_within(x, count, 1e4f)) { LOOP(flow_sin(v)); }
+      LOOP(sinf(v));
+    case 6:
+      if (flow_within(x, count, 1e4f)) { LOOP(flow_cos(v)); }
+      LOOP(cosf(v));
+    case 7: LOOP(flow_tanh(v));
     case 8: LOOP(flow_sigmoid(v));
     case 9: LOOP(v * flow_sigmoid(v));
     case 10: LOOP(__builtin_fabsf(v));
@@ -51,6 +57,7 @@ void flow_unary(int threads, int function, float *y, const float *x, long count)
 }
 
 FLOW_CLONES static void affine_range(float *y, const float *x, float scale, float offset, long count) {
+#pragma clang loop vectorize(assume_safety)
   for (long i = 0; i < count; i++) y[i] = x[i] * scale + offset;
 }
 
@@ -173,13 +180,18 @@ typedef struct {
 FLOW_CLONES static void adamw_range(const adamw_job *job, long begin, long end) {
   float b1 = job->beta1, b2 = job->beta2, keep = 1.0f - job->rate * job->decay;
   float step = job->rate / job->correction1, root = 1.0f / __builtin_sqrtf(job->correction2);
+  float factor = job->factor, epsilon = job->epsilon;
+  float *p_out = job->p_out, *m_out = job->m_out, *v_out = job->v_out;
+  const float *p_in = job->p, *g_in = job->g, *m_in = job->m, *v_in = job->v;
+  // Each output is its input or apart from all of them.
+#pragma clang loop vectorize(assume_safety)
   for (long i = begin; i < end; i++) {
-    float g = job->g[i] * job->factor;
-    float m = job->m[i] + (1.0f - b1) * (g - job->m[i]);
-    float v = b2 * job->v[i] + (1.0f - b2) * g * g;
-    job->m_out[i] = m;
-    job->v_out[i] = v;
-    job->p_out[i] = job->p[i] * keep - step * m / (__builtin_sqrtf(v) * root + job->epsilon);
+    float g = g_in[i] * factor;
+    float m = m_in[i] + (1.0f - b1) * (g - m_in[i]);
+    float v = b2 * v_in[i] + (1.0f - b2) * g * g;
+    m_out[i] = m;
+    v_out[i] = v;
+    p_out[i] = p_in[i] * keep - step * m / (__builtin_sqrtf(v) * root + epsilon);
   }
 }
 

@@ -17,10 +17,10 @@ FLOW_CLONES static void upsample(float *even, float *odd, const float *padded, c
   }
 }
 
-FLOW_CLONES static void activate(float *y, const float *u, float a, float inverse, long length) {
+FLOW_CLONES static void activate(float *u, float a, float inverse, long length) {
   for (long m = 0; m < length; m++) {
     float s = flow_sin(a * u[m]);
-    y[m] = u[m] + s * s * inverse;
+    u[m] += s * s * inverse;
   }
 }
 
@@ -61,8 +61,8 @@ static void snake_rows(void *context, long begin, long end) {
     rates(job, row, &a, &b);
     pad_edges(padded, x, n, x[0], x[n - 1]);
     upsample(even + PAD, odd + PAD, padded, job->filter, n);
-    activate(even + PAD, even + PAD, a, 1 / (b + 1e-9f), n);
-    activate(odd + PAD, odd + PAD, a, 1 / (b + 1e-9f), n);
+    activate(even + PAD, a, 1 / (b + 1e-9f), n);
+    activate(odd + PAD, a, 1 / (b + 1e-9f), n);
     pad_edges(even, NULL, n, even[PAD], odd[PAD + n - 1]);
     pad_edges(odd, NULL, n, even[PAD], odd[PAD + n - 1]);
     downsample(job->y + row * n, even + PAD, odd + PAD, job->filter, n);

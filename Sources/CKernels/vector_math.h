@@ -34,7 +34,7 @@ static inline float flow_exp(float x) {
   return p * flow_bits(((int32_t)n + 127) << 23);
 }
 
-/// sin x to 1e-7 absolute for |x| < 1e4: x = n pi + r, |r| <= pi / 2 (pi in three parts, Cody & Waite), odd polynomial.
+/// sin x to 1e-6 for |x| < 1e4: x = n pi + r, |r| <= pi / 2 (pi in three parts, Cody & Waite), odd polynomial.
 static inline float flow_sin(float x) {
   float n = __builtin_rintf(x * 0.318309886183790672f);
   float r = x - n * 3.140625f;
@@ -49,6 +49,68 @@ static inline float flow_sin(float x) {
   p = p * q - 1.666666667e-1f;
   p = r + r * q * p;
   return ((int32_t)n & 1) ? -p : p;
+}
+
+/// cos x to 1e-6 for |x| < 1e4: as flow_sin, around the odd multiples of pi / 2.
+static inline float flow_cos(float x) {
+  float k = __builtin_rintf(x * 0.318309886183790672f - 0.5f), n = k + 0.5f;
+  float r = x - n * 3.140625f;
+  r = r - n * 9.67502593994140625e-4f;
+  r = r - n * 1.509957990978376432e-7f;
+  float q = r * r;
+  float p = 1.605904384e-10f;
+  p = p * q - 2.505210839e-8f;
+  p = p * q + 2.755731922e-6f;
+  p = p * q - 1.984126984e-4f;
+  p = p * q + 8.333333333e-3f;
+  p = p * q - 1.666666667e-1f;
+  p = r + r * q * p;
+  return ((int32_t)k & 1) ? p : -p;
+}
+
+/// ln x to 1e-6 relative away from 1, 1e-7 absolute near it; -inf at 0, NaN below. x = 2^e m, m in [sqrt 1/2, sqrt 2);
+/// polynomial of the Cephes library (Moshier).
+static inline float flow_log(float x) {
+  int tiny = x < 1.17549435e-38f;
+  float scaled = tiny ? x * 8388608.0f : x;
+  int32_t bits;
+  memcpy(&bits, &scaled, 4);
+  int32_t shifted = bits - 0x3f3504f3;
+  float e = (float)((shifted >> 23) - (tiny ? 23 : 0));
+  float m = flow_bits((shifted & 0x007fffff) + 0x3f3504f3) - 1.0f, z = m * m;
+  float p = 7.0376836292e-2f;
+  p = p * m - 1.1514610310e-1f;
+  p = p * m + 1.1676998740e-1f;
+  p = p * m - 1.2420140846e-1f;
+  p = p * m + 1.4249322787e-1f;
+  p = p * m - 1.6668057665e-1f;
+  p = p * m + 2.0000714765e-1f;
+  p = p * m - 2.4999993993e-1f;
+  p = p * m + 3.3333331174e-1f;
+  p = p * m * z - 2.12194440e-4f * e - 0.5f * z;
+  float y = m + p + 0.693359375f * e;
+  y = x > 3.4028235e38f || x != x ? x : y;
+  return x > 0 ? y : (x == 0 ? -__builtin_inff() : (x != x ? x : __builtin_nanf("")));
+}
+
+/// tanh x to 1e-6 relative: polynomial of the Cephes library (Moshier) near 0, 1 - 2 / (e^2x + 1) elsewhere.
+static inline float flow_tanh(float x) {
+  float a = __builtin_fabsf(x), z = x * x;
+  float p = -5.70498872745e-3f;
+  p = p * z + 2.06390887954e-2f;
+  p = p * z - 5.37397155531e-2f;
+  p = p * z + 1.33314422036e-1f;
+  p = p * z - 3.33332819422e-1f;
+  float near = p * z * x + x;
+  float far = __builtin_copysignf(1.0f - 2.0f / (flow_exp(2.0f * a) + 1.0f), x);
+  return a < 0.625f ? near : (x != x ? x : far);
+}
+
+/// Whether all |x[i]| <= limit.
+static inline int flow_within(const float *x, long count, float limit) {
+  int outside = 0;
+  for (long i = 0; i < count; i++) outside |= !(__builtin_fabsf(x[i]) <= limit);
+  return !outside;
 }
 
 static inline float flow_sigmoid(float x) { return 1.0f / (1.0f + flow_exp(-x)); }
