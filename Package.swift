@@ -77,7 +77,7 @@ let package = Package(
     .target(name: "FlowNN", dependencies: ["FlowCore", "FlowTensor"], swiftSettings: numeric),
     .target(
       name: "FlowAudio",
-      dependencies: ["FlowCore", "CKernels", "COpenBLAS", "CSndFile", "CSampleRate"],
+      dependencies: ["FlowCore", "CKernels", "COpenBLAS", "CSndFile", "CSampleRate", "CZlib"],
       swiftSettings: numeric),
     .target(
       name: "FlowScore", dependencies: ["FlowCore", "CFluidSynth"], swiftSettings: optimized),

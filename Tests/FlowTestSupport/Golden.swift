@@ -27,7 +27,8 @@ public enum Golden {
 
   /// The names in the folder `path` below the root that end in `suffix`, sorted; none when it isn't there.
   public static func files(in path: String, suffix: String) -> [String] {
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: root.appendingPathComponent(path).path)) ?? []
+    let names =
+      (try? FileManager.default.contentsOfDirectory(atPath: root.appendingPathComponent(path).path)) ?? []
     let found = names.filter { $0.hasSuffix(suffix) }.sorted()
     if found.isEmpty { print("skipped: no golden files \(path)/*\(suffix)") }
     return found
