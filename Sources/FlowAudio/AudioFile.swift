@@ -76,3 +76,9 @@ public enum AudioFile {
     }
   }
 }
+
+/// The libraries that are loaded.
+public enum AudioLibraries {
+  /// libsndfile's name and version.
+  public static var sndfile: String { String(cString: sf_version_string()) }
+}

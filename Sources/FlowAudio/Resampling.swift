@@ -38,3 +38,8 @@ public enum Resampler {
     return Array(output[..<count])
   }
 }
+
+extension AudioLibraries {
+  /// libsamplerate's name and version.
+  public static var samplerate: String { String(cString: src_get_version()) }
+}

@@ -38,7 +38,8 @@ public struct StageDeclaration: Sendable, Hashable {
   /// A declaration.
   public init(
     name: String, version: Int, doc: String, per: Per, run: Run = .native, inputs: [InputDeclaration] = [],
-    outputs: [OutputDeclaration] = [], parameters: [ParameterDeclaration] = [], resources: Resources = Resources()
+    outputs: [OutputDeclaration] = [], parameters: [ParameterDeclaration] = [],
+    resources: Resources = Resources()
   ) {
     self.name = name
     self.version = version
@@ -80,7 +81,8 @@ public struct InputDeclaration: Sendable, Hashable {
   public var optional: Bool
 
   /// An input.
-  public init(name: String, type: ArtifactType, doc: String = "", whole: Bool = false, optional: Bool = false) {
+  public init(name: String, type: ArtifactType, doc: String = "", whole: Bool = false, optional: Bool = false)
+  {
     self.name = name
     self.type = type
     self.doc = doc
@@ -151,7 +153,8 @@ public struct ParameterDeclaration: Sendable, Hashable {
 
 /// What an artifact holds: the type of an input or output.
 public enum ArtifactType: String, Sendable, CaseIterable, Codable {
-  case audio, stems, score, lyrics, phones, f0, prompts, style, latents, pairs, weights, adapter, checkpoint, metrics,
+  case audio, stems, score, lyrics, phones, f0, prompts, style, latents, pairs, weights, adapter, checkpoint,
+    metrics,
     samples, report
 
   /// The endings, in lower case, of files in a source folder that make an item of this type; empty when a source

@@ -1,5 +1,5 @@
+public import FlowCore
 import Foundation
-import FlowCore
 import Synchronization
 
 /// `StageIO` over a plain folder, to run a stage without an engine: in tests and examples.

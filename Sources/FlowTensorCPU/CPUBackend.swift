@@ -55,3 +55,10 @@ final class HostBuffer: DeviceBuffer {
     return Array(UnsafeBufferPointer(start: base + offset, count: count))
   }
 }
+
+extension CPUBackend {
+  /// The BLAS that is loaded: its build and the kernels it chose.
+  public static var library: String {
+    "\(String(cString: openblas_get_config())) (\(String(cString: openblas_get_corename())))"
+  }
+}

@@ -1,5 +1,3 @@
-public import FlowCore
-
 /// A file of an item: a name and the bytes' identity.
 public struct ItemFile: Sendable, Hashable, Codable {
   /// The file's name, such as `audio.wav`; no slashes.

@@ -1,0 +1,147 @@
+import ArgumentParser
+import FlowCore
+import FlowEngine
+import FlowPlan
+import FlowStageKit
+import FlowStages
+import FlowStore
+import Foundation
+
+/// The command `flow`.
+public struct Flow: AsyncParsableCommand {
+  public static let configuration = CommandConfiguration(
+    commandName: "flow", abstract: "Fine-tunes a song generator from one YAML file.",
+    discussion: "Exit codes: 0 done, 1 a stage failed, 2 bad input, 4 doctor found a fault, 130 interrupted.",
+    version: "0.1.0",
+    subcommands: [
+      Run.self, PlanCommand.self, Status.self, Why.self, Log.self, Stages.self, Validate.self, Doctor.self,
+      Cache.self,
+      Exec.self,
+    ])
+  public init() {}
+}
+
+struct Stages: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Lists the stages, or shows one.")
+  @Argument(help: "A stage.") var name: String?
+
+  func run() async throws {
+    try await reporting {
+      let catalog = try StageCatalog(loading: "stages")
+      guard let name else {
+        for stage in catalog.names.compactMap({ catalog[$0] }) {
+          Terminal.out("\(stage.name.padding(toLength: 20, withPad: " ", startingAt: 0)) \(stage.doc)")
+        }
+        return
+      }
+      guard let stage = catalog[name] else {
+        throw Diagnostics([
+          Diagnostic(
+            code: "E020", "there is no stage '\(name)'", notes: [catalog.names.joined(separator: ", ")])
+        ])
+      }
+      Terminal.out("\(stage.name), version \(stage.version), per \(stage.per.rawValue)\n\(stage.doc)")
+      for input in stage.inputs {
+        let flags = [input.whole ? "all items" : nil, input.optional ? "optional" : nil].compactMap { $0 }
+        Terminal.out(
+          "  in   \(input.name): \(input.type.rawValue)\(flags.isEmpty ? "" : " (\(flags.joined(separator: ", ")))")  \(input.doc)"
+        )
+      }
+      for output in stage.outputs {
+        Terminal.out("  out  \(output.name): \(output.type.rawValue)  \(output.doc)")
+      }
+      for parameter in stage.parameters {
+        let standard = parameter.standard.map { "default \($0.canonical)" } ?? "required"
+        Terminal.out(
+          "  with \(parameter.name): \(Stages.kind(parameter.kind)), \(standard)\(parameter.unit.isEmpty ? "" : " \(parameter.unit)")  \(parameter.doc)"
+        )
+      }
+    }
+  }
+
+  private static func kind(_ kind: ParameterDeclaration.Kind) -> String {
+    func range<T>(_ name: String, _ low: T?, _ high: T?) -> String {
+      low == nil && high == nil ? name : "\(name) \(low.map { "\($0)" } ?? "")…\(high.map { "\($0)" } ?? "")"
+    }
+    return switch kind {
+    case .bool: "bool"
+    case .int(let low, let high): range("int", low, high)
+    case .float(let low, let high): range("float", low, high)
+    case .string: "string"
+    case .choice(let choices): choices.joined(separator: " | ")
+    case .ints(let low, let high): range("list of int", low, high)
+    case .floats(let low, let high): range("list of float", low, high)
+    case .strings: "list of string"
+    case .file: "file"
+    }
+  }
+}
+
+struct Validate: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Checks a pipeline and the stages; runs nothing.")
+  @OptionGroup var options: PipelineOptions
+
+  func run() async throws {
+    try await reporting(json: options.json, noColor: options.noColor) {
+      let project = try Project(options)
+      for stage in project.plan.stages {
+        guard let native = AllStages.list.first(where: { $0.name == stage.declaration.name }) else {
+          throw Diagnostics([
+            Diagnostic(
+              code: "E026", "stage '\(stage.declaration.name)' is declared but not built in",
+              at: stage.location)
+          ])
+        }
+        do { try native.check(parameters: .object(stage.parameters)) } catch {
+          throw Diagnostics([Diagnostic(code: "E027", "stage '\(stage.name)': \(error)", at: stage.location)])
+        }
+      }
+      Terminal.out("\(project.plan.file) is valid: \(project.plan.stages.count) stages")
+    }
+  }
+}
+
+struct Cache: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Looks after the cache.", subcommands: [Usage.self, Verify.self, Collect.self])
+
+  struct Usage: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "du", abstract: "Says how large it is.")
+    func run() async throws {
+      try await reporting {
+        let store = try Project.store(Project.root(from: nil))
+        let objects = store.objectDigests()
+        let bytes = objects.reduce(0) { $0 + store.diskSize($1) }
+        Terminal.out(
+          "\(objects.count) objects, \(store.recordKeys().count) records, \(bytes / 1_048_576) MiB in \(store.root)"
+        )
+      }
+    }
+  }
+
+  struct Verify: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Reads everything and sets damaged objects aside.")
+    func run() async throws {
+      try await reporting {
+        let (checked, damaged) = try Project.store(Project.root(from: nil)).verify()
+        Terminal.out("\(checked) checked, \(damaged.count) damaged and set aside")
+        for name in damaged { Terminal.out("  \(name)") }
+        if !damaged.isEmpty { Terminal.out("the next run makes them again") }
+      }
+    }
+  }
+
+  struct Collect: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      commandName: "gc", abstract: "Deletes what nothing points to.")
+    @Option(help: "Then the results of least value, down to this many MiB.") var budget: Int?
+    func run() async throws {
+      try await reporting {
+        let store = try Project.store(Project.root(from: nil))
+        let freed = store.collect(budget: budget.map { $0 * 1_048_576 }, keptKeys: [])
+        Terminal.out("\(freed / 1_048_576) MiB freed")
+      }
+    }
+  }
+}

@@ -1,0 +1,115 @@
+import FlowEngine
+import Foundation
+import Synchronization
+
+/// Draws a run: a line per running stage on a terminal, plain lines elsewhere, all on standard error.
+final class Progress: Sendable {
+  private struct Stage {
+    var name: String
+    var total: Int
+    var done = 0
+    var begin = Date()
+    var fraction = 0.0
+    var note = ""
+  }
+  private struct State {
+    var running: [Stage] = []
+    var drawn = 0
+    var last = Date.distantPast
+    var notes: [String: Date] = [:]
+  }
+  private let terminal: Terminal
+  private let quiet: Bool
+  private let state = Mutex(State())
+
+  init(_ terminal: Terminal, quiet: Bool) {
+    self.terminal = terminal
+    self.quiet = quiet
+  }
+
+  func handle(_ event: RunEvent) {
+    if quiet { return }
+    state.withLock { state in
+      switch event {
+      case .started(let stage, let items, let reasons):
+        state.running.append(Stage(name: stage, total: items))
+        if !terminal.isLive {
+          let why = reasons.first.map { " (\($0)\(reasons.count > 1 ? ", …" : ""))" } ?? ""
+          Terminal.error("\(stage): \(items) to run\(why)")
+        }
+      case .progress(let stage, let item, let fraction, let note):
+        if let index = state.running.firstIndex(where: { $0.name == stage }) {
+          state.running[index].fraction = fraction
+          state.running[index].note = note
+        }
+        let now = Date()
+        if !terminal.isLive, item.isEmpty, !note.isEmpty,
+          now.timeIntervalSince(state.notes[stage] ?? .distantPast) > 5
+        {
+          state.notes[stage] = now
+          Terminal.error("\(stage): \(Int(fraction * 100)) % \(note)")
+        }
+      case .item(let stage, let item, let quarantined):
+        if let index = state.running.firstIndex(where: { $0.name == stage }) {
+          state.running[index].done += 1
+          state.running[index].fraction = 0
+        }
+        if let quarantined {
+          line("warning: \(stage): \(item.isEmpty ? "" : item + " ")was set aside: \(quarantined)", &state)
+        }
+      case .finished(let report):
+        state.running.removeAll { $0.name == report.name }
+        guard report.state != .cached || report.items.quarantined > 0 else { break }
+        line(Progress.summary(report, terminal), &state)
+      }
+      draw(&state)
+    }
+  }
+
+  static func summary(_ report: StageReport, _ terminal: Terminal) -> String {
+    let name = report.name.padding(toLength: 16, withPad: " ", startingAt: 0)
+    switch report.state {
+    case .failed: return terminal.styled("failed ", "1;31") + " \(name) \(report.failure ?? "")"
+    case .cached: return "cached  \(name)\(report.items.quarantined) set aside"
+    default:
+      var text =
+        terminal.styled("done   ", "32") + " \(name) \(report.items.run) run, \(report.items.cached) cached"
+      if report.items.quarantined > 0 { text += ", \(report.items.quarantined) set aside" }
+      text += String(format: "  %.1f s", report.seconds)
+      let metrics = report.metrics.sorted { $0.key < $1.key }.prefix(3).map {
+        "\($0.key) \(String(format: "%.4g", $0.value))"
+      }
+      return metrics.isEmpty ? text : text + "  " + metrics.joined(separator: ", ")
+    }
+  }
+
+  private func line(_ text: String, _ state: inout State) {
+    erase(&state)
+    Terminal.error(text)
+    state.last = .distantPast
+  }
+
+  private func erase(_ state: inout State) {
+    guard terminal.isLive, state.drawn > 0 else { return }
+    FileHandle.standardError.write(Data("\u{1B}[\(state.drawn)A\u{1B}[J".utf8))
+    state.drawn = 0
+  }
+
+  private func draw(_ state: inout State) {
+    guard terminal.isLive, Date().timeIntervalSince(state.last) > 0.1 else { return }
+    erase(&state)
+    state.last = Date()
+    var text = ""
+    for stage in state.running {
+      let part = (Double(stage.done) + stage.fraction) / Double(max(1, stage.total))
+      let spent = Date().timeIntervalSince(stage.begin)
+      let left = part > 0.02 ? String(format: ", %.0f s left", spent / part * (1 - part)) : ""
+      text +=
+        "running \(stage.name)  \(stage.done)/\(stage.total) items, \(Int(part * 100)) %\(left)  \(stage.note.prefix(60))\n"
+    }
+    state.drawn = state.running.count
+    FileHandle.standardError.write(Data(text.utf8))
+  }
+
+  func end() { state.withLock { erase(&$0) } }
+}

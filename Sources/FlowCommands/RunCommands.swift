@@ -1,0 +1,174 @@
+import ArgumentParser
+import FlowCore
+import FlowEngine
+import FlowPlan
+import FlowStages
+import FlowStore
+import Foundation
+import Synchronization
+
+struct Run: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Runs what changed, and takes the rest from the cache.")
+  @OptionGroup var options: PipelineOptions
+  @Option(name: .shortAndLong, help: "Threads in all; default: the processors.")
+  var jobs: Int?
+  @Flag(name: .long, help: "No progress.")
+  var quiet = false
+
+  func run() async throws {
+    try await reporting(json: options.json, noColor: options.noColor) {
+      let project = try Project(options)
+      let progress = Progress(Terminal(noColour: options.noColor), quiet: quiet)
+      let engine = project.engine(jobs: jobs) { progress.handle($0) }
+      let interrupts = Run.interruptible { engine.cancel() }
+      let report = try await engine.run(project.plan, projectRoot: project.root)
+      withExtendedLifetime(interrupts) { progress.end() }
+      if options.json {
+        Terminal.out(report.document(schema: "flow.run/1", plan: project.plan).pretty)
+      } else {
+        summarise(report, project)
+      }
+      if report.interrupted { throw ExitCode(130) }
+      if report.failed { throw ExitCode(1) }
+    }
+  }
+
+  /// The first interrupt asks running actions to stop, the second ends at once.
+  static func interruptible(_ cancel: @escaping @Sendable () -> Void) -> any DispatchSourceSignal {
+    signal(SIGINT, SIG_IGN)
+    let count = Atomic<Int>(0)
+    let source = DispatchSource.makeSignalSource(signal: SIGINT, queue: .global())
+    source.setEventHandler {
+      if count.wrappingAdd(1, ordering: .relaxed).newValue > 1 { _exit(130) }
+      Terminal.error("interrupted: stopping at the next checkpoint (again: at once)")
+      cancel()
+    }
+    source.resume()
+    return source
+  }
+
+  private func summarise(_ report: RunReport, _ project: Project) {
+    let done = report.stages.filter { $0.state == .done }.count
+    let cached = report.stages.filter { $0.state == .cached }.count
+    let failed = report.stages.filter { $0.state == .failed }
+    let memory = report.stages.map(\.peakMemory).max() ?? 0
+    var head = failed.isEmpty ? "done" : (report.interrupted ? "interrupted" : "failed")
+    head += String(format: " in %.2f s", report.seconds) + "   \(done) stages run, \(cached) cached"
+    if !failed.isEmpty { head += ", \(failed.count) failed" }
+    if memory > 0 { head += "   peak memory of a worker \(memory / 1_048_576) MB" }
+    Terminal.out(head)
+    for stage in failed { Terminal.out("  failed    \(stage.name): \(stage.failure ?? "")") }
+    for result in report.results {
+      Terminal.out("  \(result.name.padding(toLength: 9, withPad: " ", startingAt: 0)) \(result.folder)/")
+    }
+    if let lock = report.lockFile { Terminal.out("  lock file \(lock)") }
+    if report.interrupted {
+      Terminal.out("next: run the same command again to go on from the last checkpoint")
+    } else if let stage = failed.first {
+      Terminal.out("next: flow log \(stage.name) shows what it said")
+    } else if done > 0 {
+      Terminal.out(
+        "next: change a value under 'with:' in \(project.plan.file), and 'flow plan' says what it costs")
+    }
+  }
+}
+
+struct PlanCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "plan", abstract: "Says what a run would do, and why.")
+  @OptionGroup var options: PipelineOptions
+
+  func run() async throws {
+    try await reporting(json: options.json, noColor: options.noColor) {
+      let project = try Project(options)
+      let report = try project.engine(jobs: nil).assess(project.plan)
+      if options.json {
+        Terminal.out(report.document(schema: "flow.plan/1", plan: project.plan).pretty)
+        return
+      }
+      for stage in report.stages {
+        let name = stage.name.padding(toLength: 16, withPad: " ", startingAt: 0)
+        let state = stage.state.rawValue.padding(toLength: 8, withPad: " ", startingAt: 0)
+        var line = "\(state) \(name) \(stage.items.total) items"
+        if stage.state == .run { line += ", \(stage.items.run) to run" }
+        if stage.items.quarantined > 0 { line += ", \(stage.items.quarantined) set aside" }
+        Terminal.out(line)
+        for reason in stage.reasons { Terminal.out("           because \(reason)") }
+      }
+    }
+  }
+}
+
+struct Status: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Says in one line per stage whether it is up to date.")
+  @OptionGroup var options: PipelineOptions
+
+  func run() async throws {
+    try await reporting(json: options.json, noColor: options.noColor) {
+      let project = try Project(options)
+      let report = try project.engine(jobs: nil).assess(project.plan)
+      if options.json {
+        return Terminal.out(report.document(schema: "flow.plan/1", plan: project.plan).pretty)
+      }
+      let open = report.stages.filter { $0.state != .cached }
+      for stage in open { Terminal.out("\(stage.state.rawValue)  \(stage.name)") }
+      Terminal.out(
+        open.isEmpty
+          ? "up to date: \(report.stages.count) stages cached"
+          : "\(open.count) of \(report.stages.count) stages are not up to date")
+    }
+  }
+}
+
+struct Why: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Says why a stage has to run: old -> new.")
+  @Argument(help: "The stage.") var stage: String
+  @Argument(help: "One of its items.") var item: String?
+  @Option(help: "The pipeline's file.") var pipeline: String?
+  @Option(name: .long, help: "Overrides a value.") var set: [String] = []
+
+  func run() async throws {
+    try await reporting {
+      var options = PipelineOptions()
+      options.pipeline = pipeline
+      options.set = set
+      let project = try Project(options)
+      let (report, _) = try project.engine(jobs: nil).why(project.plan, stage: stage, item: item)
+      if report.reasons.isEmpty { return Terminal.out("\(stage) is up to date") }
+      for reason in report.reasons { Terminal.out("\(reason)") }
+    }
+  }
+}
+
+struct Log: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "Shows what a stage said when it ran.")
+  @Argument(help: "The stage.") var stage: String
+  @Argument(help: "One of its items; default: the first.") var item: String?
+  @Option(help: "The pipeline's file.") var pipeline: String?
+  @Option(name: .long, help: "Overrides a value.") var set: [String] = []
+
+  func run() async throws {
+    try await reporting {
+      var options = PipelineOptions()
+      options.pipeline = pipeline
+      options.set = set
+      let project = try Project(options)
+      let engine = project.engine(jobs: nil)
+      let (_, key) = try engine.why(project.plan, stage: stage, item: item)
+      guard let key, let text = engine.log(key) else {
+        Terminal.error("\(stage) has no log yet: it has not run with these values")
+        throw ExitCode(1)
+      }
+      Terminal.out(text.isEmpty ? "(it said nothing)" : text)
+    }
+  }
+}
+
+struct Exec: ParsableCommand {
+  static let configuration = CommandConfiguration(abstract: "A worker.", shouldDisplay: false)
+  @Option var cache: String
+
+  func run() throws { Worker.serve(store: try Store(root: cache), stages: AllStages.list) }
+}

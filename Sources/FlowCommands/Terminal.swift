@@ -1,0 +1,62 @@
+import FlowCore
+import Foundation
+
+/// Where text goes and how it may look.
+struct Terminal: Sendable {
+  /// Standard error is a terminal: progress may be redrawn.
+  let isLive: Bool
+  /// Colours may be used.
+  let hasColour: Bool
+
+  init(noColour: Bool = false) {
+    let environment = ProcessInfo.processInfo.environment
+    isLive = isatty(2) == 1 && environment["TERM"] != "dumb"
+    hasColour = isLive && environment["NO_COLOR"].map { $0.isEmpty } ?? true && !noColour
+  }
+
+  func styled(_ text: String, _ code: String) -> String {
+    hasColour ? "\u{1B}[\(code)m\(text)\u{1B}[0m" : text
+  }
+
+  static func out(_ text: String) { FileHandle.standardOutput.write(Data((text + "\n").utf8)) }
+  static func error(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
+
+  /// A diagnostic in the form: what, where, the line with a caret, facts, the next step.
+  func render(_ diagnostic: Diagnostic) -> String {
+    let head = "\(diagnostic.severity.rawValue)[\(diagnostic.code)]"
+    var lines = [styled(head, diagnostic.severity == .error ? "1;31" : "1;33") + ": " + diagnostic.message]
+    if let place = diagnostic.location {
+      lines.append(place.file == "--set" ? " --> --set" : " --> \(place.file):\(place.line):\(place.column)")
+      if let source = diagnostic.sourceLine {
+        let number = String(place.line)
+        let margin = String(repeating: " ", count: number.count)
+        lines.append("\(margin) |")
+        lines.append("\(number) | \(source.replacingOccurrences(of: "\t", with: " "))")
+        let before = source.prefix(max(0, place.column - 1)).reduce(0) { $0 + Terminal.width($1) }
+        let caret = String(
+          repeating: "^", count: max(1, min(place.length, max(1, source.count - place.column + 1))))
+        lines.append(
+          "\(margin) | \(String(repeating: " ", count: before))\(styled(caret, "1;31")) \(diagnostic.label ?? "")"
+        )
+      } else if let label = diagnostic.label {
+        lines.append("  = \(label)")
+      }
+    } else if let label = diagnostic.label {
+      lines.append("  = \(label)")
+    }
+    lines += diagnostic.notes.map { "  = \($0)" }
+    if let help = diagnostic.help { lines.append("  = help: \(help)") }
+    return lines.map { $0.replacing(#/ +$/#, with: "") }.joined(separator: "\n")
+  }
+
+  /// Columns of a character: two for wide East Asian ones, none for combining marks.
+  private static func width(_ character: Character) -> Int {
+    guard let scalar = character.unicodeScalars.first else { return 0 }
+    switch scalar.value {
+    case 0x1100...0x115F, 0x2E80...0xA4CF, 0xAC00...0xD7A3, 0xF900...0xFAFF, 0xFE30...0xFE6F, 0xFF00...0xFF60,
+      0x1F300...0x1FAFF, 0x20000...0x3FFFD:
+      return 2
+    default: return 1
+    }
+  }
+}

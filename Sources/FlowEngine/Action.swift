@@ -1,0 +1,135 @@
+public import FlowCore
+import FlowPlan
+import FlowStageKit
+
+/// A stage bound to parameters and inputs: a self-contained document that a worker runs wherever the store is visible.
+public struct Action: Sendable, Hashable, Codable {
+  /// The identity of its result.
+  public var key: Digest
+  /// The stage's declared name and version.
+  public var stage: String, version: Int
+  /// One item, or all.
+  public var perItem: Bool
+  /// The declared outputs.
+  public var outputs: [String]
+  /// Every parameter; a file parameter as a path.
+  public var parameters: [String: JSON]
+  /// The items of each bound input.
+  public var inputs: [String: [Item]]
+  /// What the key was made of, canonical JSON.
+  public var preimage: String
+}
+
+extension Action {
+  /// The action of `stage` on `inputs`.
+  /// - Parameters:
+  ///   - item: the item's name in a stage `per: item`.
+  ///   - files: path and digest of each file parameter.
+  init(
+    _ stage: PlannedStage, inputs: [String: [Item]], files: [String: (path: String, digest: Digest)]
+  ) {
+    let declaration = stage.declaration
+    self.stage = declaration.name
+    version = declaration.version
+    perItem = declaration.per == .item
+    outputs = declaration.outputs.map(\.name)
+    parameters = stage.parameters
+    var keyParameters = stage.keyParameters
+    for (name, file) in files {
+      parameters[name] = .string(file.path)
+      if keyParameters[name] != nil { keyParameters[name] = .string("sha256:" + file.digest.hex) }
+    }
+    self.inputs = inputs
+    var ports: [String: JSON] = [:]
+    for input in declaration.inputs {
+      guard let items = inputs[input.name] else { continue }
+      // An item's name is not in the key of its own action: renaming it runs nothing.
+      let named = declaration.per == .all || input.whole
+      ports[input.name] = .array(items.map { Action.identity($0, named: named) })
+    }
+    preimage =
+      JSON.object([
+        "stage": .string(declaration.name), "version": .int(declaration.version),
+        "parameters": .object(keyParameters),
+        "inputs": .object(ports), "numeric": "blas",
+      ]).canonical
+    var hasher = SHA256()
+    hasher.field("flow-action/1", preimage.utf8)
+    key = hasher.finish()
+  }
+
+  private static func identity(_ item: Item, named: Bool) -> JSON {
+    var members: [String: JSON] = [
+      "files": .object(
+        Dictionary(uniqueKeysWithValues: item.files.map { ($0.name, JSON.string($0.digest.hex)) }))
+    ]
+    if !item.attributes.isEmpty { members["attributes"] = .object(item.attributes) }
+    if named { members["id"] = .string(item.id) }
+    return .object(members)
+  }
+}
+
+/// Why a stage has something to run.
+public enum Reason: Sendable, Hashable, CustomStringConvertible {
+  /// It has no result yet.
+  case noRecord
+  /// A parameter changed.
+  case parameterChanged(String, from: String, to: String)
+  /// An input's content changed.
+  case inputChanged(String, from: String, to: String)
+  /// The stage's version was raised.
+  case versionChanged(from: String, to: String)
+  /// Items that no earlier run had.
+  case newItems([String])
+  /// Items that are gone (nothing runs for them in a stage `per: item`).
+  case removedItems([String])
+  /// The result is known, but its bytes are gone from the cache.
+  case outputMissing
+  /// A stage that it takes from has to run; whether its output changes is not known yet.
+  case upstreamMayChange([String])
+
+  public var description: String {
+    switch self {
+    case .noRecord: "no result yet"
+    case .parameterChanged(let name, let from, let to): "\(name): \(from) -> \(to)"
+    case .inputChanged(let name, let from, let to): "input \(name): \(from) -> \(to)"
+    case .versionChanged(let from, let to): "stage version: \(from) -> \(to)"
+    case .newItems(let ids): "new: \(Reason.list(ids))"
+    case .removedItems(let ids): "removed: \(Reason.list(ids))"
+    case .outputMissing: "its output is missing from the cache"
+    case .upstreamMayChange(let stages): "takes from \(stages.joined(separator: ", ")), which must run first"
+    }
+  }
+
+  private static func list(_ ids: [String]) -> String {
+    ids.prefix(4).joined(separator: ", ") + (ids.count > 4 ? " and \(ids.count - 4) more" : "")
+  }
+
+  /// What differs between two preimages.
+  static func difference(_ old: String, _ new: String) -> [Reason] {
+    guard let before = try? JSON(parsing: old.utf8), let after = try? JSON(parsing: new.utf8) else {
+      return [.noRecord]
+    }
+    var reasons: [Reason] = []
+    if before["version"] != after["version"] {
+      reasons.append(
+        .versionChanged(from: before["version"]?.canonical ?? "-", to: after["version"]?.canonical ?? "-"))
+    }
+    func members(_ value: JSON?) -> [String: JSON] {
+      if case .object(let members)? = value { members } else { [:] }
+    }
+    let (oldParameters, newParameters) = (members(before["parameters"]), members(after["parameters"]))
+    for name in Set(oldParameters.keys).union(newParameters.keys).sorted()
+    where oldParameters[name] != newParameters[name] {
+      reasons.append(
+        .parameterChanged(
+          name, from: oldParameters[name]?.canonical ?? "-", to: newParameters[name]?.canonical ?? "-"))
+    }
+    let (oldInputs, newInputs) = (members(before["inputs"]), members(after["inputs"]))
+    for name in Set(oldInputs.keys).union(newInputs.keys).sorted() where oldInputs[name] != newInputs[name] {
+      func short(_ value: JSON?) -> String { value.map { Digest(of: $0.canonical).short } ?? "-" }
+      reasons.append(.inputChanged(name, from: short(oldInputs[name]), to: short(newInputs[name])))
+    }
+    return reasons
+  }
+}

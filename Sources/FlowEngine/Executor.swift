@@ -1,0 +1,150 @@
+public import FlowCore
+public import FlowStageKit
+public import FlowStore
+import Foundation
+import Synchronization
+
+/// What came of running an action.
+public enum ActionOutcome: Sendable, Hashable {
+  /// Its outputs (ids as in `ActionRecord`), metrics, and peak memory in bytes.
+  case done(outputs: [String: [Item]], metrics: [String: Double], peakMemory: Int)
+  /// The item was set aside for this reason.
+  case rejected(String)
+  /// It failed, with what to do next if known.
+  case failed(String, help: String?)
+  /// The run was interrupted.
+  case cancelled
+}
+
+/// Runs actions.
+public protocol Executor: Sendable {
+  /// Runs `action` on `threads` threads; `progress` gets fractions and notes, `log` the stage's lines.
+  func run(
+    _ action: Action, threads: Int, progress: @escaping @Sendable (Double, String) -> Void,
+    log: @escaping @Sendable (String) -> Void
+  ) async -> ActionOutcome
+  /// Asks running actions to stop at their next checkpoint.
+  func cancel()
+}
+
+/// `StageIO` over the store: one action's scratch, checkpoint and inputs.
+final class StoreIO: StageIO {
+  private let store: Store
+  private let folder: String
+  private let report: @Sendable (Double, String) -> Void
+  private let write: @Sendable (String) -> Void
+  private let cancelled: @Sendable () -> Bool
+
+  init(
+    store: Store, key: Digest, cancelled: @escaping @Sendable () -> Bool,
+    progress: @escaping @Sendable (Double, String) -> Void, log: @escaping @Sendable (String) -> Void
+  ) throws {
+    self.store = store
+    folder = store.workFolder(key)
+    report = progress
+    write = log
+    self.cancelled = cancelled
+    try? FileManager.default.removeItem(atPath: folder + "/scratch")
+    try FileManager.default.createDirectory(atPath: folder + "/scratch/in", withIntermediateDirectories: true)
+    try FileManager.default.createDirectory(atPath: folder + "/checkpoint", withIntermediateDirectories: true)
+  }
+
+  var scratchDirectory: String { folder + "/scratch" }
+  var checkpointDirectory: String { folder + "/checkpoint" }
+  var isCancelled: Bool { cancelled() }
+  func progress(_ fraction: Double, _ note: String) { report(fraction, note) }
+  func log(_ line: String) { write(line) }
+
+  func materialise(_ file: ItemFile) throws -> String {
+    let path = "\(folder)/scratch/in/\(file.digest.short)-\(file.name)"
+    if access(path, F_OK) != 0 { try store.publish(try store.get(file.digest), at: path, mode: 0o444) }
+    return path
+  }
+
+  func store(_ bytes: [UInt8], as name: String) throws -> ItemFile {
+    ItemFile(name: name, digest: try store.put(bytes), size: bytes.count)
+  }
+
+  func store(contentsOf path: String, as name: String) throws -> ItemFile {
+    guard let data = FileManager.default.contents(atPath: path) else {
+      throw StageFailure("the stage emitted '\(name)' from \(path), which is not there")
+    }
+    return try store([UInt8](data), as: name)
+  }
+
+  /// Scratch is removed; the checkpoint only when the action is over.
+  func finish(keepCheckpoint: Bool) {
+    try? FileManager.default.removeItem(atPath: keepCheckpoint ? folder + "/scratch" : folder)
+  }
+}
+
+/// Runs stages in this process: what a worker does, and what tests use.
+public final class LocalExecutor: Executor {
+  private let store: Store
+  private let stages: [String: NativeStage]
+  private let stop = Atomic<Bool>(false)
+
+  /// Runs `stages` over `store`.
+  public init(store: Store, stages: [NativeStage]) {
+    self.store = store
+    self.stages = Dictionary(stages.map { ($0.name, $0) }, uniquingKeysWith: { $1 })
+  }
+
+  public func cancel() { stop.store(true, ordering: .relaxed) }
+
+  public func run(
+    _ action: Action, threads: Int, progress: @escaping @Sendable (Double, String) -> Void,
+    log: @escaping @Sendable (String) -> Void
+  ) async -> ActionOutcome {
+    execute(action, threads: threads, progress: progress, log: log)
+  }
+
+  /// The same, on the calling thread.
+  func execute(
+    _ action: Action, threads: Int, progress: @escaping @Sendable (Double, String) -> Void,
+    log: @escaping @Sendable (String) -> Void
+  ) -> ActionOutcome {
+    guard let stage = stages[action.stage] else {
+      return .failed(
+        "stage '\(action.stage)' is declared but not built into this flow", help: "rebuild, or remove it")
+    }
+    let io: StoreIO
+    do {
+      io = try StoreIO(
+        store: store, key: action.key, cancelled: { [self] in stop.load(ordering: .relaxed) },
+        progress: progress, log: log)
+    } catch {
+      return .failed("can't make a scratch folder: \(error)", help: nil)
+    }
+    var declaration = StageDeclaration(
+      name: action.stage, version: action.version, doc: "", per: action.perItem ? .item : .all)
+    declaration.outputs = action.outputs.map { OutputDeclaration(name: $0, type: .report) }
+    var seed: UInt64 = 0
+    if case .int(let value)? = action.parameters["seed"] { seed = UInt64(bitPattern: Int64(value)) }
+    let context = StageContext(
+      declaration: declaration, inputs: action.inputs, seed: seed, threads: threads, io: io)
+    var outcome: ActionOutcome
+    do {
+      try stage.run(parameters: .object(action.parameters), context: context)
+      let result = context.result
+      outcome = .done(
+        outputs: result.outputs, metrics: result.metrics, peakMemory: LocalExecutor.peakMemory())
+    } catch let error as ItemRejected {
+      outcome = .rejected(error.reason)
+    } catch is StageCancelled {
+      outcome = .cancelled
+    } catch let error as StageFailure {
+      outcome = .failed(error.message, help: error.help)
+    } catch {
+      outcome = .failed("\(error)", help: nil)
+    }
+    if case .done = outcome { io.finish(keepCheckpoint: false) } else { io.finish(keepCheckpoint: true) }
+    return outcome
+  }
+
+  static func peakMemory() -> Int {
+    var usage = rusage()
+    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+    return usage.ru_maxrss * 1024
+  }
+}

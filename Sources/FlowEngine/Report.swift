@@ -1,0 +1,90 @@
+public import FlowCore
+import FlowStageKit
+
+/// Where a stage stands.
+public enum StageState: String, Sendable, Hashable {
+  /// All of its results are in the cache.
+  case cached
+  /// Something has to run.
+  case run
+  /// It depends on what a stage before it will give.
+  case mayRun = "may-run"
+  /// It ran.
+  case done
+  /// It failed, or what it takes from did.
+  case failed
+}
+
+/// How many items a stage has, and what became of them.
+public struct ItemCounts: Sendable, Hashable {
+  /// All of them.
+  public var total = 0
+  /// Taken from the cache.
+  public var cached = 0
+  /// Run, or to be run.
+  public var run = 0
+  /// Set aside.
+  public var quarantined = 0
+}
+
+/// What a plan or a run says about a stage.
+public struct StageReport: Sendable, Hashable {
+  /// Its name in the pipeline.
+  public var name: String
+  /// Where it stands.
+  public var state: StageState
+  /// Why it has something to run.
+  public var reasons: [Reason] = []
+  /// Its items.
+  public var items = ItemCounts()
+  /// Seconds of work: taken in this run, or expected from earlier ones.
+  public var seconds = 0.0
+  /// Set-aside items and why.
+  public var quarantined: [QuarantinedItem] = []
+  /// Numbers that the stage reported, averaged over its items.
+  public var metrics: [String: Double] = [:]
+  /// Why it failed, and what to do next.
+  public var failure: String?
+  /// The most memory that one of its workers held, bytes.
+  public var peakMemory = 0
+  /// The items of each output, when known.
+  var outputs: [String: [Item]]?
+  /// The keys of its actions by item ("" for a stage over all).
+  var keys: [String: Digest] = [:]
+  /// What each input took.
+  var inputs: [String: [Item]] = [:]
+
+  init(name: String, state: StageState) {
+    self.name = name
+    self.state = state
+  }
+}
+
+/// What a run or an assessment came to.
+public struct RunReport: Sendable {
+  /// The stages in order.
+  public var stages: [StageReport]
+  /// Seconds from start to end.
+  public var seconds: Double
+  /// It was interrupted.
+  public var interrupted = false
+  /// Where each result was laid out: name and folder.
+  public var results: [(name: String, folder: String)] = []
+  /// The lock file, when it was written.
+  public var lockFile: String?
+
+  /// Whether a stage failed.
+  public var failed: Bool { stages.contains { $0.state == .failed } }
+}
+
+/// What happens during a run.
+public enum RunEvent: Sendable {
+  /// A stage has items to run.
+  case started(stage: String, items: Int, reasons: [Reason])
+  /// One of its actions reports.
+  case progress(stage: String, item: String, fraction: Double, note: String)
+  /// One of its actions is over; `reason` when it was set aside.
+  case item(stage: String, item: String, quarantined: String?)
+  /// A stage is over.
+  case finished(StageReport)
+}

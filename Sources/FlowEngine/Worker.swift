@@ -1,0 +1,207 @@
+import FlowCore
+public import FlowStageKit
+public import FlowStore
+import Foundation
+import Synchronization
+
+/// The lines that engine and worker exchange, JSON each.
+enum WorkerMessage: Codable, Sendable {
+  case progress(Double, String)
+  case log(String)
+  case done(outputs: [String: [Item]], metrics: [String: Double], peakMemory: Int)
+  case rejected(String)
+  case failed(String, String?)
+  case cancelled
+}
+
+/// What the engine asks of a worker.
+struct WorkerRequest: Codable, Sendable {
+  var action: Digest
+  var threads: Int
+}
+
+/// The worker's side: `flow exec`.
+public enum Worker {
+  /// Serves requests from standard input until it ends (then the process ends at once, whatever it does). Answers go to
+  /// what was standard output; standard output itself becomes standard error, so that no library can disturb the answers.
+  /// "cancel" among the requests asks the running stage to stop.
+  public static func serve(store: Store, stages: [NativeStage]) {
+    signal(SIGINT, SIG_IGN)
+    signal(SIGPIPE, SIG_IGN)
+    let answers = dup(1)
+    dup2(2, 1)
+    let executor = LocalExecutor(store: store, stages: stages)
+    let output = Mutex(FileHandle(fileDescriptor: answers))
+    @Sendable func answer(_ message: WorkerMessage) {
+      guard var line = try? JSONEncoder().encode(message) else { return }
+      line.append(0x0A)
+      output.withLock { $0.write(line) }
+    }
+    let (requests, continuation) = AsyncStream.makeStream(of: String.self)
+    let reader = Thread {
+      while let line = readLine(strippingNewline: true) {
+        if line == "cancel" { executor.cancel() } else { continuation.yield(line) }
+      }
+      _exit(0)
+    }
+    reader.start()
+    let done = DispatchSemaphore(value: 0)
+    Task.detached {
+      for await line in requests {
+        guard let request = try? JSONDecoder().decode(WorkerRequest.self, from: Data(line.utf8)),
+          let bytes = try? store.get(request.action),
+          let action = try? JSONDecoder().decode(Action.self, from: Data(bytes))
+        else {
+          answer(.failed("the worker got a request that it can't read", nil))
+          continue
+        }
+        let outcome = executor.execute(
+          action, threads: request.threads, progress: { answer(.progress($0, $1)) }, log: { answer(.log($0)) }
+        )
+        switch outcome {
+        case .done(let outputs, let metrics, let memory):
+          answer(.done(outputs: outputs, metrics: metrics, peakMemory: memory))
+        case .rejected(let reason): answer(.rejected(reason))
+        case .failed(let message, let help): answer(.failed(message, help))
+        case .cancelled: answer(.cancelled)
+        }
+      }
+      done.signal()
+    }
+    done.wait()
+  }
+}
+
+/// Runs actions in child processes of this executable. A child that dies takes one action with it.
+public final class WorkerPool: Executor {
+  private let store: Store
+  private let command: [String]
+  private struct State {
+    var idle: [Child] = []
+    var busy: [Child] = []
+    var stopping = false
+  }
+  private let state = Mutex(State())
+
+  /// Workers that are started as `command` (a path and its arguments).
+  public init(store: Store, command: [String]) {
+    self.store = store
+    self.command = command
+  }
+
+  public func cancel() {
+    let children = state.withLock { state in
+      state.stopping = true
+      return state.busy
+    }
+    for child in children { child.send("cancel") }
+  }
+
+  public func run(
+    _ action: Action, threads: Int, progress: @escaping @Sendable (Double, String) -> Void,
+    log: @escaping @Sendable (String) -> Void
+  ) async -> ActionOutcome {
+    await withCheckedContinuation { continuation in
+      // A worker's answers are awaited on a thread of their own, not on one of the cooperative pool.
+      let thread = Thread { [self] in
+        continuation.resume(returning: perform(action, threads: threads, progress: progress, log: log))
+      }
+      thread.stackSize = 1 << 20
+      thread.start()
+    }
+  }
+
+  private func perform(
+    _ action: Action, threads: Int, progress: (Double, String) -> Void, log: (String) -> Void
+  ) -> ActionOutcome {
+    let child: Child
+    let line: String
+    do {
+      let encoder = JSONEncoder()
+      encoder.outputFormatting = [.sortedKeys]
+      let document = try store.put([UInt8](encoder.encode(action)))
+      line = String(
+        decoding: try JSONEncoder().encode(WorkerRequest(action: document, threads: threads)), as: UTF8.self)
+      let ready = state.withLock { $0.idle.popLast() }
+      child = try ready ?? Child(command)
+    } catch {
+      return .failed("can't start a worker: \(error)", help: "run 'flow doctor'")
+    }
+    let stopping = state.withLock { state in
+      state.busy.append(child)
+      return state.stopping
+    }
+    defer { state.withLock { state in state.busy.removeAll { $0 === child } } }
+    if stopping { return .cancelled }
+    child.send(line)
+    while let answer = child.receive() {
+      guard let message = try? JSONDecoder().decode(WorkerMessage.self, from: answer) else { continue }
+      var outcome: ActionOutcome?
+      switch message {
+      case .progress(let fraction, let note): progress(fraction, note)
+      case .log(let line): log(line)
+      case .done(let outputs, let metrics, let memory):
+        outcome = .done(outputs: outputs, metrics: metrics, peakMemory: memory)
+      case .rejected(let reason): outcome = .rejected(reason)
+      case .failed(let message, let help): outcome = .failed(message, help: help)
+      case .cancelled: outcome = .cancelled
+      }
+      if let outcome {
+        state.withLock { $0.idle.append(child) }
+        return outcome
+      }
+    }
+    return .failed(child.death(), help: "the other items went on; 'flow log' shows the last lines")
+  }
+
+  /// A worker process and its two pipes.
+  private final class Child: Sendable {
+    private let process: Process
+    private let input: FileHandle
+    private let output: FileHandle
+    private let buffer = Mutex(Data())
+
+    init(_ command: [String]) throws {
+      signal(SIGPIPE, SIG_IGN)
+      let (inputPipe, outputPipe) = (Pipe(), Pipe())
+      let process = Process()
+      process.executableURL = URL(fileURLWithPath: command[0])
+      process.arguments = Array(command.dropFirst())
+      process.standardInput = inputPipe
+      process.standardOutput = outputPipe
+      try process.run()
+      self.process = process
+      input = inputPipe.fileHandleForWriting
+      output = outputPipe.fileHandleForReading
+    }
+
+    deinit { try? input.close() }
+
+    func send(_ line: String) { try? input.write(contentsOf: Data((line + "\n").utf8)) }
+
+    /// The next line; `nil` when the process has gone.
+    func receive() -> Data? {
+      while true {
+        let line: Data? = buffer.withLock { buffer in
+          guard let end = buffer.firstIndex(of: 0x0A) else { return nil }
+          let line = buffer[buffer.startIndex..<end]
+          buffer.removeSubrange(buffer.startIndex...end)
+          return Data(line)
+        }
+        if let line { return line }
+        let more = output.availableData
+        if more.isEmpty { return nil }
+        buffer.withLock { $0.append(more) }
+      }
+    }
+
+    func death() -> String {
+      process.waitUntilExit()
+      if process.terminationReason == .uncaughtSignal {
+        let code = process.terminationStatus
+        return "the worker was ended by signal \(code) (\(String(cString: strsignal(code))))"
+      }
+      return "the worker ended with status \(process.terminationStatus)"
+    }
+  }
+}

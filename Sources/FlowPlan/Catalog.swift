@@ -1,0 +1,187 @@
+public import FlowCore
+public import FlowStageKit
+import Foundation
+import Yams
+
+/// The declared stages, from `stages/*.yaml`.
+public struct StageCatalog: Sendable {
+  /// The declarations by name.
+  public let stages: [String: StageDeclaration]
+
+  /// The names, sorted.
+  public var names: [String] { stages.keys.sorted() }
+
+  /// The declaration called `name`.
+  public subscript(name: String) -> StageDeclaration? { stages[name] }
+
+  /// These declarations.
+  public init(_ stages: [StageDeclaration]) {
+    self.stages = Dictionary(stages.map { ($0.name, $0) }, uniquingKeysWith: { $1 })
+  }
+
+  /// Reads all `*.yaml` of `folder`.
+  /// - Throws: `Diagnostics` with every mistake.
+  public init(loading folder: String) throws {
+    guard let names = try? FileManager.default.contentsOfDirectory(atPath: folder) else {
+      throw Diagnostics([
+        Diagnostic(
+          code: "E005", "there is no folder '\(folder)'",
+          help: "run flow in a project: a folder with stages/ and pipelines/")
+      ])
+    }
+    var found: [StageDeclaration] = []
+    var problems: [Diagnostic] = []
+    for name in names.sorted() where name.hasSuffix(".yaml") {
+      let path = folder + "/" + name
+      let (declaration, mistakes) = StageCatalog.parse(file: path, text: try FileText.read(path))
+      problems += mistakes
+      if let declaration { found.append(declaration) }
+    }
+    if !problems.isEmpty { throw Diagnostics(problems) }
+    self.init(found)
+  }
+
+  /// Parses one declaration.
+  public static func parse(file: String, text: String) -> (StageDeclaration?, [Diagnostic]) {
+    var reader = YAMLReader(file: file, text: text)
+    guard let root = reader.root else { return (nil, reader.problems) }
+    let keys = ["stage", "version", "doc", "per", "run", "inputs", "outputs", "params", "resources"]
+    var parts: [String: Node] = [:]
+    for (key, _, value) in reader.members(root, of: "a stage", allowed: keys) { parts[key] = value }
+    for key in ["stage", "version", "per", "outputs"] where parts[key] == nil {
+      reader.fail("E015", "a stage needs '\(key)'", root)
+    }
+    let name = reader.text(parts["stage"], "'stage'") ?? ""
+    var version = 0
+    if let node = parts["version"] {
+      if case .int(let value) = YAMLReader.value(node), value >= 1 {
+        version = value
+      } else {
+        reader.fail("E014", "'version' must be a whole number from 1", node)
+      }
+    }
+    func choice<T: RawRepresentable & CaseIterable>(_ key: String, _ standard: T, _: T.Type) -> T
+    where T.RawValue == String {
+      guard let node = parts[key], let text = reader.text(node, "'\(key)'") else { return standard }
+      if let value = T(rawValue: text) { return value }
+      reader.fail(
+        "E014", "'\(key)' can't be '\(text)'", node,
+        label: DidYouMean.hint(text, among: T.allCases.map(\.rawValue), what: "value"))
+      return standard
+    }
+    var declaration = StageDeclaration(
+      name: name, version: version, doc: reader.text(parts["doc"], "'doc'") ?? "",
+      per: choice("per", .item, StageDeclaration.Per.self),
+      run: choice("run", .native, StageDeclaration.Run.self))
+    declaration.inputs = inputs(&reader, parts["inputs"])
+    declaration.outputs = inputs(&reader, parts["outputs"]).map {
+      OutputDeclaration(name: $0.name, type: $0.type, doc: $0.doc)
+    }
+    declaration.parameters = parameters(&reader, parts["params"])
+    declaration.resources = Resolver.resources(&reader, parts["resources"], standard: Resources())
+    return (reader.problems.isEmpty ? declaration : nil, reader.problems)
+  }
+
+  private static func inputs(_ reader: inout YAMLReader, _ node: Node?) -> [InputDeclaration] {
+    var result: [InputDeclaration] = []
+    for (name, _, value) in reader.members(node, of: "inputs or outputs", allowed: nil) {
+      var input = InputDeclaration(name: name, type: .audio)
+      var typed = false
+      for (key, _, field) in reader.members(
+        value, of: "'\(name)'", allowed: ["type", "doc", "whole", "optional"])
+      {
+        switch key {
+        case "type":
+          let text = reader.text(field, "'type'") ?? ""
+          typed = true
+          if let type = ArtifactType(rawValue: text) {
+            input.type = type
+          } else {
+            reader.fail(
+              "E014", "there is no artifact type '\(text)'", field,
+              label: DidYouMean.hint(text, among: ArtifactType.allCases.map(\.rawValue), what: "type"))
+          }
+        case "doc": input.doc = reader.text(field, "'doc'") ?? ""
+        case "whole": input.whole = YAMLReader.value(field) == .bool(true)
+        default: input.optional = YAMLReader.value(field) == .bool(true)
+        }
+      }
+      if !typed { reader.fail("E015", "'\(name)' needs 'type'", value) }
+      result.append(input)
+    }
+    return result
+  }
+
+  private static func parameters(_ reader: inout YAMLReader, _ node: Node?) -> [ParameterDeclaration] {
+    var result: [ParameterDeclaration] = []
+    let keys = ["type", "default", "min", "max", "unit", "doc", "affects", "choices", "search", "package"]
+    for (name, _, value) in reader.members(node, of: "params", allowed: nil) {
+      var fields: [String: Node] = [:]
+      for (key, _, field) in reader.members(value, of: "parameter '\(name)'", allowed: keys) {
+        fields[key] = field
+      }
+      func number(_ key: String) -> Double? { fields[key].flatMap { YAMLReader.value($0).number } }
+      func strings(_ key: String) -> [String] {
+        guard let node = fields[key], case .array(let values) = YAMLReader.value(node) else { return [] }
+        return values.compactMap(\.text)
+      }
+      let (low, high) = (number("min"), number("max"))
+      let kinds: [String: ParameterDeclaration.Kind] = [
+        "bool": .bool, "int": .int(min: low.map { Int($0) }, max: high.map { Int($0) }),
+        "float": .float(min: low, max: high),
+        "string": .string, "choice": .choice(strings("choices")),
+        "ints": .ints(min: low.map { Int($0) }, max: high.map { Int($0) }),
+        "floats": .floats(min: low, max: high),
+        "strings": .strings, "file": .file(search: strings("search"), package: fields["package"]?.string),
+      ]
+      let type = fields["type"]?.scalar?.string ?? ""
+      guard let kind = kinds[type] else {
+        reader.fail(
+          "E014", "parameter '\(name)' can't have the type '\(type)'", fields["type"] ?? value,
+          label: DidYouMean.hint(type, among: kinds.keys, what: "type"))
+        continue
+      }
+      var declaration = ParameterDeclaration(
+        name: name, kind: kind, standard: nil, unit: fields["unit"]?.string ?? "",
+        doc: fields["doc"]?.string ?? "",
+        affectsResult: fields["affects"]?.string != "nothing")
+      if case .file = kind { declaration.standard = .null }
+      if let node = fields["default"] {
+        let raw = YAMLReader.value(node)
+        if raw == .null {
+          declaration.standard = .null
+        } else {
+          switch Resolver.typed(raw, declaration) {
+          case .success(let value): declaration.standard = value
+          case .failure(let wrong): reader.fail("E014", "the default of '\(name)' \(wrong.text)", node)
+          }
+        }
+      }
+      result.append(declaration)
+    }
+    return result
+  }
+}
+
+/// Reads text files with errors that say what to do.
+enum FileText {
+  static func read(_ path: String) throws -> String {
+    guard let data = FileManager.default.contents(atPath: path) else {
+      let folder = (path as NSString).deletingLastPathComponent
+      let near = (try? FileManager.default.contentsOfDirectory(atPath: folder.isEmpty ? "." : folder)) ?? []
+      let name = (path as NSString).lastPathComponent
+      let yaml = near.filter { $0.hasSuffix(".yaml") && !$0.hasSuffix(".lock.yaml") }.sorted()
+      throw Diagnostics([
+        Diagnostic(
+          code: "E005", "can't read '\(path)'", label: nil,
+          notes: yaml.isEmpty ? [] : ["there is: \(yaml.joined(separator: ", "))"],
+          help: DidYouMean.nearest(name, among: yaml).map { "did you mean '\($0)'?" }
+            ?? "give the path of a pipeline, such as pipelines/vocal.yaml")
+      ])
+    }
+    guard let text = String(validating: data, as: UTF8.self) else {
+      throw Diagnostics([Diagnostic(code: "E006", "'\(path)' is not UTF-8 text", help: "save it as UTF-8")])
+    }
+    return text
+  }
+}

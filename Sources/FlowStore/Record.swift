@@ -1,0 +1,142 @@
+public import FlowCore
+import Foundation
+
+/// The result of an action: what was made of what.
+public struct ActionRecord: Sendable, Hashable, Codable {
+  /// What the key was made of, in canonical JSON.
+  public var preimage: String
+  /// The items of each output; ids are suffixes in a stage `per: item`.
+  public var outputs: [String: [Item]]
+  /// Numbers that the stage reported.
+  public var metrics: [String: Double]
+  /// Why the item was set aside; then there are no outputs.
+  public var rejected: String?
+  /// The log's object.
+  public var log: Digest?
+  /// Seconds it took.
+  public var seconds: Double
+  /// The most memory that the worker held, bytes.
+  public var peakMemory: Int
+
+  /// A record.
+  public init(
+    preimage: String, outputs: [String: [Item]] = [:], metrics: [String: Double] = [:],
+    rejected: String? = nil,
+    log: Digest? = nil, seconds: Double = 0, peakMemory: Int = 0
+  ) {
+    self.preimage = preimage
+    self.outputs = outputs
+    self.metrics = metrics
+    self.rejected = rejected
+    self.log = log
+    self.seconds = seconds
+    self.peakMemory = peakMemory
+  }
+
+  /// Every object that the record points to.
+  public var objects: [Digest] {
+    outputs.values.flatMap { $0.flatMap { $0.files.map(\.digest) } } + (log.map { [$0] } ?? [])
+  }
+}
+
+extension Store {
+  private func recordPath(_ key: Digest) -> String { "\(root)/actions/\(key.hex.prefix(2))/\(key.hex)" }
+
+  /// The record of `key`, if it is there, undamaged, and its outputs are too.
+  public func record(_ key: Digest) -> ActionRecord? {
+    guard let data = FileManager.default.contents(atPath: recordPath(key)) else { return nil }
+    guard data.count > 65,
+      Digest(of: data.dropFirst(65)).hex == String(decoding: data.prefix(64), as: UTF8.self),
+      let record = try? JSONDecoder().decode(ActionRecord.self, from: data.dropFirst(65))
+    else {
+      quarantine(recordPath(key))
+      return nil
+    }
+    let outputs = record.outputs.values.flatMap { $0.flatMap(\.files) }
+    return outputs.allSatisfy { contains($0.digest) } ? record : nil
+  }
+
+  /// Publishes a record; its objects must be there.
+  /// - Throws: `StoreError`.
+  public func publish(_ record: ActionRecord, key: Digest) throws(StoreError) {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys]
+    guard let body = try? encoder.encode(record) else {
+      throw .unwritable(path: "a record", reason: "a metric is not finite")
+    }
+    try publish(Array(Digest(of: body).hex.utf8) + [0x0A] + [UInt8](body), at: recordPath(key))
+  }
+
+  /// All keys that have a record.
+  public func recordKeys() -> [Digest] { names("actions").compactMap { Digest(hex: $0) } }
+
+  /// All objects.
+  public func objectDigests() -> [Digest] {
+    names("objects").compactMap { $0.hasSuffix(".zst") ? Digest(hex: String($0.dropLast(4))) : nil }
+  }
+
+  private func names(_ folder: String) -> [String] {
+    let fans = (try? FileManager.default.contentsOfDirectory(atPath: "\(root)/\(folder)")) ?? []
+    return fans.flatMap {
+      (try? FileManager.default.contentsOfDirectory(atPath: "\(root)/\(folder)/\($0)")) ?? []
+    }.sorted()
+  }
+
+  /// Deletes a record.
+  public func removeRecord(_ key: Digest) { unlink(recordPath(key)) }
+
+  /// Bytes on disk of an object; 0 when it is not there.
+  public func diskSize(_ digest: Digest) -> Int {
+    var status = stat()
+    return stat(path(of: digest), &status) == 0 ? Int(status.st_size) : 0
+  }
+
+  /// Re-reads every object and record; the damaged ones, which were set aside.
+  public func verify() -> (checked: Int, damaged: [String]) {
+    var damaged: [String] = []
+    let objects = objectDigests()
+    for digest in objects where (try? get(digest)) == nil { damaged.append("object \(digest.short)") }
+    let keys = recordKeys()
+    for key in keys {
+      let there = FileManager.default.fileExists(atPath: recordPath(key))
+      if there, record(key) == nil, !FileManager.default.fileExists(atPath: recordPath(key)) {
+        damaged.append("record \(key.short)")
+      }
+    }
+    return (objects.count + keys.count, damaged)
+  }
+
+  /// Deletes objects that no record and none of `roots` points to, then, if more than `budget` bytes are left, records of
+  /// least value (seconds to make again per byte) with their objects, sparing `kept` keys. Bytes freed.
+  public func collect(budget: Int?, keptKeys: Set<Digest>) -> Int {
+    var freed = 0
+    var records: [(key: Digest, record: ActionRecord)] = recordKeys().compactMap { key in
+      record(key).map { (key, $0) }
+    }
+    func sweep() {
+      let live = Set(records.flatMap { $0.record.objects })
+      for digest in objectDigests() where !live.contains(digest) {
+        var status = stat()
+        // An object that was just published may be waiting for its record.
+        guard stat(path(of: digest), &status) == 0, time(nil) - status.st_mtim.tv_sec > 3600 || budget != nil
+        else { continue }
+        freed += Int(status.st_size)
+        unlink(path(of: digest))
+      }
+    }
+    sweep()
+    guard let budget else { return freed }
+    func size(_ record: ActionRecord) -> Int { Set(record.objects).reduce(1) { $0 + diskSize($1) } }
+    var total = objectDigests().reduce(0) { $0 + diskSize($1) }
+    for (key, record) in records.sorted(by: {
+      $0.record.seconds / Double(size($0.record)) < $1.record.seconds / Double(size($1.record))
+    })
+    where total > budget && !keptKeys.contains(key) {
+      total -= size(record)
+      removeRecord(key)
+      records.removeAll { $0.key == key }
+    }
+    sweep()
+    return freed
+  }
+}
