@@ -8,8 +8,8 @@ import FlowStore
 import Foundation
 
 /// The command `flow`.
-public struct Flow: AsyncParsableCommand {
-  public static let configuration = CommandConfiguration(
+struct Flow: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
     commandName: "flow", abstract: "Fine-tunes a song generator from one YAML file.",
     discussion: "Exit codes: 0 done, 1 a stage failed, 2 bad input, 4 doctor found a fault, 130 interrupted.",
     version: "0.1.0",
@@ -18,7 +18,7 @@ public struct Flow: AsyncParsableCommand {
       Cache.self,
       Exec.self,
     ])
-  public init() {}
+
 }
 
 struct Stages: AsyncParsableCommand {
@@ -145,3 +145,6 @@ struct Cache: AsyncParsableCommand {
     }
   }
 }
+
+/// Runs the command line and ends the process with its exit code.
+public func runFlow() async { await Flow.main() }

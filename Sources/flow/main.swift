@@ -1,3 +1,3 @@
 import FlowCommands
 
-await Flow.main()
+await runFlow()
