@@ -88,16 +88,40 @@ public struct VocalSeparator: Sendable {
         if chosen.count == similarFrames { break }
       }
       guard !chosen.isEmpty else { continue }
+      // The lower middle of an even number of values; a bin at a time, the frames' values side by side.
       var values = [Double](repeating: 0, count: chosen.count)
-      for k in 0..<bins {
-        for (i, g) in chosen.enumerated() { values[i] = magnitude[g * bins + k] }
-        values.sort()
-        let middle = values.count / 2
-        let median = values.count % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2
-        result[f * bins + k] = min(median, magnitude[f * bins + k])
+      values.withUnsafeMutableBufferPointer { values in
+        magnitude.withUnsafeBufferPointer { magnitude in
+          for k in 0..<bins {
+            for (i, g) in chosen.enumerated() { values[i] = magnitude[g * bins + k] }
+            result[f * bins + k] = min(VocalSeparator.middle(values), magnitude[f * bins + k])
+          }
+        }
       }
     }
     return result
+  }
+
+  /// The element of rank (count - 1) / 2, by Hoare's selection; the values are reordered.
+  private static func middle(_ values: UnsafeMutableBufferPointer<Double>) -> Double {
+    var (low, high) = (0, values.count - 1)
+    let rank = (values.count - 1) / 2
+    while low < high {
+      let pivot = values[rank]
+      var (i, j) = (low, high)
+      while i <= j {
+        while values[i] < pivot { i += 1 }
+        while values[j] > pivot { j -= 1 }
+        if i <= j {
+          values.swapAt(i, j)
+          i += 1
+          j -= 1
+        }
+      }
+      if j < rank { low = i }
+      if i > rank { high = j }
+    }
+    return values[rank]
   }
 
   /// Keeps the voice's harmonics and lowers what lies between them.

@@ -92,7 +92,11 @@ struct Validate: AsyncParsableCommand {
               at: stage.location)
           ])
         }
-        do { try native.check(parameters: .object(stage.parameters)) } catch {
+        var parameters = stage.parameters
+        for parameter in stage.declaration.parameters where parameters[parameter.name] == .null {
+          if case .file = parameter.kind { parameters[parameter.name] = "" }
+        }
+        do { try native.check(parameters: .object(parameters)) } catch {
           throw Diagnostics([Diagnostic(code: "E027", "stage '\(stage.name)': \(error)", at: stage.location)])
         }
       }
