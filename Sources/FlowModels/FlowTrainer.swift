@@ -92,7 +92,9 @@ public final class FlowTrainer {
       batches: { number in
         (0..<settings.optimizer.accumulation).map { part in
           var random = Philox(seed: seed, label: "flow batch \(number) \(part)")
-          let chosen = (0..<settings.batch).map { _ in training[Int(random.uniform() * Double(training.count))] }
+          let chosen = (0..<settings.batch).map { _ in
+            training[Int(random.uniform() * Double(training.count))]
+          }
           return batches.inputs(chosen, &random, dropout: true)
         }
       },
@@ -120,14 +122,18 @@ struct FlowBatches {
   init(_ settings: FlowTraining, songs: [FlowSong]) throws {
     let (config, size) = (settings.model, settings.model.blockSize)
     for (index, song) in songs.enumerated() {
-      guard song.latents.shape.count == 2, song.latents.shape[1] == config.melDim, song.latents.shape[0] > 0 else {
-        throw TrainingError.data("song \(index + 1) has latents \(song.latents.shape), not [frames, \(config.melDim)]")
+      guard song.latents.shape.count == 2, song.latents.shape[1] == config.melDim, song.latents.shape[0] > 0
+      else {
+        throw TrainingError.data(
+          "song \(index + 1) has latents \(song.latents.shape), not [frames, \(config.melDim)]")
       }
       guard song.style.count == config.condDim else {
-        throw TrainingError.data("song \(index + 1) has a style of \(song.style.count), not \(config.condDim)")
+        throw TrainingError.data(
+          "song \(index + 1) has a style of \(song.style.count), not \(config.condDim)")
       }
       if let bad = song.tokens.first(where: { $0 < 0 || Int($0) > config.textNumEmbeds }) {
-        throw TrainingError.data("song \(index + 1) has the token \(bad), outside 0...\(config.textNumEmbeds)")
+        throw TrainingError.data(
+          "song \(index + 1) has the token \(bad), outside 0...\(config.textNumEmbeds)")
       }
     }
     self.settings = settings
@@ -146,7 +152,8 @@ struct FlowBatches {
       text: graph.input("text", [size, textCount], .int32), clean: graph.input("clean", latents),
       noisy: graph.input("noisy", latents), time: graph.input("time", [size, latentCount]),
       target: graph.input("target", latents), style: graph.input("style", [size, config.condDim]),
-      mask: graph.input("mask", [size, 1, maskCount, maskCount]), valid: graph.input("valid", [size, latentCount]))
+      mask: graph.input("mask", [size, 1, maskCount, maskCount]),
+      valid: graph.input("valid", [size, latentCount]))
     return FlowMatching.loss(DiT(config, list.scope["transformer"]), batch).loss
   }
 

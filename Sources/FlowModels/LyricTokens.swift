@@ -9,7 +9,8 @@ public enum LyricTokens {
 
   /// Tags by their text.
   public static let tags: [String: Int32] = [
-    "[start]": 500, "[end]": 501, "[intro]": 502, "[verse]": 503, "[chorus]": 504, "[outro]": 505, "[inst]": 506,
+    "[start]": 500, "[end]": 501, "[intro]": 502, "[verse]": 503, "[chorus]": 504, "[outro]": 505,
+    "[inst]": 506,
     "[solo]": 507, "[bridge]": 508, "[hook]": 509, "[break]": 510, "[stop]": 511, "[space]": 512,
   ]
 
@@ -49,8 +50,10 @@ public enum LyricTokens {
   }
 
   private static let letters: [Character: String] = [
-    "a": "æ", "b": "b", "c": "k", "d": "d", "e": "ɛ", "f": "f", "g": "ɡ", "h": "h", "i": "ɪ", "j": "dʒ", "k": "k",
-    "l": "l", "m": "m", "n": "n", "o": "oʊ", "p": "p", "q": "k", "r": "ɹ", "s": "s", "t": "t", "u": "ʌ", "v": "v",
+    "a": "æ", "b": "b", "c": "k", "d": "d", "e": "ɛ", "f": "f", "g": "ɡ", "h": "h", "i": "ɪ", "j": "dʒ",
+    "k": "k",
+    "l": "l", "m": "m", "n": "n", "o": "oʊ", "p": "p", "q": "k", "r": "ɹ", "s": "s", "t": "t", "u": "ʌ",
+    "v": "v",
     "w": "w", "x": "z", "y": "j", "z": "z",
   ]
 }

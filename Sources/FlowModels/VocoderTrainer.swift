@@ -35,7 +35,8 @@ public struct VocoderTraining: Sendable, Hashable, Codable {
     optimizer.warmup = min(20, steps / 10)
     optimizer.clip = 10
     return VocoderTraining(
-      vocoder: .tiny, encoder: .tiny, optimizer: optimizer, frames: 4, batch: 2, windows: [64, 256, 1024, 2048],
+      vocoder: .tiny, encoder: .tiny, optimizer: optimizer, frames: 4, batch: 2,
+      windows: [64, 256, 1024, 2048],
       bands: [10, 40, 160, 320], waveWeight: 1, latentWeight: 0.3, latentNoise: 0.1, validateEvery: 50)
   }
 }
@@ -80,7 +81,8 @@ public final class VocoderTrainer {
       settings: settings.optimizer)
     let checkGraph = Graph()
     let check = try Program(
-      checkGraph, outputs: ["mel": VocoderTrainer.loss(settings, ParameterList(checkGraph)).mel], parameters: store)
+      checkGraph, outputs: ["mel": VocoderTrainer.loss(settings, ParameterList(checkGraph)).mel],
+      parameters: store)
 
     func inputs(_ segments: [[Float]], noise: [Float]) -> [String: HostTensor] {
       [
@@ -118,7 +120,8 @@ public final class VocoderTrainer {
             }
             return segment(songs[training[index]], from: place)
           }
-          return inputs(segments, noise: (0..<noiseCount).map { _ in Float(random.normal()) * settings.latentNoise })
+          return inputs(
+            segments, noise: (0..<noiseCount).map { _ in Float(random.normal()) * settings.latentNoise })
         }
       },
       validate: {
@@ -132,14 +135,16 @@ public final class VocoderTrainer {
       })
   }
 
-  private static func loss(_ settings: VocoderTraining, _ list: ParameterList) -> (total: Tensor, mel: Tensor) {
+  private static func loss(_ settings: VocoderTraining, _ list: ParameterList) -> (total: Tensor, mel: Tensor)
+  {
     let graph = list.graph
     let wave = graph.input("wave", [settings.batch, 1, settings.frames * settings.vocoder.hop])
     let noise = graph.input("noise", [settings.batch, settings.vocoder.inChannels, settings.frames])
     let latents = LatentEncoder(settings.encoder, list.scope["encoder"])(wave)
     let made = Vocoder(settings.vocoder, list.scope["decoder"])(latents + noise).wave
     let mel = MelLoss(
-      samplingRate: settings.vocoder.samplingRate, windows: settings.windows, bands: settings.bands)(wave, made)
+      samplingRate: settings.vocoder.samplingRate, windows: settings.windows, bands: settings.bands)(
+        wave, made)
     let mean = latents.mean([0, 2])
     let variance = latents.square().mean([0, 2])
     let prior = (mean.square() + (variance - 1).square()).mean().reshaped([])
@@ -149,7 +154,9 @@ public final class VocoderTrainer {
 
   /// Splits weights of the loop into those of encoder and decoder, the decoder's under their published names and with
   /// the fixed filters that belong to its file.
-  public func split(_ weights: [String: HostTensor]) -> (encoder: [String: HostTensor], decoder: [String: HostTensor]) {
+  public func split(_ weights: [String: HostTensor]) -> (
+    encoder: [String: HostTensor], decoder: [String: HostTensor]
+  ) {
     var encoder: [String: HostTensor] = [:]
     var decoder = Vocoder.filterBuffers(settings.vocoder)
     for (name, value) in weights {

@@ -56,7 +56,8 @@ public final class TrainingLoop {
   ///   - batches: the inputs of a step, one dictionary per accumulated batch.
   ///   - validate: the validation loss of the weights in `store`; without it the last weights are the best.
   public init(
-    _ step: TrainingStep, names: [String], store: ParameterStore, settings: OptimizerSettings, validateEvery: Int,
+    _ step: TrainingStep, names: [String], store: ParameterStore, settings: OptimizerSettings,
+    validateEvery: Int,
     batches: @escaping (Int) throws -> [[String: HostTensor]], validate: (() throws -> Float)?
   ) {
     self.step = step
