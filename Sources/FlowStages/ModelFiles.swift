@@ -17,11 +17,10 @@ enum ModelFiles {
   static let decoderConfig = "decoder.json"
   static let encoder = "encoder.safetensors"
   static let encoderConfig = "encoder.json"
-  static let audioExtensions = ["wav", "flac", "ogg", "mp3", "aif", "aiff", "opus"]
 
   /// The mono wave of an item at `rate`.
   static func wave(_ item: InputItem, rate: Int) throws -> [Float] {
-    try AudioFile.read(item.path(extensions: audioExtensions)).resampled(to: rate).mono
+    try item.audio(item.has(Files.audio) ? Files.audio : nil).resampled(to: rate).mono
   }
 
   /// The tensor `name` of a safetensors file of the item.
@@ -90,7 +89,8 @@ enum ModelFiles {
         ids += tag
         continue
       }
-      let phones = line.phones ?? LyricTokens.spelled(text)
+      let known = line.phones ?? []
+      let phones = known.isEmpty ? LyricTokens.spelled(text) : known
       if !phones.isEmpty { ids += LyricTokens.line(phones).ids }
     }
     return ids + (LyricTokens.tag("[end]") ?? [])

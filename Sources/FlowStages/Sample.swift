@@ -66,8 +66,7 @@ struct Sample: Stage {
     context.metric("rms", audio.rms)
     context.metric("gain", Double(gain))
     context.metric("seconds", audio.duration)
-    let path = context.scratch("audio.wav")
-    try AudioFile.write(audio, to: path, format: .wavPCM16)
-    try context.emit("samples", files: ["audio.wav": .file(path)])
+    let file = try context.file(audio, Files.audio, format: .wavPCM16)
+    try context.emit("samples", files: [Files.audio: file])
   }
 }

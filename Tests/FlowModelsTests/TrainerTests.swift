@@ -55,7 +55,7 @@ import Testing
   }
 
   @Test func aSongThatDoesNotFitIsRefused() throws {
-    let song = FlowSong(latents: HostTensor([0, 0], [1, 2]), tokens: [], style: [])
+    let song = FlowSong(latents: HostTensor([Float(0), 0], [1, 2]), tokens: [], style: [])
     #expect(throws: TrainingError.self) {
       try FlowTrainer(.tiny(steps: 2), songs: [song], validation: [], seed: 0, backend: CPUBackend())
     }
@@ -73,9 +73,10 @@ import Testing
     var random = Philox(seed: 1)
     let inputs = try FlowBatches(settings, songs: songs).inputs([0], &random, dropout: false)
     // Five frames fill a block, so a whole block of end frames follows; the third block is padding.
-    #expect(inputs["valid"]?.floats == [Float](repeating: 1, count: 10) + [Float](repeating: 0, count: 5))
-    #expect(
-      inputs["clean"]?.floats == [Float](repeating: 0.5, count: 10) + [Float](repeating: 1, count: 20))
+    let valid = [Float](repeating: 1, count: 10) + [Float](repeating: 0, count: 5)
+    #expect(inputs["valid"]?.floats == valid)
+    let clean = [Float](repeating: 0.5, count: 10) + [Float](repeating: 1, count: 20)
+    #expect(inputs["clean"]?.floats == clean)
   }
 
   @Test func theVocoderLearnsAndResumesWithTheSameBytes() throws {
