@@ -64,10 +64,10 @@ public struct VocoderConfig: Sendable, Hashable, Codable {
 
   private init() {
     inChannels = 64
-    resblock = "1"
-    upsampleRates = [10, 10, 8, 3, 2]
-    upsampleKernelSizes = [20, 20, 16, 7, 4]
-    upsampleInitialChannel = 256
+    resblock = "2"
+    upsampleRates = [10, 10, 8, 6]
+    upsampleKernelSizes = [20, 20, 16, 12]
+    upsampleInitialChannel = 192
     resblockKernelSizes = [3, 7]
     resblockDilationSizes = [[1, 3], [1, 3]]
     activation = "snakebeta"

@@ -1,0 +1,209 @@
+import FlowCore
+public import FlowNN
+public import FlowTensor
+
+/// A song as the transformer learns it.
+public struct FlowSong: Sendable {
+  /// Latents, [frames, channels].
+  public var latents: HostTensor
+  /// Token ids of its lyrics; may be empty.
+  public var tokens: [Int32]
+  /// Its style, `condDim` wide.
+  public var style: [Float]
+
+  /// A song.
+  public init(latents: HostTensor, tokens: [Int32], style: [Float]) {
+    self.latents = latents
+    self.tokens = tokens
+    self.style = style
+  }
+}
+
+/// How the transformer is trained.
+public struct FlowTraining: Sendable, Hashable, Codable {
+  /// The transformer.
+  public var model: DiTConfig
+  /// The optimiser.
+  public var optimizer: OptimizerSettings
+  /// Songs of a batch.
+  public var batch: Int
+  /// Most latent frames of a song; what follows is not learnt.
+  public var maxFrames: Int
+  /// Most tokens of a song; what follows is not learnt.
+  public var maxTokens: Int
+  /// Share of songs whose tokens are all replaced by filler.
+  public var textDropout: Double
+  /// Share of songs whose style is replaced by zero.
+  public var styleDropout: Double
+  /// Steps between validations.
+  public var validateEvery: Int
+
+  /// The preset that the demo trains.
+  public static func tiny(steps: Int) -> FlowTraining {
+    var optimizer = OptimizerSettings(learningRate: 1.5e-3, total: steps)
+    optimizer.beta2 = 0.99
+    optimizer.warmup = min(20, steps / 10)
+    return FlowTraining(
+      model: .tiny, optimizer: optimizer, batch: 2, maxFrames: 150, maxTokens: 256, textDropout: 0.1,
+      styleDropout: 0.1, validateEvery: 25)
+  }
+}
+
+/// Trains the transformer by flow matching (spec 4.7) on latents, tokens and style vectors.
+public final class FlowTrainer {
+  /// The settings.
+  public let settings: FlowTraining
+  /// The loop, for its history, checkpoints and weights (named as in the published checkpoint).
+  public let loop: TrainingLoop
+
+  /// A training on `songs`.
+  /// - Parameters:
+  ///   - songs: what to learn. Their order matters to the result.
+  ///   - validation: indices of the songs that are held out; when empty, all songs are used for both.
+  ///   - seed: draws weights, batches, times and noise.
+  ///   - initial: weights to start from, by name; others are drawn.
+  /// - Throws: `TrainingError.data` when a song doesn't fit the model; `TensorError`.
+  public init(
+    _ settings: FlowTraining, songs: [FlowSong], validation: Set<Int>, seed: UInt64, backend: any Backend,
+    initial: [String: HostTensor] = [:]
+  ) throws {
+    self.settings = settings
+    let batches = try FlowBatches(settings, songs: songs)
+    let used = Array(songs.indices)
+    let held = used.filter(validation.contains)
+    let training = held.count == used.count ? used : used.filter { !validation.contains($0) }
+    guard !training.isEmpty else { throw TrainingError.data("there is no song to train on") }
+    let checked = held.isEmpty ? training : held
+
+    let store = ParameterStore(backend)
+    for (name, value) in initial { try store.set(name, value) }
+    let graph = Graph()
+    let list = ParameterList(graph)
+    let loss = batches.loss(list)
+    try list.initialize(store, seed: seed)
+    let step = try TrainingStep(
+      loss: loss, parameters: list.declarations, store: store, settings: settings.optimizer)
+    let checkGraph = Graph()
+    let check = try Program(
+      checkGraph, outputs: ["loss": batches.loss(ParameterList(checkGraph))], parameters: store)
+    loop = TrainingLoop(
+      step, names: list.declarations.map(\.name), store: store, settings: settings.optimizer,
+      validateEvery: settings.validateEvery,
+      batches: { number in
+        (0..<settings.optimizer.accumulation).map { part in
+          var random = Philox(seed: seed, label: "flow batch \(number) \(part)")
+          let chosen = (0..<settings.batch).map { _ in
+            training[Int(random.uniform() * Double(training.count))]
+          }
+          return batches.inputs(chosen, &random, dropout: true)
+        }
+      },
+      validate: {
+        var random = Philox(seed: seed, label: "flow validation")
+        let runs = max(2, (checked.count + settings.batch - 1) / settings.batch)
+        var sum: Float = 0
+        for i in 0..<runs {
+          let chosen = (0..<settings.batch).map { checked[(i * settings.batch + $0) % checked.count] }
+          sum += try check.run(batches.inputs(chosen, &random, dropout: false))["loss"]?.floats[0] ?? .nan
+        }
+        return sum / Float(runs)
+      })
+  }
+}
+
+/// Makes batches of one static shape out of songs: latents padded with ones to whole blocks (the end-of-prediction frames
+/// of spec 4.2, at least one), then masked padding.
+struct FlowBatches {
+  private let settings: FlowTraining
+  private let songs: [FlowSong]
+  private let textCount: Int
+  private let latentCount: Int
+
+  init(_ settings: FlowTraining, songs: [FlowSong]) throws {
+    let (config, size) = (settings.model, settings.model.blockSize)
+    for (index, song) in songs.enumerated() {
+      guard song.latents.shape.count == 2, song.latents.shape[1] == config.melDim, song.latents.shape[0] > 0
+      else {
+        throw TrainingError.data(
+          "song \(index + 1) has latents \(song.latents.shape), not [frames, \(config.melDim)]")
+      }
+      guard song.style.count == config.condDim else {
+        throw TrainingError.data(
+          "song \(index + 1) has a style of \(song.style.count), not \(config.condDim)")
+      }
+      if let bad = song.tokens.first(where: { $0 < 0 || Int($0) > config.textNumEmbeds }) {
+        throw TrainingError.data(
+          "song \(index + 1) has the token \(bad), outside 0...\(config.textNumEmbeds)")
+      }
+    }
+    self.settings = settings
+    self.songs = songs
+    let most = max(1, settings.maxFrames / size) * size
+    latentCount = songs.map { min(most, ($0.latents.shape[0] / size + 1) * size) }.max() ?? size
+    textCount = max(1, songs.map { min(settings.maxTokens, $0.tokens.count) }.max() ?? 1)
+  }
+
+  private var maskCount: Int { textCount + 2 * latentCount }
+
+  func loss(_ list: ParameterList) -> Tensor {
+    let (graph, size, config) = (list.graph, settings.batch, settings.model)
+    let latents = [size, latentCount, config.melDim]
+    let batch = FlowMatching.Batch(
+      text: graph.input("text", [size, textCount], .int32), clean: graph.input("clean", latents),
+      noisy: graph.input("noisy", latents), time: graph.input("time", [size, latentCount]),
+      target: graph.input("target", latents), style: graph.input("style", [size, config.condDim]),
+      mask: graph.input("mask", [size, 1, maskCount, maskCount]),
+      valid: graph.input("valid", [size, latentCount]))
+    return FlowMatching.loss(DiT(config, list.scope["transformer"]), batch).loss
+  }
+
+  /// The inputs for the songs `chosen`; times, noise and dropped conditions come from `random`.
+  func inputs(_ chosen: [Int], _ random: inout Philox, dropout: Bool) -> [String: HostTensor] {
+    let (config, channels) = (settings.model, settings.model.melDim)
+    let size = config.blockSize
+    var text: [Int32] = []
+    var (clean, noisy, target, time): ([Float], [Float], [Float], [Float]) = ([], [], [], [])
+    var (style, valid): ([Float], [Float]) = ([], [])
+    var (textLengths, latentLengths): ([Int], [Int]) = ([], [])
+    for index in chosen {
+      let song = songs[index]
+      let tokens = Array(song.tokens.prefix(textCount))
+      let (dropsText, dropsStyle) = (random.uniform(), random.uniform())
+      let withoutText = dropout && dropsText < settings.textDropout
+      text += withoutText ? [Int32](repeating: LyricTokens.filler, count: tokens.count) : tokens
+      text += [Int32](repeating: LyricTokens.filler, count: textCount - tokens.count)
+      let withoutStyle = dropout && dropsStyle < settings.styleDropout
+      style += withoutStyle ? [Float](repeating: 0, count: config.condDim) : song.style
+      let frames = song.latents.shape[0]
+      let length = min(latentCount, (frames / size + 1) * size)
+      let known = min(frames, length)
+      let x1 =
+        Array(song.latents.floats.prefix(known * channels))
+        + [Float](repeating: 1, count: (latentCount - known) * channels)
+      clean += x1
+      for block in 0..<latentCount / size {
+        let t = Float(random.uniform())
+        time += [Float](repeating: t, count: size)
+        for i in block * size * channels..<(block + 1) * size * channels {
+          let x0 = Float(random.normal())
+          noisy.append((1 - t) * x0 + t * x1[i])
+          target.append(x1[i] - x0)
+        }
+      }
+      valid += (0..<latentCount).map { $0 < length ? 1 : 0 }
+      textLengths.append(tokens.count)
+      latentLengths.append(length)
+    }
+    let count = chosen.count
+    let shape = [count, latentCount, channels]
+    return [
+      "text": HostTensor(text, [count, textCount]), "clean": HostTensor(clean, shape),
+      "noisy": HostTensor(noisy, shape), "time": HostTensor(time, [count, latentCount]),
+      "target": HostTensor(target, shape), "style": HostTensor(style, [count, config.condDim]),
+      "valid": HostTensor(valid, [count, latentCount]),
+      "mask": FlowMatching.mask(
+        textCount: textCount, latentCount: latentCount, blockSize: size, textLengths: textLengths,
+        latentLengths: latentLengths),
+    ]
+  }
+}

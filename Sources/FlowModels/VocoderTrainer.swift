@@ -1,0 +1,189 @@
+import FlowCore
+public import FlowNN
+public import FlowTensor
+
+/// How the vocoder and its encoder are trained.
+public struct VocoderTraining: Sendable, Hashable, Codable {
+  /// The decoder.
+  public var vocoder: VocoderConfig
+  /// The encoder.
+  public var encoder: LatentEncoderConfig
+  /// The optimiser.
+  public var optimizer: OptimizerSettings
+  /// Latent frames of a training segment.
+  public var frames: Int
+  /// Segments of a batch.
+  public var batch: Int
+  /// Windows of the mel loss.
+  public var windows: [Int]
+  /// Mel bands of each window.
+  public var bands: [Int]
+  /// Weight of the mean absolute difference of the waves.
+  public var waveWeight: Float
+  /// Weight of the pull of the latents to mean 0 and variance 1.
+  public var latentWeight: Float
+  /// Standard deviation of the noise added to latents in training, so that the decoder bears the transformer's errors.
+  public var latentNoise: Float
+  /// Steps between validations.
+  public var validateEvery: Int
+
+  /// The preset that the demo trains: 24 kHz, 5 latent frames a second.
+  public static func tiny(steps: Int) -> VocoderTraining {
+    var optimizer = OptimizerSettings(learningRate: 2e-3, total: steps)
+    optimizer.beta1 = 0.8
+    optimizer.beta2 = 0.99
+    optimizer.warmup = min(20, steps / 10)
+    optimizer.clip = 10
+    return VocoderTraining(
+      vocoder: .tiny, encoder: .tiny, optimizer: optimizer, frames: 4, batch: 2,
+      windows: [64, 256, 1024, 2048],
+      bands: [10, 40, 160, 320], waveWeight: 1, latentWeight: 0.3, latentNoise: 0.1, validateEvery: 50)
+  }
+}
+
+/// Trains encoder and decoder together: multi-scale mel loss, a little waveform loss, latents held near unit scale.
+public final class VocoderTrainer {
+  /// The settings.
+  public let settings: VocoderTraining
+  /// The loop, for its history, checkpoints and weights.
+  public let loop: TrainingLoop
+  /// Names under which encoder and decoder lie in the loop's weights.
+  public static let encoderPrefix = "encoder.", decoderPrefix = "decoder."
+
+  /// A training on `songs`.
+  /// - Parameters:
+  ///   - songs: mono waves at the decoder's rate. Their order matters to the result.
+  ///   - validation: indices of the songs that are held out; when empty, all songs are used for both.
+  ///   - seed: draws weights, segments and noise.
+  /// - Throws: `TrainingError.data` when there is no audio; `TensorError`.
+  public init(
+    _ settings: VocoderTraining, songs: [[Float]], validation: Set<Int>, seed: UInt64, backend: any Backend
+  ) throws {
+    self.settings = settings
+    let hop = settings.vocoder.hop
+    guard settings.encoder.hop == hop, settings.encoder.latentChannels == settings.vocoder.inChannels else {
+      throw TrainingError.data("encoder and decoder differ in samples or channels per latent frame")
+    }
+    let count = settings.frames * hop
+    let used = songs.indices.filter { !songs[$0].isEmpty }
+    let held = used.filter(validation.contains)
+    let training = held.count == used.count ? used : used.filter { !validation.contains($0) }
+    guard !training.isEmpty else { throw TrainingError.data("there is no audio to train the vocoder on") }
+    let checked = held.isEmpty ? training : held
+
+    let store = ParameterStore(backend)
+    let graph = Graph()
+    let list = ParameterList(graph)
+    let loss = VocoderTrainer.loss(settings, list)
+    try list.initialize(store, seed: seed)
+    let step = try TrainingStep(
+      loss: loss.total, outputs: ["mel": loss.mel], parameters: list.declarations, store: store,
+      settings: settings.optimizer)
+    let checkGraph = Graph()
+    let check = try Program(
+      checkGraph, outputs: ["mel": VocoderTrainer.loss(settings, ParameterList(checkGraph)).mel],
+      parameters: store)
+
+    func inputs(_ segments: [[Float]], noise: [Float]) -> [String: HostTensor] {
+      [
+        "wave": HostTensor(segments.flatMap { $0 }, [settings.batch, 1, count]),
+        "noise": HostTensor(noise, [settings.batch, settings.vocoder.inChannels, settings.frames]),
+      ]
+    }
+    func segment(_ song: [Float], from start: Int) -> [Float] {
+      let part = Array(song[min(start, song.count)..<min(start + count, song.count)])
+      return part + [Float](repeating: 0, count: count - part.count)
+    }
+    let noiseCount = settings.batch * settings.vocoder.inChannels * settings.frames
+    let lengths = training.map { max(1, songs[$0].count - count + 1) }
+    let total = lengths.reduce(0, +)
+    // Validation sees the same segments every time, spread over what is held out.
+    let batchesOfCheck = 2
+    let places = (0..<batchesOfCheck * settings.batch).map { i in
+      let song = checked[i % checked.count]
+      let turns = (batchesOfCheck * settings.batch + checked.count - 1) / checked.count
+      let room = max(0, songs[song].count - count)
+      return segment(songs[song], from: turns > 1 ? room * (i / checked.count) / (turns - 1) : room / 2)
+    }
+    loop = TrainingLoop(
+      step, names: list.declarations.map(\.name), store: store, settings: settings.optimizer,
+      validateEvery: settings.validateEvery,
+      batches: { number in
+        (0..<settings.optimizer.accumulation).map { part in
+          var random = Philox(seed: seed, label: "vocoder batch \(number) \(part)")
+          let segments = (0..<settings.batch).map { _ -> [Float] in
+            var place = Int(random.uniform() * Double(total))
+            var index = 0
+            while place >= lengths[index] {
+              place -= lengths[index]
+              index += 1
+            }
+            return segment(songs[training[index]], from: place)
+          }
+          return inputs(
+            segments, noise: (0..<noiseCount).map { _ in Float(random.normal()) * settings.latentNoise })
+        }
+      },
+      validate: {
+        var sum: Float = 0
+        for i in 0..<batchesOfCheck {
+          let segments = Array(places[i * settings.batch..<(i + 1) * settings.batch])
+          let silent = [Float](repeating: 0, count: noiseCount)
+          sum += try check.run(inputs(segments, noise: silent))["mel"]?.floats[0] ?? .nan
+        }
+        return sum / Float(batchesOfCheck)
+      })
+  }
+
+  private static func loss(_ settings: VocoderTraining, _ list: ParameterList) -> (total: Tensor, mel: Tensor)
+  {
+    let graph = list.graph
+    let wave = graph.input("wave", [settings.batch, 1, settings.frames * settings.vocoder.hop])
+    let noise = graph.input("noise", [settings.batch, settings.vocoder.inChannels, settings.frames])
+    let latents = LatentEncoder(settings.encoder, list.scope["encoder"])(wave)
+    let made = Vocoder(settings.vocoder, list.scope["decoder"])(latents + noise).wave
+    let mel = MelLoss(
+      samplingRate: settings.vocoder.samplingRate, windows: settings.windows, bands: settings.bands)(
+        wave, made)
+    let mean = latents.mean([0, 2])
+    let variance = latents.square().mean([0, 2])
+    let prior = (mean.square() + (variance - 1).square()).mean().reshaped([])
+    let difference = (wave - made).abs().mean().reshaped([])
+    return (mel + difference * settings.waveWeight + prior * settings.latentWeight, mel)
+  }
+
+  /// Splits weights of the loop into those of encoder and decoder, the decoder's under their published names and with
+  /// the fixed filters that belong to its file.
+  public func split(_ weights: [String: HostTensor]) -> (
+    encoder: [String: HostTensor], decoder: [String: HostTensor]
+  ) {
+    var encoder: [String: HostTensor] = [:]
+    var decoder = Vocoder.filterBuffers(settings.vocoder)
+    for (name, value) in weights {
+      if name.hasPrefix(VocoderTrainer.encoderPrefix) {
+        encoder[String(name.dropFirst(VocoderTrainer.encoderPrefix.count))] = value
+      } else {
+        decoder[String(name.dropFirst(VocoderTrainer.decoderPrefix.count))] = value
+      }
+    }
+    return (encoder, decoder)
+  }
+}
+
+extension LatentEncoder {
+  /// The latents [T, channels] of a whole wave; the last frame is completed with silence.
+  /// - Throws: `TensorError` when `store` lacks a weight.
+  public static func encode(
+    _ wave: [Float], config: LatentEncoderConfig, store: ParameterStore
+  ) throws -> HostTensor {
+    let frames = max(1, (wave.count + config.hop - 1) / config.hop)
+    let graph = Graph()
+    let encoder = LatentEncoder(config, ParameterList(graph).scope)
+    let latents = encoder(graph.input("wave", [1, 1, frames * config.hop])).permuted([0, 2, 1])
+    let program = try Program(
+      graph, outputs: ["latents": latents.reshaped([frames, config.latentChannels])], parameters: store)
+    let padded = wave + [Float](repeating: 0, count: frames * config.hop - wave.count)
+    let result = try program.run(["wave": HostTensor(padded, [1, 1, padded.count])])
+    return result["latents"] ?? HostTensor([Float](), [0, config.latentChannels])
+  }
+}

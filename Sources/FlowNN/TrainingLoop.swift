@@ -1,0 +1,167 @@
+public import FlowTensor
+public import Foundation
+
+/// What one step of a training gave.
+public struct TrainingPoint: Sendable, Hashable, Codable {
+  /// The step, from 0.
+  public var step: Int
+  /// The loss on its batch, before the step.
+  public var loss: Float
+  /// The global gradient norm before clipping.
+  public var gradientNorm: Float
+  /// The learning rate.
+  public var rate: Double
+  /// The validation loss after the step, where it was measured.
+  public var validation: Float?
+}
+
+/// Why a training stopped.
+public enum TrainingError: Error, Sendable, CustomStringConvertible {
+  /// The loss or gradient is no longer a finite number.
+  case diverged(step: Int)
+  /// The data can't be trained on.
+  case data(String)
+  /// A checkpoint belongs to another training.
+  case checkpoint(String)
+
+  public var description: String {
+    switch self {
+    case .diverged(let step): "the loss is not a number at step \(step); lower the learning rate"
+    case .data(let why): why
+    case .checkpoint(let why): "the checkpoint can't be used: \(why)"
+    }
+  }
+}
+
+/// Takes the steps of a training, keeps its history and its best weights, and can be put down and taken up again with
+/// the same bytes: batches must be a pure function of the step.
+public final class TrainingLoop {
+  private let step: TrainingStep
+  private let names: [String]
+  private let store: ParameterStore
+  private let settings: OptimizerSettings
+  private let validateEvery: Int
+  private let batches: (Int) throws -> [[String: HostTensor]]
+  private let validate: (() throws -> Float)?
+  private var best: (loss: Float, weights: [String: HostTensor])?
+
+  /// The steps taken so far.
+  public private(set) var history: [TrainingPoint] = []
+
+  /// A loop at its first step.
+  /// - Parameters:
+  ///   - step: what to run.
+  ///   - names: the trainable parameters.
+  ///   - validateEvery: steps between validations; the last step is always validated.
+  ///   - batches: the inputs of a step, one dictionary per accumulated batch.
+  ///   - validate: the validation loss of the weights in `store`; without it the last weights are the best.
+  public init(
+    _ step: TrainingStep, names: [String], store: ParameterStore, settings: OptimizerSettings,
+    validateEvery: Int,
+    batches: @escaping (Int) throws -> [[String: HostTensor]], validate: (() throws -> Float)?
+  ) {
+    self.step = step
+    self.names = names
+    self.store = store
+    self.settings = settings
+    self.validateEvery = max(1, validateEvery)
+    self.batches = batches
+    self.validate = validate
+  }
+
+  /// The next step's number.
+  public var nextStep: Int { history.count }
+  /// Whether all steps are taken.
+  public var isFinished: Bool { nextStep >= settings.total }
+  /// The lowest validation loss so far.
+  public var bestValidation: Float? { best?.loss }
+
+  /// Takes steps until the last one, calling `progress` after each; what that throws ends the run between two steps.
+  /// - Throws: `TrainingError.diverged`, `TensorError`, and what the closures throw.
+  public func run(_ progress: (TrainingPoint) throws -> Void = { _ in }) throws {
+    while !isFinished {
+      let number = nextStep
+      let result = try step.run(batches(number), step: number)
+      let loss = result["loss"] ?? .nan
+      let norm = result["gradient_norm"] ?? .nan
+      guard loss.isFinite, norm.isFinite else { throw TrainingError.diverged(step: number) }
+      var point = TrainingPoint(
+        step: number, loss: loss, gradientNorm: norm, rate: settings.rate(number), validation: nil)
+      if let validate, (number + 1) % validateEvery == 0 || number + 1 == settings.total {
+        let value = try validate()
+        guard value.isFinite else { throw TrainingError.diverged(step: number) }
+        point.validation = value
+        if value < best?.loss ?? .infinity { best = (value, try weights()) }
+      }
+      history.append(point)
+      try progress(point)
+    }
+  }
+
+  /// The weights as they are now, by name.
+  /// - Throws: `TensorError`.
+  public func weights() throws -> [String: HostTensor] {
+    var result: [String: HostTensor] = [:]
+    for name in names { result[name] = try store.get(name) }
+    return result
+  }
+
+  /// The weights with the lowest validation loss, or the last ones when nothing was validated.
+  /// - Throws: `TensorError`.
+  public func bestWeights() throws -> [String: HostTensor] { try best?.weights ?? weights() }
+
+  private static let kind = "flow-training-checkpoint-v1"
+
+  private var stateNames: [String] {
+    names + names.flatMap { [TrainingStep.firstMoment + $0, TrainingStep.secondMoment + $0] }
+  }
+
+  /// All that is needed to go on: weights, moments, best weights, history. Taken between two steps.
+  /// - Throws: `TensorError`, `EncodingError`.
+  public func checkpoint() throws -> [UInt8] {
+    var tensors: [String: HostTensor] = [:]
+    for name in stateNames { tensors[name] = try store.get(name) }
+    for (name, value) in best?.weights ?? [:] { tensors["best." + name] = value }
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = .sortedKeys
+    let metadata = [
+      "format": TrainingLoop.kind,
+      "history": String(decoding: try encoder.encode(history), as: UTF8.self),
+      "settings": String(decoding: try encoder.encode(settings), as: UTF8.self),
+    ]
+    return Safetensors.encode(tensors, metadata: metadata)
+  }
+
+  /// Goes back to where `checkpoint` was taken.
+  /// - Throws: `TrainingError.checkpoint` when it is of other settings or another model; `SafetensorsError`,
+  ///   `TensorError`. Nothing is changed then.
+  public func restore(_ data: Data) throws {
+    let file = try SafetensorsFile(data: data)
+    guard file.metadata["format"] == TrainingLoop.kind, let text = file.metadata["history"],
+      let settingsText = file.metadata["settings"],
+      let points = try? JSONDecoder().decode([TrainingPoint].self, from: Data(text.utf8)),
+      let known = try? JSONDecoder().decode(OptimizerSettings.self, from: Data(settingsText.utf8))
+    else { throw TrainingError.checkpoint("it is not one of a training") }
+    guard known == settings else { throw TrainingError.checkpoint("its optimiser settings are others") }
+    guard points.count <= settings.total, points.enumerated().allSatisfy({ $0 == $1.step }) else {
+      throw TrainingError.checkpoint("its history has gaps")
+    }
+    var state: [(String, HostTensor)] = []
+    for name in stateNames {
+      guard let entry = file.entries[name], entry.shape == store.shape(name) else {
+        throw TrainingError.checkpoint("it has no '\(name)' of this model's shape")
+      }
+      state.append((name, try file.tensor(name)))
+    }
+    var bestWeights: [String: HostTensor] = [:]
+    for name in names where file.entries["best." + name] != nil {
+      bestWeights[name] = try file.tensor("best." + name)
+    }
+    for (name, value) in state { try store.set(name, value) }
+    history = points
+    best = nil
+    if let loss = points.compactMap(\.validation).min(), bestWeights.count == names.count {
+      best = (loss, bestWeights)
+    }
+  }
+}

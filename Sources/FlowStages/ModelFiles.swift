@@ -1,0 +1,142 @@
+import FlowAudio
+import FlowCore
+import FlowModels
+import FlowNN
+import FlowStageKit
+import FlowTensor
+import FlowTensorCPU
+import Foundation
+
+/// What the model stages read and write: the names of files and their contents.
+enum ModelFiles {
+  static let latents = "latents.safetensors"
+  static let style = "style.safetensors"
+  static let model = "model.safetensors"
+  static let modelConfig = "model.json"
+  static let decoder = "decoder.safetensors"
+  static let decoderConfig = "decoder.json"
+  static let encoder = "encoder.safetensors"
+  static let encoderConfig = "encoder.json"
+
+  /// The mono wave of an item at `rate`.
+  static func wave(_ item: InputItem, rate: Int) throws -> [Float] {
+    try item.audio(item.has(Files.audio) ? Files.audio : nil).resampled(to: rate).mono
+  }
+
+  /// The tensor `name` of a safetensors file of the item.
+  static func tensor(_ item: InputItem, _ file: String, _ name: String) throws -> HostTensor {
+    try SafetensorsFile(path: item.path(file)).tensor(name)
+  }
+
+  /// All weights of a safetensors file of the item.
+  static func weights(_ item: InputItem, _ file: String) throws -> [String: HostTensor] {
+    let file = try SafetensorsFile(path: item.path(file))
+    var result: [String: HostTensor] = [:]
+    for name in file.names { result[name] = try file.tensor(name) }
+    return result
+  }
+
+  /// A parameter store with those weights.
+  static func store(_ item: InputItem, _ file: String, threads: Int) throws -> ParameterStore {
+    let store = ParameterStore(CPUBackend(threads: threads))
+    for (name, value) in try weights(item, file) { try store.set(name, value) }
+    return store
+  }
+
+  /// A configuration of the item.
+  static func config<T: Decodable>(_ item: InputItem, _ file: String, _ type: T.Type) throws -> T {
+    try JSONDecoder().decode(type, from: Data(contentsOf: URL(fileURLWithPath: item.path(file))))
+  }
+
+  /// The text of a configuration.
+  static func text(_ config: some Encodable) throws -> FileContent {
+    .text(try JSON(encoding: config).pretty + "\n")
+  }
+
+  /// Orders items by their contents, so that a training doesn't depend on their names.
+  static func byContent(_ items: [InputItem]) -> [InputItem] {
+    let keyed = items.map { ($0.item.files.map(\.digest.hex).joined(), $0) }
+    return keyed.sorted { $0.0 < $1.0 }.map(\.1)
+  }
+
+  /// Which of `count` songs to hold out: a tenth, at least one when there are three or more.
+  static func heldOut(_ count: Int, seed: UInt64) -> Set<Int> {
+    guard count >= 3 else { return [] }
+    var random = Philox(seed: seed, label: "held out")
+    return Set(Array(0..<count).shuffled(using: &random).prefix(max(1, count / 10)))
+  }
+
+  /// The token ids of an item of type `lyrics` (`lyrics.json`: `{"lines": [{"tag": "[verse]"}, {"text": "…", "phones":
+  /// ["h", "ɛ", …]}]}`, or plain text, a line per line). Lines without phones are spelled.
+  static func tokens(_ item: InputItem) throws -> [Int32] {
+    struct Line: Decodable {
+      var tag: String?
+      var text: String?
+      var phones: [String]?
+    }
+    struct Lyrics: Decodable { var lines: [Line] }
+    let lines: [Line]
+    if item.has("lyrics.json") {
+      lines = try config(item, "lyrics.json", Lyrics.self).lines
+    } else {
+      let text = try String(contentsOfFile: item.path(extensions: ["txt", "lrc"]), encoding: .utf8)
+      lines = text.split(separator: "\n").map { Line(tag: nil, text: String($0), phones: nil) }
+    }
+    var ids: [Int32] = LyricTokens.tag("[start]") ?? []
+    for line in lines {
+      let text = (line.text ?? "").trimmingCharacters(in: .whitespaces)
+      if let tag = LyricTokens.tag(line.tag ?? text) {
+        ids += tag
+        continue
+      }
+      let known = line.phones ?? []
+      let phones = known.isEmpty ? LyricTokens.spelled(text) : known
+      if !phones.isEmpty { ids += LyricTokens.line(phones).ids }
+    }
+    return ids + (LyricTokens.tag("[end]") ?? [])
+  }
+
+  /// The losses of a training as a table and a picture.
+  static func losses(_ history: [TrainingPoint], title: String) -> [String: FileContent] {
+    var table = "step,loss,gradient_norm,rate,validation\n"
+    for point in history {
+      let validation = point.validation.map { "\($0)" } ?? ""
+      table += "\(point.step),\(point.loss),\(point.gradientNorm),\(point.rate),\(validation)\n"
+    }
+    let training = history.map { (step: $0.step, value: Double($0.loss)) }
+    let held = history.compactMap { point in point.validation.map { (step: point.step, value: Double($0)) } }
+    let picture = Picture.curves([("training", training), ("held out", held)], title: title)
+    return ["losses.csv": .text(table), "losses.svg": .text(picture)]
+  }
+
+  /// Runs a training to its end, keeping a checkpoint every `every` steps where the next try finds it.
+  static func run(_ loop: TrainingLoop, total: Int, every: Int, context: StageContext) throws {
+    let path = URL(fileURLWithPath: context.checkpointDirectory).appendingPathComponent(
+      "training.safetensors")
+    if let data = try? Data(contentsOf: path) {
+      do {
+        try loop.restore(data)
+        context.log("resumed at step \(loop.nextStep)")
+      } catch {
+        context.log("checkpoint not used: \(error)")
+      }
+    }
+    try loop.run { point in
+      if point.step % 10 == 0 || point.validation != nil {
+        let held = point.validation.map { ", held out \($0)" } ?? ""
+        context.progress(
+          Double(point.step + 1) / Double(total), "step \(point.step + 1): loss \(point.loss)\(held)")
+      }
+      if (point.step + 1) % every == 0, point.step + 1 < total {
+        try Data(loop.checkpoint()).write(to: path, options: .atomic)
+      }
+      try context.checkCancelled()
+    }
+    context.metric("steps", Double(total))
+    if let first = loop.history.first, let last = loop.history.last {
+      context.metric("loss.first", Double(first.loss))
+      context.metric("loss.last", Double(last.loss))
+    }
+    if let best = loop.bestValidation { context.metric("loss.best_held_out", Double(best)) }
+  }
+}

@@ -1,0 +1,72 @@
+import FlowAudio
+import FlowCore
+import FlowModels
+import FlowStageKit
+import FlowTensor
+
+/// `sample`: lyrics and style to a song.
+struct Sample: Stage {
+  static let name = "sample"
+  struct Parameters: Decodable, Sendable {
+    var seconds: Double
+    var steps: Int
+    var guidance: Double
+    var tokens: Int
+    var seed: Int
+  }
+  let parameters: Parameters
+
+  func run(_ context: StageContext) throws {
+    let (model, vocoder) = (try context.input("model"), try context.input("vocoder"))
+    let config = try ModelFiles.config(model, ModelFiles.modelConfig, DiTConfig.self)
+    let decoder = try ModelFiles.config(vocoder, ModelFiles.decoderConfig, VocoderConfig.self)
+    let tokens = try Array(
+      (context.optionalInput("lyrics").map(ModelFiles.tokens) ?? []).prefix(parameters.tokens))
+    let style =
+      try context.optionalInput("style").map { try ModelFiles.tensor($0, ModelFiles.style, "style").floats }
+      ?? [Float](repeating: 0, count: config.condDim)
+    guard style.count == config.condDim else {
+      throw StageFailure("the style has \(style.count) numbers, the model wants \(config.condDim)")
+    }
+    let frames = max(1, Int(parameters.seconds * Double(decoder.samplingRate) / Double(decoder.hop)))
+    let blocks = (frames + config.blockSize - 1) / config.blockSize
+    let sampler = try FlowSampler(
+      config, store: ModelFiles.store(model, ModelFiles.model, threads: context.threads),
+      textCount: tokens.count,
+      maxBlocks: blocks, guidance: Float(parameters.guidance))
+    let latents = try sampler.sample(
+      text: tokens, style: style, blocks: blocks, steps: parameters.steps, keepLastFrame: true,
+      progress: { block in
+        context.progress(Double(block) / Double(blocks), "block \(block + 1) of \(blocks)")
+        try context.checkCancelled()
+      },
+      noise: { block in
+        var random = context.random("noise \(block)")
+        return (0..<config.blockSize * config.melDim).map { _ in Float(random.normal()) }
+      })
+    let count = latents.shape[1]
+    guard count > 0 else { throw StageFailure("the model ended the song before it began") }
+    var columns = [Float](repeating: 0, count: latents.floats.count)
+    let values = latents.floats
+    for t in 0..<count {
+      for c in 0..<config.melDim { columns[c * count + t] = values[t * config.melDim + c] }
+    }
+    let store = try ModelFiles.store(vocoder, ModelFiles.decoder, threads: context.threads)
+    var wave = try VocoderDecoder(decoder, store: store, prefix: "")
+      .decode(HostTensor(columns, [1, config.melDim, count]))
+    let peak = wave.reduce(0) { max($0, abs($1)) }
+    guard peak.isFinite, peak > 1e-4 else {
+      throw StageFailure("the song is silent (peak \(peak))", help: "train the vocoder for more steps")
+    }
+    // A weak model is quiet or clamped; either way the file peaks at -1 dBFS.
+    let gain = 0.891 / peak
+    for i in wave.indices { wave[i] *= gain }
+    let audio = AudioBuffer(wave, sampleRate: decoder.samplingRate)
+    context.metric("peak", Double(audio.peak))
+    context.metric("rms", audio.rms)
+    context.metric("gain", Double(gain))
+    context.metric("seconds", audio.duration)
+    let file = try context.file(audio, Files.audio, format: .wavPCM16)
+    try context.emit("samples", files: [Files.audio: file])
+  }
+}

@@ -1,0 +1,150 @@
+import FlowCore
+import FlowNN
+import FlowTensor
+import FlowTensorCPU
+import Foundation
+import Testing
+
+@testable import FlowModels
+
+@Suite struct TrainerTests {
+  private func flowTrainer(steps: Int, threads: Int = 1, accumulation: Int = 1) throws -> FlowTrainer {
+    var settings = FlowTraining.tiny(steps: steps)
+    settings.model = DiTConfig(
+      dim: 32, depth: 1, heads: 2, melDim: 8, textNumEmbeds: 520, condDim: 16, blockSize: 5)
+    settings.validateEvery = 4
+    settings.optimizer.accumulation = accumulation
+    let songs = (0..<4).map { index -> FlowSong in
+      var random = Philox(seed: UInt64(index), label: "song")
+      let frames = 7 + index
+      return FlowSong(
+        latents: HostTensor((0..<frames * 8).map { _ in Float(random.normal()) }, [frames, 8]),
+        tokens: [3, 4, LyricTokens.lineEnd], style: PromptHash.vector("song \(index)", width: 16))
+    }
+    return try FlowTrainer(
+      settings, songs: songs, validation: [1], seed: 5, backend: CPUBackend(threads: threads))
+  }
+
+  @Test func theFlowLossFalls() throws {
+    let trainer = try flowTrainer(steps: 120)
+    try trainer.loop.run()
+    let losses = trainer.loop.history.map(\.loss)
+    #expect(losses.suffix(20).reduce(0, +) < 0.8 * losses.prefix(20).reduce(0, +))
+    #expect(trainer.loop.history.filter { $0.validation != nil }.count == 30)
+  }
+
+  @Test(arguments: [1, 2]) func aResumedTrainingHasTheSameBytes(accumulation: Int) throws {
+    let whole = try flowTrainer(steps: 12, accumulation: accumulation)
+    try whole.loop.run()
+    let first = try flowTrainer(steps: 12, accumulation: accumulation)
+    struct Stop: Error {}
+    #expect(throws: Stop.self) { try first.loop.run { if $0.step == 5 { throw Stop() } } }
+    let saved = Data(try first.loop.checkpoint())
+    let second = try flowTrainer(steps: 12, threads: 2, accumulation: accumulation)
+    try second.loop.restore(saved)
+    #expect(second.loop.nextStep == 6)
+    try second.loop.run()
+    #expect(try second.loop.checkpoint() == whole.loop.checkpoint())
+  }
+
+  @Test func aCheckpointOfOtherSettingsIsRefused() throws {
+    let saved = Data(try flowTrainer(steps: 12).loop.checkpoint())
+    let other = try flowTrainer(steps: 13)
+    #expect(throws: TrainingError.self) { try other.loop.restore(saved) }
+    #expect(throws: SafetensorsError.self) { try other.loop.restore(Data([1, 2, 3])) }
+  }
+
+  @Test func aSongThatDoesNotFitIsRefused() throws {
+    let song = FlowSong(latents: HostTensor([Float(0), 0], [1, 2]), tokens: [], style: [])
+    #expect(throws: TrainingError.self) {
+      try FlowTrainer(.tiny(steps: 2), songs: [song], validation: [], seed: 0, backend: CPUBackend())
+    }
+  }
+
+  @Test func paddingIsOnesAndOnlyWholeBlocksCount() throws {
+    var settings = FlowTraining.tiny(steps: 2)
+    settings.batch = 1
+    settings.model = DiTConfig(dim: 32, depth: 1, heads: 2, melDim: 2, condDim: 4, blockSize: 5)
+    let songs = [5, 14].map {
+      FlowSong(
+        latents: HostTensor([Float](repeating: 0.5, count: $0 * 2), [$0, 2]), tokens: [1, 2],
+        style: [1, 0, 0, 0])
+    }
+    var random = Philox(seed: 1)
+    let inputs = try FlowBatches(settings, songs: songs).inputs([0], &random, dropout: false)
+    // Five frames fill a block, so a whole block of end frames follows; the third block is padding.
+    let valid = [Float](repeating: 1, count: 10) + [Float](repeating: 0, count: 5)
+    #expect(inputs["valid"]?.floats == valid)
+    let clean = [Float](repeating: 0.5, count: 10) + [Float](repeating: 1, count: 20)
+    #expect(inputs["clean"]?.floats == clean)
+  }
+
+  @Test func theVocoderLearnsAndResumesWithTheSameBytes() throws {
+    var settings = VocoderTraining.tiny(steps: 30)
+    settings.frames = 2
+    settings.batch = 1
+    settings.windows = [64, 256]
+    settings.bands = [10, 40]
+    settings.validateEvery = 10
+    let songs = (0..<3).map { index in
+      (0..<24000).map { Float(0.3 * sin(Double($0) * 0.02 * Double(index + 1))) }
+    }
+    func make(_ threads: Int) throws -> VocoderTrainer {
+      try VocoderTrainer(
+        settings, songs: songs, validation: [0], seed: 2, backend: CPUBackend(threads: threads))
+    }
+    let whole = try make(1)
+    var middle = Data()
+    try whole.loop.run { if $0.step == 9 { middle = Data() } }
+    let part = try make(2)
+    struct Stop: Error {}
+    #expect(throws: Stop.self) { try part.loop.run { if $0.step == 9 { throw Stop() } } }
+    middle = Data(try part.loop.checkpoint())
+    let again = try make(2)
+    try again.loop.restore(middle)
+    try again.loop.run()
+    #expect(try again.loop.checkpoint() == whole.loop.checkpoint())
+    let losses = whole.loop.history.map(\.loss)
+    #expect(losses.suffix(5).reduce(0, +) < 0.8 * losses.prefix(5).reduce(0, +))
+
+    let parts = whole.split(try whole.loop.bestWeights())
+    let store = ParameterStore(CPUBackend())
+    for (name, value) in parts.encoder { try store.set(name, value) }
+    let latents = try LatentEncoder.encode(songs[0], config: settings.encoder, store: store)
+    #expect(latents.shape == [5, 64])
+    #expect(latents.floats.allSatisfy { abs($0) < LatentEncoder.bound })
+    #expect(parts.decoder["conv_pre.weight_g"] != nil)
+    #expect(parts.decoder["activation_post.upsample.filter"]?.shape == [1, 1, 12])
+  }
+}
+
+@Suite struct LyricTokensTests {
+  @Test func symbolsAndTagsHaveTheirIDs() {
+    #expect(LyricTokens.phoneCount == 363)
+    #expect(LyricTokens.id(ofPhone: ",") == 1)
+    #expect(LyricTokens.id(ofPhone: "_") == 5)
+    #expect(LyricTokens.id(ofPhone: "p⁼wo→") == 92)
+    #expect(LyricTokens.id(ofPhone: "…") == 363)
+    #expect(LyricTokens.tag("[verse]") == [503, 511])
+    let line = LyricTokens.line(["h", "?!", "ɛ"])
+    #expect(line.ids.count == 3 && line.ids.last == 511)
+    #expect(line.unknown == ["?!"])
+  }
+
+  @Test func everySpelledLetterIsInTheVocabulary() {
+    let phones = LyricTokens.spelled("the quick brown fox jumps over a lazy dog")
+    #expect(LyricTokens.line(phones).unknown.isEmpty)
+    #expect(phones.filter { $0 == "_" }.count == 8)
+    #expect(LyricTokens.spelled("… 12").isEmpty)
+  }
+
+  @Test func promptsWithSharedWordsAreNear() {
+    func dot(_ a: String, _ b: String) -> Float {
+      zip(PromptHash.vector(a, width: 128), PromptHash.vector(b, width: 128)).reduce(0) { $0 + $1.0 * $1.1 }
+    }
+    #expect(abs(dot("folk, harp", "Harp folk") - 1) < 1e-5)
+    #expect(dot("slow folk song", "fast folk song") > 0.4)
+    #expect(abs(dot("slow", "metal")) < 0.4)
+    #expect(PromptHash.vector("", width: 4) == [0, 0, 0, 0])
+  }
+}
