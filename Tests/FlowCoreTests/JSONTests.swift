@@ -6,7 +6,7 @@ import Testing
   @Test(
     arguments: [
       (.null, "null"), (true, "true"), (1, "1"), (1.0, "1.0"), (.double(-0.0), "0.0"), (0.1, "0.1"),
-      (1e300, "1e+300"), (5e-324, "5e-324"), (.int(.min), "-9223372036854775808"),
+      (1e300, "1e+300"), (.double(.leastNonzeroMagnitude), "5e-324"), (.int(.min), "-9223372036854775808"),
       (.double(.nan), "\"NaN\""), (.double(.infinity), "\"Infinity\""),
       (.double(-.infinity), "\"-Infinity\""),
       ("a\"\\/\n\r\t\u{1}é😀\u{7f}", "\"a\\\"\\\\/\\n\\r\\t\\u0001é😀\u{7f}\""),
@@ -30,9 +30,33 @@ import Testing
   }
 
   @Test(arguments: [
-    "{", "[1,]", "01", "nul", "\"a", "1 2", "{\"a\" 1}", "\u{7}",
+    "", "{", "[1,]", "[,]", "{\"a\":1,}", "{a:1}", "{\"a\" 1}", "01", "-", "1.", ".5", "1e", "+1", "nul",
+    "\"a",
+    "\"\\x\"", "\"\\ud83d\"", "\"\\udc00\"", "\"\\u12g4\"", "\"\t\"", "1 2", "\u{7}", "1e999", "NaN",
   ]) func whatIsNotJSONIsAnError(text: String) {
     #expect(throws: (any Error).self) { try JSON(parsing: text.utf8) }
+  }
+
+  @Test func integersAndFloatsStayApart() throws {
+    let text = "[1,1.0,1e0,-0,-0.0,9223372036854775807,9223372036854775808]"
+    let value = try JSON(parsing: text.utf8)
+    #expect(value == [1, 1.0, 1.0, 0, .double(-0.0), .int(.max), 0x1p63])
+  }
+
+  @Test func escapesAndSurrogatePairs() throws {
+    #expect(try JSON(parsing: #" "\u00e9\ud83d\uDE00\b\f\/\n" "#.utf8) == "é😀\u{8}\u{c}/\n")
+  }
+
+  @Test func depthIsBounded() throws {
+    func nested(_ depth: Int) -> String {
+      String(repeating: "[", count: depth) + String(repeating: "]", count: depth)
+    }
+    _ = try JSON(parsing: nested(500).utf8)
+    #expect(throws: DecodingError.self) { try JSON(parsing: nested(1_000_000).utf8) }
+  }
+
+  @Test func bytesThatAreNotUTF8AreAnError() {
+    #expect(throws: DecodingError.self) { try JSON(parsing: [0x22, 0xFF, 0x22]) }
   }
 
   @Test func membersAndValuesAreTyped() {
