@@ -107,10 +107,11 @@ public enum JSON: Hashable, Sendable {
     text += "\""
   }
 
-  /// Parses JSON text.
+  /// Parses JSON text (RFC 8259, UTF-8); `1` and `1.0` stay apart.
   /// - Throws: `DecodingError` when it isn't JSON.
   public init(parsing bytes: some Sequence<UInt8>) throws {
-    self = try JSONDecoder().decode(JSON.self, from: Data(bytes))
+    var parser = JSONParser(bytes)
+    self = try parser.parse()
   }
 
   /// Decodes a value of `type` from this.
@@ -119,7 +120,8 @@ public enum JSON: Hashable, Sendable {
     try JSONDecoder().decode(type, from: Data(canonical.utf8))
   }
 
-  /// The JSON of an encodable value.
+  /// The JSON of an encodable value. It goes through Foundation, which writes a whole float without its point: such a
+  /// `Double` comes out as `.int`.
   /// - Throws: `EncodingError` when it can't be said in JSON.
   public init(encoding value: some Encodable) throws {
     self = try JSON(parsing: JSONEncoder().encode(value))

@@ -35,7 +35,15 @@ public struct StageCatalog: Sendable {
       let path = folder + "/" + name
       let (declaration, mistakes) = StageCatalog.parse(file: path, text: try FileText.read(path))
       problems += mistakes
-      if let declaration { found.append(declaration) }
+      guard let declaration else { continue }
+      let stem = String(name.dropLast(5))
+      if declaration.name != stem {
+        problems.append(
+          Diagnostic(
+            code: "E026", "\(path) declares the stage '\(declaration.name)'",
+            help: "a stage's file has its name: write 'stage: \(stem)' or rename the file"))
+      }
+      found.append(declaration)
     }
     if !problems.isEmpty { throw Diagnostics(problems) }
     self.init(found)
@@ -52,6 +60,7 @@ public struct StageCatalog: Sendable {
       reader.fail("E015", "a stage needs '\(key)'", root)
     }
     let name = reader.text(parts["stage"], "'stage'") ?? ""
+    if parts["stage"] != nil { reader.checkName(name, "a stage", parts["stage"]) }
     var version = 0
     if let node = parts["version"] {
       if case .int(let value) = YAMLReader.value(node), value >= 1 {
@@ -102,8 +111,8 @@ public struct StageCatalog: Sendable {
               label: DidYouMean.hint(text, among: ArtifactType.allCases.map(\.rawValue), what: "type"))
           }
         case "doc": input.doc = reader.text(field, "'doc'") ?? ""
-        case "whole": input.whole = YAMLReader.value(field) == .bool(true)
-        default: input.optional = YAMLReader.value(field) == .bool(true)
+        case "whole": input.whole = reader.flag(field, "'whole'")
+        default: input.optional = reader.flag(field, "'optional'")
         }
       }
       if !typed { reader.fail("E015", "'\(name)' needs 'type'", value) }
@@ -120,21 +129,40 @@ public struct StageCatalog: Sendable {
       for (key, _, field) in reader.members(value, of: "parameter '\(name)'", allowed: keys) {
         fields[key] = field
       }
-      func number(_ key: String) -> Double? { fields[key].flatMap { YAMLReader.value($0).number } }
-      func strings(_ key: String) -> [String] {
-        guard let node = fields[key], case .array(let values) = YAMLReader.value(node) else { return [] }
-        return values.compactMap(\.text)
-      }
-      let (low, high) = (number("min"), number("max"))
-      let kinds: [String: ParameterDeclaration.Kind] = [
-        "bool": .bool, "int": .int(min: low.map { Int($0) }, max: high.map { Int($0) }),
-        "float": .float(min: low, max: high),
-        "string": .string, "choice": .choice(strings("choices")),
-        "ints": .ints(min: low.map { Int($0) }, max: high.map { Int($0) }),
-        "floats": .floats(min: low, max: high),
-        "strings": .strings, "file": .file(search: strings("search"), package: fields["package"]?.string),
-      ]
+      let before = reader.problems.count
       let type = fields["type"]?.scalar?.string ?? ""
+      let (low, high) = (reader.number(fields["min"], "'min'"), reader.number(fields["max"], "'max'"))
+      let (search, choices) = (
+        reader.strings(fields["search"], "'search'"), reader.strings(fields["choices"], "'choices'")
+      )
+      let unit = reader.text(fields["unit"], "'unit'") ?? ""
+      let doc = reader.text(fields["doc"], "'doc'") ?? ""
+      let affects = reader.text(fields["affects"], "'affects'") ?? "result"
+      if !["result", "nothing"].contains(affects) {
+        reader.fail(
+          "E014", "'affects' can't be '\(affects)'", fields["affects"],
+          label: DidYouMean.hint(affects, among: ["result", "nothing"], what: "value"))
+      }
+      if let low, let high, low > high {
+        reader.fail("E014", "'min' of '\(name)' is larger than its 'max'", fields["min"])
+      }
+      let whole = type == "int" || type == "ints"
+      func integer(_ key: String, _ bound: Double?) -> Int? {
+        guard whole, let bound else { return nil }
+        if let value = Int(exactly: bound) { return value }
+        reader.fail("E014", "'\(key)' of '\(name)' must be a whole number of 64 bits", fields[key])
+        return nil
+      }
+      let (least, most) = (integer("min", low), integer("max", high))
+      if type == "choice", choices.isEmpty, reader.problems.count == before {
+        reader.fail("E015", "parameter '\(name)' needs 'choices'", value)
+      }
+      let kinds: [String: ParameterDeclaration.Kind] = [
+        "bool": .bool, "int": .int(min: least, max: most), "float": .float(min: low, max: high),
+        "string": .string, "choice": .choice(choices), "ints": .ints(min: least, max: most),
+        "floats": .floats(min: low, max: high), "strings": .strings,
+        "file": .file(search: search, package: reader.text(fields["package"], "'package'")),
+      ]
       guard let kind = kinds[type] else {
         reader.fail(
           "E014", "parameter '\(name)' can't have the type '\(type)'", fields["type"] ?? value,
@@ -142,9 +170,7 @@ public struct StageCatalog: Sendable {
         continue
       }
       var declaration = ParameterDeclaration(
-        name: name, kind: kind, standard: nil, unit: fields["unit"]?.string ?? "",
-        doc: fields["doc"]?.string ?? "",
-        affectsResult: fields["affects"]?.string != "nothing")
+        name: name, kind: kind, standard: nil, unit: unit, doc: doc, affectsResult: affects == "result")
       if case .file = kind { declaration.standard = .null }
       if let node = fields["default"] {
         let raw = YAMLReader.value(node)

@@ -62,6 +62,7 @@ public struct Resolver {
     }
     var declarations: [String: StageDeclaration] = [:]
     for (name, keyNode, value) in entries {
+      reader.checkName(name, "a stage", keyNode)
       let node = value.mapping?["uses"]
       let uses = node?.scalar?.string ?? name
       if let declaration = catalog[uses] {
@@ -79,16 +80,19 @@ public struct Resolver {
       }
     }
     var results: [PlannedResult] = []
-    for (name, _, value) in reader.members(parts["outputs"], of: "outputs", allowed: nil) {
+    for (name, keyNode, value) in reader.members(parts["outputs"], of: "outputs", allowed: nil) {
+      reader.checkName(name, "an output", keyNode)
       if let reference = reference(value, declarations, []) {
         results.append(PlannedResult(name: name, reference: reference))
       }
     }
     guard let ordered = ordered(stages, entries.map { ($0.key, $0.keyNode) }) else { return nil }
-    let stem =
-      reader.file.split(separator: "/").last.map { String($0.split(separator: ".")[0]) } ?? "pipeline"
+    let last = reader.file.split(separator: "/").last ?? ""
+    let name =
+      reader.text(parts["name"], "'name'") ?? last.split(separator: ".").first.map(String.init) ?? "pipeline"
+    reader.checkName(name, "a pipeline", parts["name"])
     return Plan(
-      name: reader.text(parts["name"], "'name'") ?? stem, file: reader.file,
+      name: name, file: reader.file,
       sources: sources.sorted { $0.name < $1.name },
       stages: ordered, results: results.sorted { $0.name < $1.name })
   }
@@ -144,6 +148,7 @@ public struct Resolver {
   private mutating func sources(_ node: Node?) -> [PlannedSource] {
     var result: [PlannedSource] = []
     for (name, keyNode, value) in reader.members(node, of: "sources", allowed: nil) {
+      reader.checkName(name, "a source", keyNode)
       var source = PlannedSource(name: name, path: "", location: reader.location(keyNode))
       for (key, _, field) in reader.members(value, of: "source '\(name)'", allowed: ["path", "license"]) {
         guard let raw = substituted(field).text else {
@@ -180,17 +185,20 @@ public struct Resolver {
     { parts[key] = value }
 
     var bindings: [String: [Reference]] = [:]
-    for (port, portNode, value) in reader.members(
+    for (port, _, value) in reader.members(
       parts["in"], of: "'in' of stage '\(name)'", allowed: declaration.inputs.map(\.name))
     {
       guard let input = declaration.inputs.first(where: { $0.name == port }) else { continue }
       let nodes = value.sequence.map(Array.init) ?? [value]
+      if nodes.isEmpty, !input.optional {
+        reader.fail(
+          "E021", "stage '\(name)' needs the input '\(port)' (\(input.type.rawValue)), and the list is empty", value)
+      }
       bindings[port] = nodes.compactMap { node in
         guard let reference = reference(node, declarations, sources) else { return nil }
         check(reference, input, declarations, node)
         return reference
       }
-      _ = portNode
     }
     for input in declaration.inputs where !input.optional && parts["in"]?.mapping?[input.name] == nil {
       reader.fail(
@@ -203,7 +211,10 @@ public struct Resolver {
       parts["with"], of: "'with' of stage '\(name)'", allowed: declaration.parameters.map(\.name))
     {
       guard let parameter = declaration.parameters.first(where: { $0.name == key }) else { continue }
+      let before = reader.problems.count
       let raw = substituted(value)
+      // A reference that was not found is one mistake, not also a wrong type.
+      guard reader.problems.count == before else { continue }
       if raw == .null, parameter.standard == .null {
         values[key] = .null
       } else {

@@ -10,27 +10,35 @@ struct YAMLReader {
 
   /// Limits that keep a hostile file cheap.
   private static let maxBytes = 1 << 20
-  private static let maxAliases = 32
+  private static let maxAliases = 16
   private static let maxDepth = 64
+  private static let maxNodes = 50_000
 
   init(file: String, text: String) {
     self.file = file
-    lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+    // A byte order mark is no part of the text.
+    let text = text.hasPrefix("\u{FEFF}") ? String(text.dropFirst()) : text
+    lines = text.split(omittingEmptySubsequences: false) { $0 == "\n" || $0 == "\r\n" || $0 == "\r" }
     guard text.utf8.count <= YAMLReader.maxBytes else {
       fail("E003", "\(file) is larger than 1 MiB", nil,
         help: "keep data out of pipelines; a source names a folder")
       return
     }
-    let aliases = text.matches(of: #/(?:^|[\s\[,{:\-])\*[A-Za-z0-9_]/#).count
+    // Only names that an anchor defines count, so that *emphasis* in a text doesn't. Few aliases bound the expansion by
+    // a small factor (at most 3^5 of 16), which keeps composing cheap; the nodes are counted afterwards.
+    let anchors = Set(text.matches(of: #/&([A-Za-z0-9_\-]+)/#).map(\.1))
+    let aliases = text.matches(of: #/\*([A-Za-z0-9_\-]+)/#).count { anchors.contains($0.1) }
     guard aliases <= YAMLReader.maxAliases else {
       fail("E004", "\(aliases) aliases; more than \(YAMLReader.maxAliases) can expand without bound", nil)
       return
     }
     do {
       root = try Yams.compose(yaml: text)
-      if let root, depth(root) > YAMLReader.maxDepth {
+      var nodes = 0
+      if let root, !isSmall(root, depth: 1, &nodes) {
         self.root = nil
-        fail("E004", "nested deeper than \(YAMLReader.maxDepth) levels", nil)
+        let limits = "more than \(YAMLReader.maxNodes) values or \(YAMLReader.maxDepth) levels, aliases expanded"
+        fail("E004", limits, nil, help: "write fewer or flatter values")
       }
     } catch let error as YamlError {
       problems.append(diagnostic(error))
@@ -40,11 +48,17 @@ struct YAMLReader {
     if root == nil, problems.isEmpty { fail("E002", "\(file) is empty", nil) }
   }
 
-  private func depth(_ node: Node) -> Int {
+  /// Whether the tree keeps to the limits; stops at the first node that doesn't, so a bomb is not walked.
+  private func isSmall(_ node: Node, depth: Int, _ nodes: inout Int) -> Bool {
+    nodes += 1
+    guard depth <= YAMLReader.maxDepth, nodes <= YAMLReader.maxNodes else { return false }
     switch node {
-    case .mapping(let mapping): 1 + (mapping.map { depth($0.value) }.max() ?? 0)
-    case .sequence(let sequence): 1 + (sequence.map(depth).max() ?? 0)
-    default: 1
+    case .mapping(let mapping):
+      return mapping.allSatisfy {
+        isSmall($0.key, depth: depth + 1, &nodes) && isSmall($0.value, depth: depth + 1, &nodes)
+      }
+    case .sequence(let sequence): return sequence.allSatisfy { isSmall($0, depth: depth + 1, &nodes) }
+    default: return true
     }
   }
 
@@ -126,6 +140,14 @@ struct YAMLReader {
     return result
   }
 
+  /// Whether `name` can name a folder or a column of a lock file; says so when it can't.
+  mutating func checkName(_ name: String, _ what: String, _ node: Node?) {
+    guard name.wholeMatch(of: #/[A-Za-z0-9][A-Za-z0-9._\-]{0,63}/#) == nil || name.contains("..") else { return }
+    fail(
+      "E019", "'\(name)' can't name \(what)", node,
+      label: "letters, digits, '-', '_' and single dots, 64 at most, a letter or digit first")
+  }
+
   /// A text value.
   mutating func text(_ node: Node?, _ what: String) -> String? {
     guard let node else { return nil }
@@ -134,6 +156,31 @@ struct YAMLReader {
       return nil
     }
     return scalar.string
+  }
+
+  /// `true` or `false`.
+  mutating func flag(_ node: Node, _ what: String) -> Bool {
+    if case .bool(let value) = YAMLReader.value(node) { return value }
+    fail("E014", "\(what) must be true or false", node)
+    return false
+  }
+
+  /// A number, if one is given.
+  mutating func number(_ node: Node?, _ what: String) -> Double? {
+    guard let node else { return nil }
+    if let value = YAMLReader.value(node).number { return value }
+    fail("E014", "\(what) must be a number", node)
+    return nil
+  }
+
+  /// A list of texts, if one is given.
+  mutating func strings(_ node: Node?, _ what: String) -> [String] {
+    guard let node else { return [] }
+    guard let sequence = node.sequence, sequence.allSatisfy({ $0.scalar != nil }) else {
+      fail("E014", "\(what) must be a list of texts", node)
+      return []
+    }
+    return sequence.compactMap { $0.scalar?.string }
   }
 
   /// A scalar, a list or a flow mapping as JSON, typed by YAML 1.2's core schema: `true`, `12`, `1.5`, `~`; all else text.
@@ -148,7 +195,7 @@ struct YAMLReader {
       if text.wholeMatch(of: #/[-+]?(0|[1-9][0-9]*)/#) != nil, let int = Int(text) { return .int(int) }
       if text.wholeMatch(of: #/[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?/#) != nil,
         !text.hasPrefix("0") || text.hasPrefix("0.") || text.hasPrefix("0e"),
-        let double = Double(text)
+        let double = Double(text), double.isFinite
       {
         return .double(double)
       }
