@@ -49,6 +49,7 @@ public enum AudioFileError: Error, Sendable, Hashable, CustomStringConvertible {
   case tooLong(seconds: Double)
   case unwritable(String)
 
+  /// The message, for a reader.
   public var description: String {
     switch self {
     case .unreadable(let why): "can't be read as audio: \(why)"

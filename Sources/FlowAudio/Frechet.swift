@@ -9,6 +9,7 @@ public enum Frechet {
     case shape
     case notFinite
     case decomposition(Int32)
+    /// The message, for a reader.
     public var description: String {
       switch self {
       case .tooFew(let count): "a covariance needs at least 2 embeddings, there are \(count)"
@@ -24,6 +25,8 @@ public enum Frechet {
   /// - Throws: `Failure`.
   public static func distance(_ a: [[Double]], _ b: [[Double]]) throws(Failure) -> Double {
     guard let width = a.first?.count, b.first?.count == width else { throw .shape }
+    // More threads sum in another order: the last digits would depend on the machine.
+    openblas_set_num_threads(1)
     let (meanA, covarianceA) = try statistics(a)
     let (meanB, covarianceB) = try statistics(b)
     var mean = 0.0

@@ -7,7 +7,8 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
 
   /// Takes 64 lower-case hexadecimal characters; anything else is `nil`.
   public init?(hex: String) {
-    let valid = hex.utf8.count == 64 && hex.utf8.allSatisfy { (48...57).contains($0) || (97...102).contains($0) }
+    let valid =
+      hex.utf8.count == 64 && hex.utf8.allSatisfy { (48...57).contains($0) || (97...102).contains($0) }
     guard valid else { return nil }
     self.hex = hex
   }
@@ -36,12 +37,15 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
   /// The first 12 characters, for people to read.
   public var short: String { String(hex.prefix(12)) }
 
+  /// The message, for a reader.
   public var description: String { hex }
 
+  /// The order of the bytes.
   public static func < (a: Digest, b: Digest) -> Bool { a.hex < b.hex }
 }
 
 extension Digest: Codable {
+  /// Reads the value as itself, without a wrapper.
   public init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
     let text = try container.decode(String.self)
@@ -51,6 +55,7 @@ extension Digest: Codable {
     self = digest
   }
 
+  /// Writes the value as itself, without a wrapper.
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.singleValueContainer()
     try container.encode(hex)

@@ -129,6 +129,7 @@ public enum JSON: Hashable, Sendable {
 }
 
 extension JSON: Codable {
+  /// Reads the value as itself, without a wrapper.
   public init(from decoder: any Decoder) throws {
     if let container = try? decoder.container(keyedBy: Member.self) {
       var members: [String: JSON] = [:]
@@ -154,6 +155,7 @@ extension JSON: Codable {
     }
   }
 
+  /// Writes the value as itself, without a wrapper.
   public func encode(to encoder: any Encoder) throws {
     switch self {
     case .object(let members):
@@ -185,13 +187,21 @@ extension JSON: Codable {
 extension JSON: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByFloatLiteral,
   ExpressibleByBooleanLiteral, ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral
 {
+  /// A text.
   public init(stringLiteral value: String) { self = .string(value) }
+  /// A whole number.
   public init(integerLiteral value: Int) { self = .int(value) }
+  /// A number.
   public init(floatLiteral value: Double) { self = .double(value) }
+  /// A truth value.
   public init(booleanLiteral value: Bool) { self = .bool(value) }
+  /// A list.
   public init(arrayLiteral elements: JSON...) { self = .array(elements) }
+  /// Keys are texts.
   public typealias Key = String
+  /// Members are values.
   public typealias Value = JSON
+  /// An object; of equal keys the last counts.
   public init(dictionaryLiteral elements: (String, JSON)...) {
     self = .object(Dictionary(elements, uniquingKeysWith: { $1 }))
   }

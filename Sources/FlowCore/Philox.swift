@@ -62,6 +62,7 @@ public struct Philox: RandomNumberGenerator, Sendable {
     }
   }
 
+  /// The next 64 bits.
   public mutating func next() -> UInt64 { UInt64(word()) | UInt64(word()) << 32 }
 
   /// Uniform in [0, 1), 53 bits.

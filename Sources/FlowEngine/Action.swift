@@ -88,6 +88,7 @@ public enum Reason: Sendable, Hashable, CustomStringConvertible {
   /// A stage that it takes from has to run; whether its output changes is not known yet.
   case upstreamMayChange([String])
 
+  /// The message, for a reader.
   public var description: String {
     switch self {
     case .noRecord: "no result yet"

@@ -90,8 +90,10 @@ public final class LocalExecutor: Executor {
     self.stages = Dictionary(stages.map { ($0.name, $0) }, uniquingKeysWith: { $1 })
   }
 
+  /// See `Executor.cancel()`.
   public func cancel() { stop.store(true, ordering: .relaxed) }
 
+  /// See `Executor.run(_:threads:progress:log:)`.
   public func run(
     _ action: Action, threads: Int, progress: @escaping @Sendable (Double, String) -> Void,
     log: @escaping @Sendable (String) -> Void

@@ -89,6 +89,7 @@ public final class WorkerPool: Executor {
     self.command = command
   }
 
+  /// See `Executor.cancel()`.
   public func cancel() {
     let children = state.withLock { state in
       state.stopping = true
@@ -97,6 +98,7 @@ public final class WorkerPool: Executor {
     for child in children { child.send("cancel") }
   }
 
+  /// See `Executor.run(_:threads:progress:log:)`.
   public func run(
     _ action: Action, threads: Int, progress: @escaping @Sendable (Double, String) -> Void,
     log: @escaping @Sendable (String) -> Void

@@ -14,21 +14,23 @@ public enum LyricTokens {
     "[solo]": 507, "[bridge]": 508, "[hook]": 509, "[break]": 510, "[stop]": 511, "[space]": 512,
   ]
 
-  private static let ids: [String: Int32] = Dictionary(
-    PhoneSymbols.all.enumerated().map { ($1, Int32($0 + 1)) }, uniquingKeysWith: { first, _ in first })
+  // By bytes: the vocabulary has "ç" both composed and decomposed, which are equal as strings.
+  private static let ids: [[UInt8]: Int32] = Dictionary(
+    PhoneSymbols.all.enumerated().map { (Array($1.utf8), Int32($0 + 1)) },
+    uniquingKeysWith: { first, _ in first })
 
   /// The number of phone symbols.
   public static var phoneCount: Int { PhoneSymbols.all.count }
 
   /// The id of a phone symbol; `nil` when the vocabulary lacks it.
-  public static func id(ofPhone symbol: String) -> Int32? { ids[symbol] }
+  public static func id(ofPhone symbol: String) -> Int32? { ids[Array(symbol.utf8)] }
 
   /// The ids of a line's phones and the end of line; symbols that the vocabulary lacks are left out, as the reference
   /// does, and returned.
   public static func line(_ phones: [String]) -> (ids: [Int32], unknown: [String]) {
     var (result, unknown): ([Int32], [String]) = ([], [])
     for phone in phones {
-      if let id = ids[phone] { result.append(id) } else { unknown.append(phone) }
+      if let id = id(ofPhone: phone) { result.append(id) } else { unknown.append(phone) }
     }
     return (result + [lineEnd], unknown)
   }

@@ -1,7 +1,9 @@
 /// The phone symbols of DiffRhythm 2's vocabulary in the order of their ids 0 to 362 (spec Appendix D; from Amphion's
 /// multilingual G2P, MIT): punctuation, English, Mandarin with tones, then what other languages add.
 enum PhoneSymbols {
-  static let all: [String] = text.split(whereSeparator: \.isWhitespace).map(String.init)
+  /// Split by scalars, since one symbol is a lone combining tilde, which is one character with the space before it.
+  static let all: [String] =
+    text.unicodeScalars.split(whereSeparator: \.properties.isWhitespace).map(String.init)
 
   private static let text = #"""
     , . ? ! _ iː ɪ ɜː ɚ oːɹ ɔː ɔːɹ ɑː uː ʊ ɑːɹ ʌ ɛ æ eɪ aɪ ɔɪ aʊ oʊ ɪɹ ɛɹ ʊɹ p b t d k ɡ f v θ ð s

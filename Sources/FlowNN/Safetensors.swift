@@ -15,6 +15,7 @@ public enum SafetensorsError: Error, Sendable, Hashable, CustomStringConvertible
   case notCovered(expected: Int, found: Int)
   case noTensor(String)
 
+  /// The message, for a reader.
   public var description: String {
     switch self {
     case .unreadable(let path): "can't read \(path)"

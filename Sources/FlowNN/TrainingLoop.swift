@@ -24,6 +24,7 @@ public enum TrainingError: Error, Sendable, CustomStringConvertible {
   /// A checkpoint belongs to another training.
   case checkpoint(String)
 
+  /// The message, for a reader.
   public var description: String {
     switch self {
     case .diverged(let step): "the loss is not a number at step \(step); lower the learning rate"

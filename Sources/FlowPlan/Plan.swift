@@ -104,6 +104,7 @@ public enum Reference: Sendable, Hashable, CustomStringConvertible {
   /// The items of an output of another stage.
   case output(stage: String, output: String)
 
+  /// The message, for a reader.
   public var description: String {
     switch self {
     case .source(let name): name

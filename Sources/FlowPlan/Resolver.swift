@@ -192,7 +192,8 @@ public struct Resolver {
       let nodes = value.sequence.map(Array.init) ?? [value]
       if nodes.isEmpty, !input.optional {
         reader.fail(
-          "E021", "stage '\(name)' needs the input '\(port)' (\(input.type.rawValue)), and the list is empty", value)
+          "E021", "stage '\(name)' needs the input '\(port)' (\(input.type.rawValue)), and the list is empty",
+          value)
       }
       bindings[port] = nodes.compactMap { node in
         guard let reference = reference(node, declarations, sources) else { return nil }

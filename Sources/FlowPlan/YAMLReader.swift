@@ -20,7 +20,8 @@ struct YAMLReader {
     let text = text.hasPrefix("\u{FEFF}") ? String(text.dropFirst()) : text
     lines = text.split(omittingEmptySubsequences: false) { $0 == "\n" || $0 == "\r\n" || $0 == "\r" }
     guard text.utf8.count <= YAMLReader.maxBytes else {
-      fail("E003", "\(file) is larger than 1 MiB", nil,
+      fail(
+        "E003", "\(file) is larger than 1 MiB", nil,
         help: "keep data out of pipelines; a source names a folder")
       return
     }
@@ -37,7 +38,8 @@ struct YAMLReader {
       var nodes = 0
       if let root, !isSmall(root, depth: 1, &nodes) {
         self.root = nil
-        let limits = "more than \(YAMLReader.maxNodes) values or \(YAMLReader.maxDepth) levels, aliases expanded"
+        let limits =
+          "more than \(YAMLReader.maxNodes) values or \(YAMLReader.maxDepth) levels, aliases expanded"
         fail("E004", limits, nil, help: "write fewer or flatter values")
       }
     } catch let error as YamlError {
@@ -142,7 +144,9 @@ struct YAMLReader {
 
   /// Whether `name` can name a folder or a column of a lock file; says so when it can't.
   mutating func checkName(_ name: String, _ what: String, _ node: Node?) {
-    guard name.wholeMatch(of: #/[A-Za-z0-9][A-Za-z0-9._\-]{0,63}/#) == nil || name.contains("..") else { return }
+    guard name.wholeMatch(of: #/[A-Za-z0-9][A-Za-z0-9._\-]{0,63}/#) == nil || name.contains("..") else {
+      return
+    }
     fail(
       "E019", "'\(name)' can't name \(what)", node,
       label: "letters, digits, '-', '_' and single dots, 64 at most, a letter or digit first")

@@ -18,12 +18,17 @@ public final class FolderIO: StageIO {
   /// What the stage logged.
   public var log: [String] { lines.withLock { $0 } }
 
+  /// See `StageIO`.
   public var scratchDirectory: String { root + "/scratch" }
+  /// See `StageIO`.
   public var checkpointDirectory: String { root + "/checkpoint" }
+  /// See `StageIO`.
   public var isCancelled: Bool { false }
 
+  /// See `StageIO`.
   public func materialise(_ file: ItemFile) throws -> String { folder(file.digest) + "/" + file.name }
 
+  /// See `StageIO`.
   public func store(_ bytes: [UInt8], as name: String) throws -> ItemFile {
     let digest = Digest(of: bytes)
     try FileManager.default.createDirectory(atPath: folder(digest), withIntermediateDirectories: true)
@@ -31,11 +36,14 @@ public final class FolderIO: StageIO {
     return ItemFile(name: name, digest: digest, size: bytes.count)
   }
 
+  /// See `StageIO`.
   public func store(contentsOf path: String, as name: String) throws -> ItemFile {
     try store([UInt8](Data(contentsOf: URL(fileURLWithPath: path))), as: name)
   }
 
+  /// See `StageIO`.
   public func progress(_ fraction: Double, _ note: String) {}
+  /// See `StageIO`.
   public func log(_ line: String) { lines.withLock { $0.append(line) } }
 
   private func folder(_ digest: Digest) -> String { root + "/objects/" + digest.hex }

@@ -60,6 +60,7 @@ public struct ItemRejected: Error, Sendable, CustomStringConvertible {
   public let reason: String
   /// Sets the item aside because of `reason`.
   public init(_ reason: String) { self.reason = reason }
+  /// The message, for a reader.
   public var description: String { reason }
 }
 
@@ -74,6 +75,7 @@ public struct StageFailure: Error, Sendable, CustomStringConvertible {
     self.message = message
     self.help = help
   }
+  /// The message, for a reader.
   public var description: String { message }
 }
 

@@ -8,6 +8,7 @@ public enum StoreError: Error, Sendable, Hashable, CustomStringConvertible {
   case outOfMemory
   case compression(String)
 
+  /// The message, for a reader.
   public var description: String {
     switch self {
     case .unwritable(let path, let reason): "can't write \(path): \(reason)"

@@ -9,6 +9,7 @@ public enum TensorError: Error, Sendable, CustomStringConvertible {
   /// The backend has no kernel for an op.
   case unsupported(op: String, backend: String)
 
+  /// The message, for a reader.
   public var description: String {
     switch self {
     case .outOfMemory(let bytes): "out of memory: \(bytes / 1_048_576) MiB more were needed"

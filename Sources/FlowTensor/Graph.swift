@@ -26,9 +26,13 @@ public protocol Op: Sendable {
 }
 
 extension Op {
+  /// One for each element of the outputs.
   public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { outputs.reduce(0) { $0 + $1.elements } }
+  /// None.
   public func inPlaceInput(ofOutput index: Int) -> Int? { nil }
+  /// No.
   public var isView: Bool { false }
+  /// None.
   public func workspace(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
 }
 

@@ -8,6 +8,7 @@ import Foundation
 public struct CPUBackend: Backend {
   /// The threads used.
   public let threads: Int
+  /// `cpu`.
   public var name: String { "blas" }
 
   /// A backend on `threads` threads.
@@ -16,8 +17,10 @@ public struct CPUBackend: Backend {
     openblas_set_num_threads(1)
   }
 
+  /// See `Backend`.
   public func makeBuffer(_ count: Int) throws -> any DeviceBuffer { try HostBuffer(count) }
 
+  /// See `Backend`.
   public func prepare(_ steps: [Step]) throws -> [() -> Void] { try steps.map(kernel) }
 }
 

@@ -1,34 +1,34 @@
 /// One step of AdamW (Loshchilov & Hutter 2019; spec 4.8) in one pass over memory. Inputs: parameter, gradient, first
 /// and second moment, scalars [4] = learning rate, 1 - beta1ⁿ, 1 - beta2ⁿ, factor of the gradient. Outputs: the new
 /// parameter and moments, in the place of the old.
-public struct AdamW: Op {
+package struct AdamW: Op {
   /// Decay of the first moment.
-  public let beta1: Float
+  package let beta1: Float
   /// Decay of the second moment.
-  public let beta2: Float
+  package let beta2: Float
   /// Added to the root of the second moment.
-  public let epsilon: Float
+  package let epsilon: Float
   /// Decoupled weight decay.
-  public let weightDecay: Float
+  package let weightDecay: Float
 
   /// The hyperparameters.
-  public init(beta1: Float = 0.9, beta2: Float = 0.999, epsilon: Float = 1e-8, weightDecay: Float = 0.01) {
+  package init(beta1: Float = 0.9, beta2: Float = 0.999, epsilon: Float = 1e-8, weightDecay: Float = 0.01) {
     self.beta1 = beta1
     self.beta2 = beta2
     self.epsilon = epsilon
     self.weightDecay = weightDecay
   }
 
-  public var name: String { "adamw" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package var name: String { "adamw" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
     precondition(inputs[0...3].allSatisfy { $0 == inputs[0] } && inputs[4] == [4], "adamw of \(inputs)")
     return [inputs[0], inputs[0], inputs[0]]
   }
-  public func inPlaceInput(ofOutput index: Int) -> Int? { [0, 2, 3][index] }
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 14 * inputs[0].elements }
+  package func inPlaceInput(ofOutput index: Int) -> Int? { [0, 2, 3][index] }
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 14 * inputs[0].elements }
   /// An optimiser's step is not differentiated.
-  public func gradients(_ context: GradientContext) -> [Tensor?] { [nil, nil, nil, nil, nil] }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func gradients(_ context: GradientContext) -> [Tensor?] { [nil, nil, nil, nil, nil] }
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let s = inputs[4]
     var (p, m, v) = (inputs[0], inputs[2], inputs[3])
     for i in p.indices {
@@ -44,7 +44,7 @@ public struct AdamW: Op {
 
 extension Graph {
   /// Updates `parameter` in place by AdamW; `first` and `second` are its moments.
-  public func adamW(
+  package func adamW(
     _ op: AdamW, parameter: Tensor, gradient: Tensor, first: Tensor, second: Tensor, scalars: Tensor
   ) {
     let new = apply(op, [parameter, gradient, first, second, scalars])

@@ -1,24 +1,24 @@
 /// The same bytes under another shape.
-public struct Reshape: Op {
+package struct Reshape: Op {
   let shape: [Int]
-  public var name: String { "reshape" }
-  public var isView: Bool { true }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package var name: String { "reshape" }
+  package var isView: Bool { true }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
     precondition(inputs[0].elements == shape.elements, "reshape \(inputs[0]) to \(shape)")
     return [shape]
   }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     [context.g.reshaped(context.inputs[0].shape)]
   }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] { [inputs[0]] }
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] { [inputs[0]] }
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
 }
 
 /// A strided copy: output element i comes from `offset + i · strides` of the input. Permutations, broadcasts and slices
 /// are strided copies.
-public struct StridedCopy: Op {
+package struct StridedCopy: Op {
   /// What kind it is, which says how its gradient flows back.
-  public enum Kind: Sendable, Hashable {
+  package enum Kind: Sendable, Hashable {
     case permute([Int])
     case broadcast
     case slice(axis: Int, start: Int, count: Int)
@@ -26,19 +26,19 @@ public struct StridedCopy: Op {
   let kind: Kind
   let shape: [Int]
   /// Input strides per output axis.
-  public let strides: [Int]
+  package let strides: [Int]
   /// The first element taken.
-  public let offset: Int
+  package let offset: Int
 
-  public var name: String {
+  package var name: String {
     switch kind {
     case .permute: "permute"
     case .broadcast: "broadcast"
     case .slice: "slice"
     }
   }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [shape] }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [shape] }
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     let (x, g) = (context.inputs[0], context.g)
     switch kind {
     case .permute(let order):
@@ -50,22 +50,22 @@ public struct StridedCopy: Op {
       return [g.padded(axis: axis, before: start, after: x.shape[axis] - start - count)]
     }
   }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     var result: [Double] = []
     Broadcast.forEachIndex(shape) { index in
       result.append(inputs[0][zip(index, strides).reduce(offset) { $0 + $1.0 * $1.1 }])
     }
     return [result]
   }
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
 }
 
 /// Joins tensors along an axis.
-public struct Concatenate: Op {
+package struct Concatenate: Op {
   /// The axis joined along.
-  public let axis: Int
-  public var name: String { "concatenate" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package let axis: Int
+  package var name: String { "concatenate" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
     var shape = inputs[0]
     shape[axis] = inputs.reduce(0) { sum, other in
       for i in shape.indices where i != axis {
@@ -76,14 +76,14 @@ public struct Concatenate: Op {
     }
     return [shape]
   }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     var start = 0
     return context.inputs.map { input in
       defer { start += input.shape[axis] }
       return context.g.sliced(axis: axis, from: start, count: input.shape[axis])
     }
   }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let outer = shapes[0][..<axis].reduce(1, *)
     var result: [Double] = []
     for o in 0..<outer {
@@ -94,13 +94,13 @@ public struct Concatenate: Op {
     }
     return [result]
   }
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
 }
 
 /// Puts elements before and after along an axis: zeros, or (last axis only) the edge's or the mirrored elements.
-public struct Pad: Op {
+package struct Pad: Op {
   /// What the new elements are. The raw value is the kernel's number.
-  public enum Mode: Int32, Sendable, CaseIterable {
+  package enum Mode: Int32, Sendable, CaseIterable {
     /// Zeros.
     case zero
     /// The edge's element.
@@ -109,15 +109,15 @@ public struct Pad: Op {
     case reflect
   }
   /// The axis that grows.
-  public let axis: Int
+  package let axis: Int
   /// New elements in front.
-  public let before: Int
+  package let before: Int
   /// New elements behind.
-  public let after: Int
+  package let after: Int
   /// What they are.
-  public let mode: Mode
-  public var name: String { "pad" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package let mode: Mode
+  package var name: String { "pad" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
     var shape = inputs[0]
     precondition(mode == .zero || axis == shape.count - 1, "pad: \(mode) is for the last axis")
     precondition(
@@ -125,7 +125,7 @@ public struct Pad: Op {
     shape[axis] += before + after
     return [shape]
   }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     if mode == .zero {
       return [context.g.sliced(axis: axis, from: before, count: context.inputs[0].shape[axis])]
     }
@@ -142,7 +142,7 @@ public struct Pad: Op {
     case .reflect: return j < 0 ? -j : 2 * (count - 1) - j
     }
   }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let inner = shapes[0][(axis + 1)...].reduce(1, *)
     let (count, outer) = (shapes[0][axis], shapes[0][..<axis].reduce(1, *))
     var result: [Double] = []
@@ -154,27 +154,27 @@ public struct Pad: Op {
     }
     return [result]
   }
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
 }
 
 /// The gradient of `Pad` on the last axis: each new element's gradient is added to where it came from.
-public struct Unpad: Op {
+package struct Unpad: Op {
   /// As in `Pad`.
-  public let before: Int
+  package let before: Int
   /// As in `Pad`.
-  public let after: Int
+  package let after: Int
   /// As in `Pad`.
-  public let mode: Pad.Mode
-  public var name: String { "unpad" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package let mode: Pad.Mode
+  package var name: String { "unpad" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
     var shape = inputs[0]
     shape[shape.count - 1] -= before + after
     return [shape]
   }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     [context.g.padded(axis: context.g.rank - 1, before: before, after: after, mode: mode)]
   }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let wide = shapes[0].last ?? 1
     let count = wide - before - after
     var result = [Double](repeating: 0, count: shapes[0].elements / wide * count)
@@ -189,22 +189,22 @@ public struct Unpad: Op {
 }
 
 /// Cuts the last axis into overlapping frames: [..., T] -> [..., frames, window], frames = (T - window) / hop + 1.
-public struct Frame: Op {
+package struct Frame: Op {
   /// Samples of a frame.
-  public let window: Int
+  package let window: Int
   /// Samples between frames.
-  public let hop: Int
-  public var name: String { "frame" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package let hop: Int
+  package var name: String { "frame" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
     let length = inputs[0].last ?? 0
     precondition(length >= window, "frames of \(window) of \(inputs[0])")
     return [inputs[0].dropLast() + [(length - window) / hop + 1, window]]
   }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     let op = OverlapAdd(hop: hop, length: context.inputs[0].shape.last ?? 0)
     return [context.inputs[0].graph.apply(op, [context.g])[0]]
   }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let length = shapes[0].last ?? 0
     var result: [Double] = []
     for row in 0..<shapes[0].elements / length {
@@ -214,24 +214,24 @@ public struct Frame: Op {
     }
     return [result]
   }
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
 }
 
 /// Adds frames back where they came from: [..., frames, window] -> [..., length].
-public struct OverlapAdd: Op {
+package struct OverlapAdd: Op {
   /// Samples between frames.
-  public let hop: Int
+  package let hop: Int
   /// Samples of the result.
-  public let length: Int
-  public var name: String { "overlap-add" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0].dropLast(2) + [length]] }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package let length: Int
+  package var name: String { "overlap-add" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0].dropLast(2) + [length]] }
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     let frames = context.inputs[0].shape[context.inputs[0].rank - 2]
     let window = context.inputs[0].shape[context.inputs[0].rank - 1]
     let used = (frames - 1) * hop + window
     return [context.g.sliced(axis: context.g.rank - 1, from: 0, count: used).framed(window: window, hop: hop)]
   }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let (frames, window) = (shapes[0][shapes[0].count - 2], shapes[0][shapes[0].count - 1])
     let rows = shapes[0].elements / (frames * window)
     var result = [Double](repeating: 0, count: rows * length)
@@ -297,7 +297,7 @@ extension Tensor {
   }
 
   /// With elements put before and after along `axis`.
-  public func padded(axis: Int, before: Int, after: Int, mode: Pad.Mode = .zero) -> Tensor {
+  package func padded(axis: Int, before: Int, after: Int, mode: Pad.Mode = .zero) -> Tensor {
     if before == 0, after == 0 { return self }
     return graph.apply(Pad(axis: axis, before: before, after: after, mode: mode), [self])[0]
   }

@@ -3,11 +3,11 @@
 ///
 /// Inputs: q [B, H, N, D], k and v [B, H, M, D], mask [B or 1, H or 1, N, M] (not 0 = may attend). Outputs:
 /// [B, H, N, D], and the logarithms [B, H, N]. A row without any key gives 0.
-public struct Attention: Op {
+package struct Attention: Op {
   /// Multiplies the scores.
-  public let scale: Float
-  public var name: String { "attention" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package let scale: Float
+  package var name: String { "attention" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
     let (q, k, v, mask) = (inputs[0], inputs[1], inputs[2], inputs[3])
     precondition(
       q.count == 4 && k.count == 4 && k == v && q[..<2] == k[..<2] && q[3] == k[3],
@@ -17,14 +17,14 @@ public struct Attention: Op {
         && mask[2] == q[2] && mask[3] == k[2], "attention: mask \(mask) for queries \(q) and keys \(k)")
     return [q, Array(q[..<3])]
   }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     precondition(context.upstream[1] == nil, "attention: no gradient flows from the rows' logarithms")
     let results = context.g.graph.apply(
       AttentionBack(scale: scale), context.inputs + context.outputs + [context.g])
     return [results[0], results[1], results[2], nil]
   }
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 4 * inputs[0].elements * inputs[1][2] }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 4 * inputs[0].elements * inputs[1][2] }
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let (n, m, d) = (shapes[0][2], shapes[1][2], shapes[0][3])
     var result = [Double](repeating: 0, count: inputs[0].count)
     var logarithms = [Double](repeating: 0, count: shapes[0][..<3].reduce(1, *))
@@ -60,19 +60,19 @@ public struct Attention: Op {
 }
 
 /// The gradient of `Attention`: (q, k, v, mask, result, logarithms, gradient) -> those of q, k and v.
-public struct AttentionBack: Op {
+package struct AttentionBack: Op {
   /// As in `Attention`.
-  public let scale: Float
-  public var name: String { "attention-back" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package let scale: Float
+  package var name: String { "attention-back" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
     precondition(inputs[6] == inputs[0], "attention-back: gradient \(inputs[6]) for queries \(inputs[0])")
     return [inputs[0], inputs[1], inputs[2]]
   }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     preconditionFailure("attention has no second derivatives: record it as matmul, softmax and matmul")
   }
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 10 * inputs[0].elements * inputs[1][2] }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 10 * inputs[0].elements * inputs[1][2] }
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let (n, m, d) = (shapes[0][2], shapes[1][2], shapes[0][3])
     let (q, k, v, g) = (inputs[0], inputs[1], inputs[2], inputs[6])
     var (dq, dk, dv) = (q.map { _ in 0.0 }, k.map { _ in 0.0 }, v.map { _ in 0.0 })

@@ -20,44 +20,44 @@ public struct ConvolutionShape: Sendable, Hashable {
 }
 
 /// x [B, Cin, T], weight [Cout, Cin, K] -> [B, Cout, T'].
-public struct Convolve: Op {
+package struct Convolve: Op {
   /// Stride, padding, dilation.
-  public let geometry: ConvolutionShape
-  public var name: String { "conv1d" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package let geometry: ConvolutionShape
+  package var name: String { "conv1d" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
     let (x, w) = (inputs[0], inputs[1])
     precondition(x.count == 3 && w.count == 3 && x[1] == w[1], "conv1d of \(x) with \(w)")
     return [[x[0], w[0], geometry.outputLength(x[2], taps: w[2])]]
   }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     let (x, w, g) = (context.inputs[0], context.inputs[1], context.g)
     return [
       x.graph.apply(ConvolveBack(geometry: geometry, length: x.shape[2]), [g, w])[0],
       x.graph.apply(ConvolveWeight(geometry: geometry, taps: w.shape[2]), [x, g])[0],
     ]
   }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     var result = [Double](repeating: 0, count: outputShapes(shapes)[0].elements)
     ConvolutionLoop(geometry, x: shapes[0], w: shapes[1]).run { result[$2] += inputs[0][$0] * inputs[1][$1] }
     return [result]
   }
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
     2 * outputs[0].elements * inputs[1][1] * inputs[1][2]
   }
-  public func workspace(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
+  package func workspace(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
     geometry.workspace(x: inputs[0], w: inputs[1], outputLength: outputs[0][2])
   }
 }
 
 /// The transpose of `Convolve` in x: g [B, Cout, T'], weight [Cout, Cin, K] -> [B, Cin, T]. It is both the gradient of a
 /// convolution and a transposed convolution (whose weight torch lays out as [in, out, K], the same thing).
-public struct ConvolveBack: Op {
+package struct ConvolveBack: Op {
   /// Stride, padding, dilation of the convolution it is the transpose of.
-  public let geometry: ConvolutionShape
+  package let geometry: ConvolutionShape
   /// T.
-  public let length: Int
-  public var name: String { "conv1d-back" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package let length: Int
+  package var name: String { "conv1d-back" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
     let (g, w) = (inputs[0], inputs[1])
     precondition(g.count == 3 && w.count == 3 && g[1] == w[0], "transposed conv1d of \(g) with \(w)")
     precondition(
@@ -65,52 +65,52 @@ public struct ConvolveBack: Op {
       "transposed conv1d of \(g) with \(w) to length \(length)")
     return [[g[0], w[1], length]]
   }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     let (x, w, g) = (context.inputs[0], context.inputs[1], context.g)
     return [
       x.graph.apply(Convolve(geometry: geometry), [g, w])[0],
       x.graph.apply(ConvolveWeight(geometry: geometry, taps: w.shape[2]), [g, x])[0],
     ]
   }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let x = outputShapes(shapes)[0]
     var result = [Double](repeating: 0, count: x.elements)
     ConvolutionLoop(geometry, x: x, w: shapes[1]).run { result[$0] += inputs[1][$1] * inputs[0][$2] }
     return [result]
   }
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
     2 * inputs[0].elements * inputs[1][1] * inputs[1][2]
   }
-  public func workspace(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
+  package func workspace(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
     geometry.workspace(x: outputs[0], w: inputs[1], outputLength: inputs[0][2])
   }
 }
 
 /// The gradient of `Convolve` in the weight: x [B, Cin, T], g [B, Cout, T'] -> [Cout, Cin, K].
-public struct ConvolveWeight: Op {
+package struct ConvolveWeight: Op {
   /// Stride, padding, dilation.
-  public let geometry: ConvolutionShape
+  package let geometry: ConvolutionShape
   /// K.
-  public let taps: Int
-  public var name: String { "conv1d-weight" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [[inputs[1][1], inputs[0][1], taps]] }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package let taps: Int
+  package var name: String { "conv1d-weight" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [[inputs[1][1], inputs[0][1], taps]] }
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     let (x, g, h) = (context.inputs[0], context.inputs[1], context.g)
     return [
       x.graph.apply(ConvolveBack(geometry: geometry, length: x.shape[2]), [g, h])[0],
       x.graph.apply(Convolve(geometry: geometry), [x, h])[0],
     ]
   }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let w = outputShapes(shapes)[0]
     var result = [Double](repeating: 0, count: w.elements)
     ConvolutionLoop(geometry, x: shapes[0], w: w).run { result[$1] += inputs[0][$0] * inputs[1][$2] }
     return [result]
   }
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
     2 * inputs[1].elements * outputs[0][1] * taps
   }
-  public func workspace(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
+  package func workspace(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
     geometry.workspace(x: inputs[0], w: outputs[0], outputLength: inputs[1][2])
   }
 }

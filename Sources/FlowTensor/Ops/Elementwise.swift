@@ -35,17 +35,17 @@ public enum UnaryFunction: Int32, Sendable, CaseIterable {
 }
 
 /// An elementwise function of one tensor, of its shape.
-public struct Unary: Op {
+package struct Unary: Op {
   let function: UnaryFunction
   /// The function `function`.
-  public init(_ function: UnaryFunction) { self.function = function }
-  public var name: String { "\(function)" }
+  package init(_ function: UnaryFunction) { self.function = function }
+  package var name: String { "\(function)" }
   /// The kernel's number.
-  public var code: Int32 { function.rawValue }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0]] }
-  public func inPlaceInput(ofOutput index: Int) -> Int? { 0 }
+  package var code: Int32 { function.rawValue }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0]] }
+  package func inPlaceInput(ofOutput index: Int) -> Int? { 0 }
 
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     let (x, y, g) = (context.inputs[0], context.outputs[0], context.g)
     switch function {
     case .negate: return [-g]
@@ -67,22 +67,22 @@ public struct Unary: Op {
     }
   }
 
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     [inputs[0].map(function.value)]
   }
 }
 
 /// x * scale + offset, elementwise.
-public struct Affine: Op {
+package struct Affine: Op {
   /// The factor.
-  public let scale: Float
+  package let scale: Float
   /// The summand.
-  public let offset: Float
-  public var name: String { "affine" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0]] }
-  public func inPlaceInput(ofOutput index: Int) -> Int? { 0 }
-  public func gradients(_ context: GradientContext) -> [Tensor?] { [context.g * scale] }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package let offset: Float
+  package var name: String { "affine" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0]] }
+  package func inPlaceInput(ofOutput index: Int) -> Int? { 0 }
+  package func gradients(_ context: GradientContext) -> [Tensor?] { [context.g * scale] }
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     [inputs[0].map { $0 * Double(scale) + Double(offset) }]
   }
 }
@@ -104,17 +104,17 @@ public enum BinaryFunction: Int32, Sendable, CaseIterable {
 }
 
 /// An elementwise function of two tensors, with NumPy's broadcasting.
-public struct Binary: Op {
+package struct Binary: Op {
   let function: BinaryFunction
   /// The function `function`.
-  public init(_ function: BinaryFunction) { self.function = function }
-  public var name: String { "\(function)" }
+  package init(_ function: BinaryFunction) { self.function = function }
+  package var name: String { "\(function)" }
   /// The kernel's number.
-  public var code: Int32 { function.rawValue }
+  package var code: Int32 { function.rawValue }
 
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [Broadcast.shape(inputs[0], inputs[1])] }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [Broadcast.shape(inputs[0], inputs[1])] }
 
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     let (a, b, g) = (context.inputs[0], context.inputs[1], context.g)
     switch function {
     case .add: return [g.reduced(to: a.shape), g.reduced(to: b.shape)]
@@ -129,7 +129,7 @@ public struct Binary: Op {
     }
   }
 
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let shape = Broadcast.shape(shapes[0], shapes[1])
     let (a, b) = (Broadcast.strides(of: shapes[0], in: shape), Broadcast.strides(of: shapes[1], in: shape))
     var result: [Double] = []
@@ -228,13 +228,22 @@ extension Tensor {
     maximum(graph.constant(low)).minimum(graph.constant(high))
   }
 
+  /// The negative.
   public static prefix func - (x: Tensor) -> Tensor { x.unary(.negate) }
+  /// The sum, broadcast.
   public static func + (a: Tensor, b: Tensor) -> Tensor { a.binary(.add, b) }
+  /// The difference, broadcast.
   public static func - (a: Tensor, b: Tensor) -> Tensor { a.binary(.subtract, b) }
+  /// The product, broadcast.
   public static func * (a: Tensor, b: Tensor) -> Tensor { a.binary(.multiply, b) }
+  /// The quotient, broadcast.
   public static func / (a: Tensor, b: Tensor) -> Tensor { a.binary(.divide, b) }
+  /// The sum, broadcast.
   public static func + (a: Tensor, b: Float) -> Tensor { a.affine(1, b) }
+  /// The difference, broadcast.
   public static func - (a: Tensor, b: Float) -> Tensor { a.affine(1, -b) }
+  /// The difference, broadcast.
   public static func - (a: Float, b: Tensor) -> Tensor { b.affine(-1, a) }
+  /// The product, broadcast.
   public static func * (a: Tensor, b: Float) -> Tensor { a.affine(b, 0) }
 }

@@ -1,24 +1,24 @@
 /// Matrix product over the last two axes, batched over the others: [..., M, K] · [..., K, N] -> [..., M, N]; either side
 /// may be taken transposed. The leading axes are equal, or one side has none.
-public struct MatMul: Op {
+package struct MatMul: Op {
   /// The left side is given as [..., K, M].
-  public let transposeA: Bool
+  package let transposeA: Bool
   /// The right side is given as [..., N, K].
-  public let transposeB: Bool
-  public var name: String { "matmul" }
+  package let transposeB: Bool
+  package var name: String { "matmul" }
 
   /// The sizes of one product and how many there are.
-  public struct Sizes: Sendable {
+  package struct Sizes: Sendable {
     /// Rows, columns, and the length summed over.
-    public let m: Int, n: Int, k: Int
+    package let m: Int, n: Int, k: Int
     /// The number of products.
-    public let batch: Int
+    package let batch: Int
     /// Elements from one left side to the next; 0 when all share it. The right side likewise.
-    public let strideA: Int, strideB: Int
+    package let strideA: Int, strideB: Int
   }
 
   /// The sizes for inputs of these shapes.
-  public func sizes(_ a: [Int], _ b: [Int]) -> Sizes {
+  package func sizes(_ a: [Int], _ b: [Int]) -> Sizes {
     let (ra, rb) = (a.count, b.count)
     let m = a[ra - (transposeA ? 1 : 2)]
     let k = a[ra - (transposeA ? 2 : 1)]
@@ -31,13 +31,13 @@ public struct MatMul: Op {
       m: m, n: n, k: k, batch: max(ba, bb), strideA: ba == 1 ? 0 : m * k, strideB: bb == 1 ? 0 : k * n)
   }
 
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
     let s = sizes(inputs[0], inputs[1])
     let leading = inputs[0].count >= inputs[1].count ? inputs[0].dropLast(2) : inputs[1].dropLast(2)
     return [leading + [s.m, s.n]]
   }
 
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     let (a, b, g) = (context.inputs[0], context.inputs[1], context.g)
     // A = op(a), B = op(b): dA = g Bᵀ, dB = Aᵀ g, each transposed back if it was given transposed.
     let ga =
@@ -51,7 +51,7 @@ public struct MatMul: Op {
     return [ga.reduced(to: a.shape), gb.reduced(to: b.shape)]
   }
 
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let s = sizes(shapes[0], shapes[1])
     var result = [Double](repeating: 0, count: s.batch * s.m * s.n)
     for batch in 0..<s.batch {
@@ -70,37 +70,37 @@ public struct MatMul: Op {
     return [result]
   }
 
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
     2 * outputs[0].elements * sizes(inputs[0], inputs[1]).k
   }
 }
 
 /// Rows of a table: table [rows, width], indices int32 [...] -> [..., width]. An index outside the table is refused when
 /// the program is run.
-public struct Gather: Op {
-  public var name: String { "gather" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[1] + [inputs[0][1]]] }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+package struct Gather: Op {
+  package var name: String { "gather" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[1] + [inputs[0][1]]] }
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     let table = context.inputs[0]
     return [table.graph.apply(ScatterAdd(rows: table.shape[0]), [context.g, context.inputs[1]])[0], nil]
   }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let width = shapes[0][1]
     return [inputs[1].flatMap { inputs[0][Int($0) * width..<(Int($0) + 1) * width] }]
   }
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
 }
 
 /// The gradient of `Gather`: values [..., width], indices int32 [...] -> [rows, width], added up in order.
-public struct ScatterAdd: Op {
+package struct ScatterAdd: Op {
   /// Rows of the table.
-  public let rows: Int
-  public var name: String { "scatter-add" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [[rows, inputs[0].last ?? 0]] }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package let rows: Int
+  package var name: String { "scatter-add" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [[rows, inputs[0].last ?? 0]] }
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     [context.g.graph.apply(Gather(), [context.g, context.inputs[1]])[0], nil]
   }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let width = shapes[0].last ?? 0
     var result = [Double](repeating: 0, count: rows * width)
     for (position, index) in inputs[1].enumerated() {

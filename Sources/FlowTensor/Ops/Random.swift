@@ -3,27 +3,27 @@ import FlowCore
 /// Random numbers in a program: element i is made of the words of Philox4x32-10's block i / 4 with the key
 /// (seed, 0) and the counter (i / 4, 0, stream, step), so a resumed run draws the same. Input: int32 [2] = seed and
 /// step, neither negative.
-public struct Random: Op {
+package struct Random: Op {
   /// What is drawn.
-  public enum Distribution: Int32, Sendable, CaseIterable {
+  package enum Distribution: Int32, Sendable, CaseIterable {
     /// In [0, 1), multiples of 2⁻²⁴.
     case uniform
     /// Standard normal (Box & Muller 1958), one pair of words for two numbers.
     case normal
   }
   /// What is drawn.
-  public let distribution: Distribution
+  package let distribution: Distribution
   /// The shape drawn.
-  public let shape: [Int]
+  package let shape: [Int]
   /// Tells apart the draws of one step.
-  public let stream: UInt32
-  public var name: String { "random-\(distribution)" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package let stream: UInt32
+  package var name: String { "random-\(distribution)" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
     precondition(inputs[0] == [2], "random: the seed and step are [2], not \(inputs[0])")
     return [shape]
   }
-  public func gradients(_ context: GradientContext) -> [Tensor?] { [nil] }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func gradients(_ context: GradientContext) -> [Tensor?] { [nil] }
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let (seed, step) = (UInt32(inputs[0][0]), UInt32(inputs[0][1]))
     var result: [Double] = []
     while result.count < shape.elements {
@@ -45,7 +45,7 @@ public struct Random: Op {
 
 extension Graph {
   /// Random numbers of `shape` that depend only on `key` (int32 [2]: seed and step) and `stream`.
-  public func random(
+  package func random(
     _ distribution: Random.Distribution, _ shape: [Int], key: Tensor, stream: UInt32
   ) -> Tensor {
     precondition(key.dtype == .int32, "random: the seed and step are int32, not \(key.dtype.rawValue)")

@@ -1,15 +1,15 @@
 /// The sum over some axes, which stay with length 1.
-public struct Sum: Op {
+package struct Sum: Op {
   /// The axes summed over, ascending.
-  public let axes: [Int]
-  public var name: String { "sum" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package let axes: [Int]
+  package var name: String { "sum" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
     [inputs[0].enumerated().map { axes.contains($0.offset) ? 1 : $0.element }]
   }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     [context.g.broadcast(to: context.inputs[0].shape)]
   }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let shape = outputShapes(shapes)[0]
     let strides = Broadcast.strides(of: shape, in: shapes[0])
     var result = [Double](repeating: 0, count: shape.elements)
@@ -20,26 +20,26 @@ public struct Sum: Op {
     }
     return [result]
   }
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { inputs[0].elements }
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { inputs[0].elements }
   /// Floats that the sum over the last run of axes leaves, at most.
-  public func half(_ shape: [Int]) -> Int {
+  package func half(_ shape: [Int]) -> Int {
     axes.isEmpty ? 0 : shape.elements / max(1, shape[axes[axes.count - 1]])
   }
-  public func workspace(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
+  package func workspace(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
     2 * half(inputs[0]) + inputs[0].elements / 8192 + outputs[0].elements + 64
   }
 }
 
 /// Softmax over the last axis.
-public struct Softmax: Op {
-  public var name: String { "softmax" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0]] }
-  public func inPlaceInput(ofOutput index: Int) -> Int? { 0 }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+package struct Softmax: Op {
+  package var name: String { "softmax" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0]] }
+  package func inPlaceInput(ofOutput index: Int) -> Int? { 0 }
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     let (y, g) = (context.outputs[0], context.g)
     return [(g - (g * y).sum([y.rank - 1])) * y]
   }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let width = shapes[0].last ?? 1
     var result = inputs[0]
     for row in stride(from: 0, to: result.count, by: width) {
@@ -53,22 +53,22 @@ public struct Softmax: Op {
     }
     return [result]
   }
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 8 * inputs[0].elements }
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 8 * inputs[0].elements }
 }
 
 /// x / rms(x) over the last axis, rms(x) = sqrt(mean(x²) + epsilon); the weight is a separate product
 /// (Zhang & Sennrich 2019). The second output is 1 / rms(x), for the gradient.
-public struct RMSNormalize: Op {
+package struct RMSNormalize: Op {
   /// Added to the mean square.
-  public let epsilon: Float
-  public var name: String { "rms-normalize" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0], inputs[0].dropLast() + [1]] }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package let epsilon: Float
+  package var name: String { "rms-normalize" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0], inputs[0].dropLast() + [1]] }
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     let (y, scale, g) = (context.outputs[0], context.outputs[1], context.g)
     let width = Float(y.shape.last ?? 1)
     return [(g - y * ((g * y).sum([y.rank - 1]) * (1 / width))) * scale]
   }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let width = shapes[0].last ?? 1
     var (result, scales) = (inputs[0], [Double]())
     for row in stride(from: 0, to: result.count, by: width) {
@@ -79,7 +79,7 @@ public struct RMSNormalize: Op {
     }
     return [result, scales]
   }
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 4 * inputs[0].elements }
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 4 * inputs[0].elements }
 }
 
 extension Tensor {

@@ -2,13 +2,13 @@ import Foundation
 
 /// The alias-free snake activation of BigVGAN (Lee et al. 2023; spec 5.5, 5.6): upsample by two, x + sin²(αx)/β per
 /// channel, downsample by two. Inputs x [B, C, T], alpha [C], beta [C] (the same tensor for plain snake).
-public struct AliasFreeSnake: Op {
+package struct AliasFreeSnake: Op {
   /// α and β are given as logarithms.
-  public let logScale: Bool
-  public var name: String { "snake" }
+  package let logScale: Bool
+  package var name: String { "snake" }
 
   /// The 12 taps: a Kaiser-windowed sinc, cut-off 0.25, half-width 0.3 (both of the doubled rate).
-  public static let filter: [Float] = {
+  package static let filter: [Float] = {
     let taps = 12
     let attenuation = 2.285 * (Double(taps) / 2 - 1) * .pi * 4 * 0.3 + 7.95
     let beta = 0.1102 * (attenuation - 8.7)
@@ -33,20 +33,20 @@ public struct AliasFreeSnake: Op {
     return values.map(Float.init)
   }()
 
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
     precondition(
       inputs[0].count == 3 && inputs[1] == [inputs[0][1]] && inputs[2] == inputs[1], "snake of \(inputs)")
     return [inputs[0]]
   }
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     let x = context.inputs[0]
     let flows = x.graph.apply(AliasFreeSnakeBack(logScale: logScale), [context.g] + context.inputs)
     let channels = context.inputs[1].shape
     return [flows[0], flows[1].sum([0]).reshaped(channels), flows[2].sum([0]).reshaped(channels)]
   }
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 70 * inputs[0].elements }
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 70 * inputs[0].elements }
 
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let (channels, length) = (shapes[0][1], shapes[0][2])
     let taps = AliasFreeSnake.filter.map(Double.init)
     var result: [Double] = []
@@ -68,19 +68,19 @@ public struct AliasFreeSnake: Op {
 }
 
 /// The gradients of `AliasFreeSnake`: inputs g, x, alpha, beta; outputs like x, and [B, C] for alpha and beta.
-public struct AliasFreeSnakeBack: Op {
+package struct AliasFreeSnakeBack: Op {
   /// As in `AliasFreeSnake`.
-  public let logScale: Bool
-  public var name: String { "snake-back" }
-  public func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package let logScale: Bool
+  package var name: String { "snake-back" }
+  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
     [inputs[1], Array(inputs[1].dropLast()), Array(inputs[1].dropLast())]
   }
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 160 * inputs[1].elements }
+  package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 160 * inputs[1].elements }
   /// Not differentiable again.
-  public func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) -> [Tensor?] {
     preconditionFailure("the snake activation has no second derivative here")
   }
-  public func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
+  package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     // Central differences of the forward reference, contracted with g.
     let forward = AliasFreeSnake(logScale: logScale)
     let step = 1e-5
