@@ -38,15 +38,22 @@ struct SourceScan {
       add((source.path as NSString).lastPathComponent, source.path)
     }
     var byItem: [String: [ItemFile]] = [:]
+    var doubles: [Diagnostic] = []
     var found: [Digest: String] = [:]
     for file in files.sorted(by: { $0.path < $1.path }) {
       guard let (digest, size) = stats.digest(file.path) else { continue }
       // The name within the item carries no part of the item's id, so that a renamed file is the same item.
-      let ending = (file.name as NSString).pathExtension
-      byItem[file.id, default: []].append(
-        ItemFile(name: "source." + ending.lowercased(), digest: digest, size: size))
+      let name = "source." + (file.name as NSString).pathExtension.lowercased()
+      if byItem[file.id]?.contains(where: { $0.name == name }) ?? false {
+        doubles.append(
+          Diagnostic(
+            code: "E032", "source '\(source.name)': two files are the item '\(file.id)'", at: source.location,
+            notes: ["\(file.path) differs from another only in the case of its ending"], help: "rename one"))
+      }
+      byItem[file.id, default: []].append(ItemFile(name: name, digest: digest, size: size))
       found[digest] = file.path
     }
+    if !doubles.isEmpty { throw Diagnostics(doubles) }
     items = byItem.map { Item(id: $0.key, files: $0.value) }.sorted { $0.id < $1.id }
     paths = found
   }

@@ -53,18 +53,35 @@ enum ModelFiles {
     .text(try JSON(encoding: config).pretty + "\n")
   }
 
-  /// Orders items by their contents, so that a training doesn't depend on their names.
-  static func byContent(_ items: [InputItem]) -> [InputItem] {
-    let keyed = items.map { ($0.item.files.map(\.digest.hex).joined(), $0) }
-    return keyed.sorted { $0.0 < $1.0 }.map(\.1)
+  /// The items of a training and which of them are held out.
+  struct Split {
+    /// In an order that depends on contents, not on names.
+    var items: [InputItem]
+    /// Indices of the held-out items.
+    var heldOut: Set<Int>
   }
 
-  /// Which of `count` songs to hold out: a tenth, at least one when there are three or more.
-  static func heldOut(_ count: Int, seed: UInt64) -> Set<Int> {
-    guard count >= 3 else { return [] }
+  /// Splits by song: a tenth of them is held out, at least one when there are three or more, and all variants of a song
+  /// (`take~1` is one of `take`) fall on the same side, or the held-out loss would measure memory.
+  static func split(_ items: [InputItem], seed: UInt64) -> Split {
+    let songs = Dictionary(grouping: items) { $0.item.id.split(separator: "~").first ?? "" }
+    let keyed = songs.values.map { variants in
+      let sorted = variants.sorted { contents($0) < contents($1) }
+      return (key: sorted.map(contents).joined(), variants: sorted)
+    }.sorted { $0.key < $1.key }
     var random = Philox(seed: seed, label: "held out")
-    return Set(Array(0..<count).shuffled(using: &random).prefix(max(1, count / 10)))
+    let chosen = Set(Array(0..<keyed.count).shuffled(using: &random).prefix(max(1, keyed.count / 10)))
+    var result = Split(items: [], heldOut: [])
+    for (index, song) in keyed.enumerated() {
+      for item in song.variants {
+        if keyed.count >= 3, chosen.contains(index) { result.heldOut.insert(result.items.count) }
+        result.items.append(item)
+      }
+    }
+    return result
   }
+
+  private static func contents(_ item: InputItem) -> String { item.item.files.map(\.digest.hex).joined() }
 
   /// The token ids of an item of type `lyrics` (`lyrics.json`: `{"lines": [{"tag": "[verse]"}, {"text": "…", "phones":
   /// ["h", "ɛ", …]}]}`, or plain text, a line per line). Lines without phones are spelled.

@@ -58,6 +58,9 @@ struct Sample: Stage {
     guard peak.isFinite, peak > 1e-4 else {
       throw StageFailure("the song is silent (peak \(peak))", help: "train the vocoder for more steps")
     }
+    // The decoder limits its waves to ±1; what stands at the limit is lost.
+    let limited = wave.count { abs($0) >= 0.999 }
+    context.metric("clipped_share", Double(limited) / Double(wave.count))
     // A weak model is quiet or clamped; either way the file peaks at -1 dBFS.
     let gain = 0.891 / peak
     for i in wave.indices { wave[i] *= gain }

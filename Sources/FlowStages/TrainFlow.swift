@@ -32,7 +32,9 @@ struct TrainFlow: Stage {
     settings.styleDropout = parameters.dropout
     let lyrics = Dictionary(context.items("lyrics").map { ($0.item.id, $0) }, uniquingKeysWith: { a, _ in a })
     let styles = Dictionary(context.items("style").map { ($0.item.id, $0) }, uniquingKeysWith: { a, _ in a })
-    let items = ModelFiles.byContent(context.items("latents"))
+    let seed = UInt64(bitPattern: Int64(parameters.seed))
+    let split = ModelFiles.split(context.items("latents"), seed: seed)
+    let items = split.items
     guard !items.isEmpty else { throw StageFailure("there are no latents to train on") }
     var width: Int?
     var songs: [FlowSong] = []
@@ -50,15 +52,19 @@ struct TrainFlow: Stage {
     for index in songs.indices where songs[index].style.isEmpty {
       songs[index].style = [Float](repeating: 0, count: settings.model.condDim)
     }
-    let seed = UInt64(bitPattern: Int64(parameters.seed))
     let trainer = try FlowTrainer(
-      settings, songs: songs, validation: ModelFiles.heldOut(songs.count, seed: seed), seed: seed,
+      settings, songs: songs, validation: split.heldOut, seed: seed,
       backend: CPUBackend(threads: context.threads))
     try ModelFiles.run(trainer.loop, total: parameters.steps, every: parameters.checkpoint, context: context)
-    var files = ModelFiles.losses(trainer.loop.history, title: "flow matching: loss")
-    files[ModelFiles.model] = .bytes(
-      Safetensors.encode(try trainer.loop.weights(), metadata: ["format": "pt"]))
-    files[ModelFiles.modelConfig] = try ModelFiles.text(settings.model)
-    try context.emit("weights", id: "model", files: files)
+    func files(_ weights: [String: HostTensor]) throws -> [String: FileContent] {
+      [
+        ModelFiles.model: .bytes(Safetensors.encode(weights, metadata: ["format": "pt"])),
+        ModelFiles.modelConfig: try ModelFiles.text(settings.model),
+      ]
+    }
+    try context.emit("weights", id: "model", files: files(trainer.loop.bestWeights()))
+    try context.emit("last", id: "model", files: files(trainer.loop.weights()))
+    try context.emit(
+      "losses", id: "model", files: ModelFiles.losses(trainer.loop.history, title: "flow matching: loss"))
   }
 }

@@ -1,6 +1,7 @@
 import FlowModels
 import FlowNN
 import FlowStageKit
+import FlowTensor
 import FlowTensorCPU
 
 /// `train-vocoder`: trains decoder and encoder together on all songs.
@@ -23,20 +24,26 @@ struct TrainVocoder: Stage {
     settings.frames = parameters.frames
     settings.optimizer.learningRate = parameters.rate
     settings.optimizer.accumulation = parameters.accumulation
-    let items = ModelFiles.byContent(context.items("audio"))
-    guard !items.isEmpty else { throw StageFailure("there is no audio to train the vocoder on") }
-    let songs = try items.map { try ModelFiles.wave($0, rate: settings.vocoder.samplingRate) }
     let seed = UInt64(bitPattern: Int64(parameters.seed))
+    let split = ModelFiles.split(context.items("audio"), seed: seed)
+    guard !split.items.isEmpty else { throw StageFailure("there is no audio to train the vocoder on") }
+    let songs = try split.items.map { try ModelFiles.wave($0, rate: settings.vocoder.samplingRate) }
     let trainer = try VocoderTrainer(
-      settings, songs: songs, validation: ModelFiles.heldOut(songs.count, seed: seed), seed: seed,
+      settings, songs: songs, validation: split.heldOut, seed: seed,
       backend: CPUBackend(threads: context.threads))
     try ModelFiles.run(trainer.loop, total: parameters.steps, every: parameters.checkpoint, context: context)
-    let weights = trainer.split(try trainer.loop.bestWeights())
-    var files = ModelFiles.losses(trainer.loop.history, title: "vocoder: loss")
-    files[ModelFiles.decoder] = .bytes(Safetensors.encode(weights.decoder, metadata: ["format": "pt"]))
-    files[ModelFiles.encoder] = .bytes(Safetensors.encode(weights.encoder, metadata: ["format": "pt"]))
-    files[ModelFiles.decoderConfig] = try ModelFiles.text(settings.vocoder)
-    files[ModelFiles.encoderConfig] = try ModelFiles.text(settings.encoder)
-    try context.emit("weights", id: "vocoder", files: files)
+    func files(_ weights: [String: HostTensor]) throws -> [String: FileContent] {
+      let parts = trainer.split(weights)
+      return [
+        ModelFiles.decoder: .bytes(Safetensors.encode(parts.decoder, metadata: ["format": "pt"])),
+        ModelFiles.encoder: .bytes(Safetensors.encode(parts.encoder, metadata: ["format": "pt"])),
+        ModelFiles.decoderConfig: try ModelFiles.text(settings.vocoder),
+        ModelFiles.encoderConfig: try ModelFiles.text(settings.encoder),
+      ]
+    }
+    try context.emit("weights", id: "vocoder", files: files(trainer.loop.bestWeights()))
+    try context.emit("last", id: "vocoder", files: files(trainer.loop.weights()))
+    try context.emit(
+      "losses", id: "vocoder", files: ModelFiles.losses(trainer.loop.history, title: "vocoder: loss"))
   }
 }

@@ -80,11 +80,16 @@ public struct Store: Sendable {
     rename(path, "\(root)/quarantine/\(name).\(UInt64.random(in: 0 ... .max))")
   }
 
-  /// Writes a file whole or not at all: a temporary file on the same file system, flushed, then renamed.
+  /// Writes a file whole or not at all: a temporary file on the same file system, then renamed. What a power cut tears
+  /// is found by the digest when it is read.
   /// - Throws: `StoreError.unwritable`.
   public func publish(_ bytes: [UInt8], at path: String, mode: UInt32 = 0o644) throws(StoreError) {
-    try Store.makeFolder((path as NSString).deletingLastPathComponent)
-    let temporary = "\(root)/tmp/\(getpid())-\(UInt64.random(in: 0 ... .max))"
+    let folder = (path as NSString).deletingLastPathComponent
+    try Store.makeFolder(folder.isEmpty ? "." : folder)
+    // Beside the target where that lies outside the store, which may be on another file system.
+    let name = "\(getpid())-\(UInt64.random(in: 0 ... .max))"
+    let temporary =
+      path.hasPrefix(root + "/") ? "\(root)/tmp/\(name)" : "\(folder.isEmpty ? "." : folder)/.flow-\(name)"
     let file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
     guard file >= 0 else { throw Store.failure(temporary) }
     var done = 0

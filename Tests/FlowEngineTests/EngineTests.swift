@@ -1,0 +1,276 @@
+import FlowCore
+import FlowPlan
+import FlowStageKit
+import FlowStore
+import FlowTestSupport
+import Foundation
+import Testing
+
+@testable import FlowEngine
+
+@Suite struct IncrementalityTests {
+  @Test func theSecondRunDoesNothingAndKeepsTheLockFile() async throws {
+    let bench = try Bench()
+    #expect(try await bench.ran() == "upper:3 first:3 join:1")
+    #expect(bench.result == "a=A;b=B;c=C;")
+    let lock = bench.lock
+    #expect(lock.contains("upper@1") && lock.contains("items: 3"))
+    #expect(try await bench.ran() == "")
+    #expect(bench.lock == lock)
+  }
+
+  @Test func aParameterRunsItsStageAndWhatDependsOnIt() async throws {
+    var bench = try Bench()
+    _ = try await bench.run()
+    let lock = bench.lock
+    bench.suffix = "!"
+    let planned = try bench.engine.assess(bench.plan)
+    #expect(planned.stages.map(\.state) == [.run, .mayRun, .mayRun])
+    #expect(planned.stages[0].reasons.map(\.description) == [#"suffix: "" -> "!""#])
+    // The first letter stays the same, so what follows is not run: early cutoff.
+    #expect(try await bench.ran() == "upper:3 first:3")
+    #expect(bench.lock != lock)
+    bench.suffix = ""
+    #expect(try await bench.ran() == "")
+    #expect(bench.lock == lock)
+  }
+
+  @Test func anEditedFileRunsItsItemOnly() async throws {
+    let bench = try Bench()
+    _ = try await bench.run()
+    try bench.folder.write("texts/b.txt", "b else")
+    #expect(try await bench.ran() == "upper:1 first:1")
+    try bench.folder.write("texts/b.txt", "x else")
+    #expect(try await bench.ran() == "upper:1 first:1 join:1")
+    #expect(bench.result == "a=A;b=X;c=C;")
+  }
+
+  @Test func anAddedRenamedOrRemovedFileCostsWhatItMust() async throws {
+    let bench = try Bench()
+    _ = try await bench.run()
+    try bench.folder.write("texts/d.txt", "d text")
+    let report = try await bench.run()
+    #expect(Bench.summary(report) == "upper:1 first:1 join:1")
+    #expect(report.stages[0].reasons == [.newItems(["d"])])
+    let (from, to) = (bench.folder.path + "/texts/d.txt", bench.folder.path + "/texts/e.txt")
+    rename(from, to)
+    // The name enters only where all items meet.
+    #expect(try await bench.ran() == "join:1")
+    #expect(bench.result == "a=A;b=B;c=C;e=D;")
+    unlink(to)
+    #expect(try await bench.ran() == "")
+    #expect(bench.result == "a=A;b=B;c=C;")
+  }
+
+  @Test func touchingAndCopyingBackRunNothing() async throws {
+    let bench = try Bench()
+    _ = try await bench.run()
+    try bench.folder.write("texts/a.txt", "a text")
+    #expect(try await bench.ran() == "")
+  }
+
+  @Test func aRaisedVersionRunsTheStage() async throws {
+    let bench = try Bench()
+    _ = try await bench.run()
+    var plan = bench.plan
+    plan.stages[1].declaration.version = 2
+    let report = try await bench.engine.run(plan, projectRoot: bench.folder.path)
+    #expect(Bench.summary(report) == "first:3")
+    #expect(report.stages[1].reasons == [.versionChanged(from: "1", to: "2")])
+  }
+
+  @Test func resourcesAndSilentParametersAreInNoKey() async throws {
+    let bench = try Bench()
+    _ = try await bench.run()
+    var plan = bench.plan
+    plan.stages[0].resources = Resources(cpu: 7, memory: 1)
+    plan.stages[0].parameters["victim"] = "elsewhere"
+    let report = try await bench.engine.run(plan, projectRoot: bench.folder.path)
+    #expect(Bench.summary(report) == "")
+  }
+
+  @Test func theLockFileIsTheSameInAnotherFolderWithOtherThreads() async throws {
+    let one = try Bench()
+    var other = try Bench()
+    other.jobs = 5
+    _ = try await one.run()
+    _ = try await other.run()
+    #expect(one.lock == other.lock)
+    #expect(!one.lock.contains(one.folder.path))
+  }
+
+  @Test func twoRunsAtOnceShareTheWork() async throws {
+    let bench = try Bench()
+    for i in 0..<20 { try bench.folder.write("texts/n\(i).txt", "\(i) number") }
+    async let one = bench.run()
+    async let other = bench.run()
+    let reports = try await [one, other]
+    #expect(!reports.contains { $0.failed })
+    #expect(bench.store.recordKeys().count == 23 + 23 + 1)
+    #expect(try await bench.ran() == "")
+  }
+
+  @Test func resultsFollowTheItems() async throws {
+    let bench = try Bench()
+    var plan = bench.plan
+    plan.results = [PlannedResult(name: "texts", reference: .output(stage: "upper", output: "text"))]
+    _ = try await bench.engine.run(plan, projectRoot: bench.folder.path)
+    #expect(bench.folder.text("runs/bench/texts/a.txt") == "A TEXT")
+    unlink(bench.folder.path + "/texts/a.txt")
+    unlink(bench.folder.path + "/runs/bench/texts/b.txt")
+    _ = try await bench.engine.run(plan, projectRoot: bench.folder.path)
+    #expect(bench.folder.read("runs/bench/texts/a.txt") == nil)
+    #expect(bench.folder.text("runs/bench/texts/b.txt") == "B TEXT")
+  }
+}
+
+@Suite struct FaultTests {
+  @Test func aBadItemIsSetAsideWithItsReason() async throws {
+    let bench = try Bench()
+    try bench.folder.write("texts/b.txt", "")
+    let report = try await bench.run()
+    #expect(!report.failed)
+    #expect(report.stages[0].quarantined == [QuarantinedItem(id: "b", reason: "it is empty")])
+    #expect(bench.result == "a=A;c=C;")
+    #expect(bench.lock.contains(#""b": "it is empty""#))
+    // The verdict is cached like a result.
+    let again = try await bench.run()
+    #expect(again.stages.allSatisfy { $0.state == .cached } && again.stages[0].items.quarantined == 1)
+    try bench.folder.write("texts/b.txt", "better")
+    #expect(try await bench.ran() == "upper:1 first:1 join:1")
+  }
+
+  @Test func onErrorFailStopsTheStageAndWhatFollows() async throws {
+    var bench = try Bench()
+    _ = try await bench.run()
+    let lock = bench.lock
+    bench.onError = .fail
+    try bench.folder.write("texts/b.txt", "")
+    let report = try await bench.run()
+    #expect(report.stages.map(\.state) == [.failed, .failed, .failed])
+    #expect(report.stages[0].failure == "b: it is empty")
+    #expect(bench.lock == lock, "the lock file keeps what was")
+  }
+
+  @Test func whenNoItemIsLeftTheStageFails() async throws {
+    let bench = try Bench()
+    for name in ["a", "b", "c"] { try bench.folder.write("texts/\(name).txt", "") }
+    let report = try await bench.run()
+    #expect(report.failed)
+    #expect(report.stages[0].failure?.hasPrefix("none of 3 items is left") == true)
+  }
+
+  @Test func aFailureIsNotRememberedAsAResult() async throws {
+    let bench = try Bench()
+    try bench.folder.write("texts/b.txt", "boom")
+    let report = try await bench.run()
+    #expect(report.stages[0].quarantined.map(\.id) == ["b"])
+    let again = try await bench.run()
+    #expect(again.stages[0].items.run == 1)
+    let key = try #require(again.stages[0].actionKeys["b"])
+    #expect(bench.engine.log(key)?.contains("it went off (do not)") == true)
+    let good = try #require(again.stages[0].actionKeys["a"])
+    #expect(bench.engine.log(good) == "was a text")
+  }
+
+  @Test func aDeletedOrDamagedOutputIsMadeAgain() async throws {
+    let bench = try Bench()
+    _ = try await bench.run()
+    let lock = bench.lock
+    let digest = Digest(of: "A TEXT")
+    unlink(bench.store.path(of: digest))
+    #expect(try await bench.ran() == "upper:1")
+    #expect(bench.store.contains(digest) && bench.lock == lock)
+    chmod(bench.store.path(of: digest), 0o644)
+    try Data("rubbish".utf8).write(to: URL(fileURLWithPath: bench.store.path(of: digest)))
+    #expect(bench.store.verify().damaged.count == 1)
+    #expect(try await bench.ran() == "upper:1")
+    #expect(bench.lock == lock)
+  }
+
+  @Test func aSourceEditedWhileItIsWorkedOnIsNotRecorded() async throws {
+    let bench = try Bench()
+    try bench.folder.write("texts/b.txt", "edit")
+    let report = try await bench.run()
+    #expect(report.stages[0].quarantined.map(\.id) == ["b"])
+    #expect(report.stages[0].quarantined[0].reason.contains("edited while"))
+    #expect(try await bench.ran() == "upper:1 first:1 join:1")
+    #expect(bench.result == "a=A;b=E;c=C;")
+  }
+
+  @Test func anInterruptedStageGoesOnWhereItWas() async throws {
+    let bench = try Bench()
+    let executor = bench.executor
+    var prelude = bench.plan
+    prelude.stages.removeLast()
+    prelude.results = []
+    _ = try await bench.engine.run(prelude, projectRoot: bench.folder.path)
+    executor.cancel()
+    let engine = Engine(store: bench.store, executor: executor, jobs: 1)
+    let report = try await engine.run(bench.plan, projectRoot: bench.folder.path)
+    #expect(report.interrupted)
+    let finished = try await bench.run()
+    #expect(Bench.summary(finished) == "join:1")
+    #expect(bench.result == "a=A;b=B;c=C;")
+    let key = try #require(finished.stages[2].actionKeys[""])
+    #expect(bench.engine.log(key) == "resumed")
+  }
+
+  @Test func twoFilesOfOneItemAreRefused() async throws {
+    let bench = try Bench()
+    try bench.folder.write("texts/a.TXT", "again")
+    await #expect {
+      try await bench.run()
+    } throws: { error in
+      (error as? Diagnostics)?.all.map(\.code) == ["E032"]
+    }
+  }
+
+  @Test func aMissingSourceIsSaid() async throws {
+    let bench = try Bench()
+    try FileManager.default.removeItem(atPath: bench.folder.path + "/texts")
+    #expect { try bench.engine.assess(bench.plan) } throws: { error in
+      (error as? Diagnostics)?.all.map(\.code) == ["E030"]
+    }
+  }
+}
+
+@Suite struct KeyTests {
+  /// Keys are part of every cache that people keep: this one must not change by accident.
+  @Test func aKnownActionHasItsKnownKey() {
+    let stage = PlannedStage(
+      name: "x", declaration: Bench.upper, parameters: ["suffix": "!", "victim": "v"],
+      bindings: ["text": [.source("texts")]], resources: Resources())
+    let item = Item(id: "", files: [ItemFile(name: "source.txt", digest: Digest(of: "hello"), size: 5)])
+    let action = Action(stage, inputs: ["text": [item]], files: [:])
+    #expect(
+      action.preimage
+        == #"{"inputs":{"text":[{"files":{"source.txt":"2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"}}]},"numeric":"blas","parameters":{"suffix":"!"},"stage":"upper","version":1}"#
+    )
+    #expect(action.key.hex == "ae65c8307600d7d0a0716bb3be090a6c519f66481c084d17da66e5cde77dd5e0")
+  }
+
+  @Test func everyPartOfAnActionIsInItsKey() {
+    var keys = Set<Digest>()
+    let item = Item(id: "i", files: [ItemFile(name: "t.txt", digest: Digest(of: "1"), size: 1)])
+    func add(_ change: (inout PlannedStage, inout Item) -> Void) {
+      var stage = PlannedStage(
+        name: "x", declaration: Bench.join, parameters: ["stop": false], bindings: [:], resources: Resources()
+      )
+      var changed = item
+      change(&stage, &changed)
+      keys.insert(Action(stage, inputs: ["texts": [changed]], files: [:]).key)
+    }
+    add { _, _ in }
+    add { stage, _ in stage.declaration.version = 2 }
+    add { stage, _ in stage.declaration.name = "other" }
+    add { stage, _ in stage.parameters["stop"] = true }
+    add { stage, _ in stage.parameters["stop"] = .int(0) }
+    add { _, item in item.id = "j" }
+    add { _, item in item.attributes["license"] = "CC0-1.0" }
+    add { _, item in item.files[0].name = "u.txt" }
+    add { _, item in item.files[0].digest = Digest(of: "2") }
+    add { _, item in item.files.append(ItemFile(name: "v.txt", digest: Digest(of: "1"), size: 1)) }
+    #expect(keys.count == 10)
+  }
+}
