@@ -128,7 +128,7 @@ let package = Package(
     tests("FlowPlan", ["FlowStageKit"]),
     tests("FlowModels", ["FlowTensor", "FlowTensorCPU", "FlowNN"]),
     tests("FlowEngine", ["FlowStore", "FlowPlan", "FlowStageKit"]),
-    tests("FlowStages", ["FlowStageKit", "FlowPlan", "FlowAudio", "FlowScore"]),
+    tests("FlowStages", ["FlowStageKit", "FlowStore", "FlowPlan", "FlowEngine", "FlowAudio", "FlowScore"]),
     tests("FlowCommands", ["FlowPlan", "FlowEngine", "FlowStages"]),
   ]
 )

@@ -115,7 +115,9 @@ public enum ABCReader {
         let x = c[i]
         switch x {
         case "%": return
-        case " ", "\t", "`", ")", "~", "u", "v", "\\", "y", "$", "*": i += 1
+        case " ", "\t", "`", ")", ".", "\\", "y", "$", "*": i += 1
+        // Decorations of one letter: ~ and those that U: may give a meaning (standard 2.1, section 4.14 and 4.16).
+        case "~", "H"..."W", "h"..."w": i += 1
         case "\"":
           guard let end = c[(i + 1)...].firstIndex(of: "\"") else {
             throw ScoreError("line \(number): a chord symbol does not end")
@@ -124,10 +126,9 @@ public enum ABCReader {
           if let first = name.first, "ABCDEFG".contains(first) { pendingChord = name }
           i = end + 1
         case "!", "+":
-          guard let end = c[(i + 1)...].firstIndex(of: x) else {
-            throw ScoreError("line \(number): a decoration does not end")
-          }
-          i = end + 1
+          // A decoration between two marks; a mark alone is an old sign for a line's end.
+          let end = c[(i + 1)...].firstIndex { $0 == x || $0 == "|" || $0 == " " }
+          i = end.flatMap { c[$0] == x ? $0 + 1 : nil } ?? i + 1
         case "{":
           guard let end = c[i...].firstIndex(of: "}") else {
             throw ScoreError("line \(number): grace notes do not end")

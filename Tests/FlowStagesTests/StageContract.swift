@@ -1,0 +1,125 @@
+import FlowCore
+import FlowEngine
+import FlowPlan
+import FlowStageKit
+import FlowStore
+import FlowTestSupport
+import Foundation
+import Testing
+
+@testable import FlowStages
+
+/// What every stage must keep: its YAML and its Swift agree.
+@Suite struct StageContract {
+  static let names = AllStages.list.map(\.name)
+  static let catalog = Result { try StageCatalog(loading: repositoryRoot + "/stages") }
+
+  @Test func everyDeclarationHasItsTypeAndTheReverse() throws {
+    let declared = try StageContract.catalog.get().stages.values.filter { $0.run == .native }.map(\.name)
+    #expect(declared.sorted() == StageContract.names.sorted())
+    #expect(StageContract.names == StageContract.names.sorted(), "AllStages.list is alphabetical")
+  }
+
+  @Test(arguments: names)
+  func theDefaultsMakeAStage(_ name: String) throws {
+    let declaration = try #require(try StageContract.catalog.get()[name])
+    let stage = try #require(AllStages.list.first { $0.name == name })
+    var values = StageContract.values(declaration)
+    #expect(throws: Never.self) { try stage.check(parameters: .object(values)) }
+    // Every declared parameter is one that the type reads: without it, decoding fails.
+    for parameter in declaration.parameters {
+      let value = values.removeValue(forKey: parameter.name)
+      #expect(throws: (any Error).self, "'\(parameter.name)' is declared, but not read") {
+        try stage.check(parameters: .object(values))
+      }
+      values[parameter.name] = value
+    }
+  }
+
+  @Test(arguments: names)
+  func itSaysWhatItIs(_ name: String) throws {
+    let declaration = try #require(try StageContract.catalog.get()[name])
+    #expect(!declaration.doc.isEmpty && !declaration.outputs.isEmpty)
+    for parameter in declaration.parameters {
+      #expect(!parameter.doc.isEmpty, "'\(parameter.name)' has no doc")
+    }
+    for output in declaration.outputs { #expect(!output.doc.isEmpty, "'\(output.name)' has no doc") }
+    for input in declaration.inputs { #expect(!input.doc.isEmpty, "'\(input.name)' has no doc") }
+    #expect(declaration.resources.memory > 0)
+  }
+
+  /// Values for all parameters: the defaults, and something of the type where there is none.
+  static func values(_ declaration: StageDeclaration) -> [String: JSON] {
+    Dictionary(
+      uniqueKeysWithValues: declaration.parameters.map { parameter in
+        if let standard = parameter.standard, standard != .null { return (parameter.name, standard) }
+        switch parameter.kind {
+        case .bool: return (parameter.name, .bool(true))
+        case .int(let low, _): return (parameter.name, .int(low ?? 1))
+        case .float(let low, _): return (parameter.name, .double(low ?? 1))
+        case .string, .file: return (parameter.name, "x")
+        case .choice(let choices): return (parameter.name, .string(choices.first ?? ""))
+        case .ints, .floats, .strings: return (parameter.name, .array([]))
+        }
+      })
+  }
+}
+
+/// The whole of the main pipeline on three songs, in this process, with trainings of a few steps.
+@Suite struct PipelineTests {
+  static func project() throws -> TemporaryFolder {
+    let folder = try TemporaryFolder()
+    for name in ["mary", "row", "sleeping"] {
+      let song = try Data(
+        contentsOf: URL(fileURLWithPath: repositoryRoot + "/pipelines/demo/songs/\(name).abc"))
+      try folder.write("songs/\(name).abc", song)
+    }
+    return folder
+  }
+
+  static func run(_ folder: TemporaryFolder, jobs: Int) async throws -> RunReport {
+    var plan = try Resolver.load(
+      repositoryRoot + "/pipelines/vocal.yaml", catalog: try StageContract.catalog.get(),
+      overrides: [
+        "sources.songs.path=\(folder.path)/songs", "stages.train-vocoder.with.steps=4",
+        "stages.train-flow.with.steps=4", "stages.sample.with.seconds=2", "stages.sample.with.steps=3",
+      ])
+    plan.file = folder.path + "/vocal.yaml"
+    let store = try Store(root: folder.path + "/cache")
+    let engine = Engine(
+      store: store, executor: LocalExecutor(store: store, stages: AllStages.list), jobs: jobs)
+    return try await engine.run(plan, projectRoot: folder.path)
+  }
+
+  @Test func everyStageRunsAndThreadsChangeNothing() async throws {
+    guard Symbolic.hasSoundfont else {
+      print("skipped: no soundfont")
+      return
+    }
+    let (one, other) = (try PipelineTests.project(), try PipelineTests.project())
+    let report = try await PipelineTests.run(one, jobs: 1)
+    for stage in report.stages {
+      #expect(stage.failure == nil, "\(stage.name): \(stage.failure ?? "")")
+      #expect(stage.state == (stage.items.total == 0 ? .cached : .done), "\(stage.name)")
+      #expect(stage.quarantined.isEmpty)
+    }
+    let metrics = Dictionary(uniqueKeysWithValues: report.stages.map { ($0.name, $0.metrics) })
+    #expect(try #require(metrics["separate"]?["voice_nsdr_db"]) > 3)
+    #expect(abs(try #require(metrics["normalise"]?["loudness_lufs"]) + 20) < 0.1)
+    #expect(try #require(metrics["sample"]?["clipped_share"]) < 0.01)
+    for name in ["model.safetensors", "model.json", "decoder.safetensors", "decoder.json"] {
+      #expect(one.read("runs/vocal/weights/export/\(name)") != nil, "\(name)")
+    }
+    _ = try await PipelineTests.run(other, jobs: 2)
+    #expect(one.text("vocal.lock.yaml") == other.text("vocal.lock.yaml"))
+    #expect(one.read("runs/vocal/samples/mary.wav") == other.read("runs/vocal/samples/mary.wav"))
+  }
+}
+
+private enum Symbolic {
+  static var hasSoundfont: Bool {
+    ["/usr/share/sounds/sf3/FluidR3Mono_GM.sf3", "/usr/share/sounds/sf3/default-GM.sf3"].contains {
+      FileManager.default.isReadableFile(atPath: $0)
+    }
+  }
+}
