@@ -115,6 +115,10 @@ let package = Package(
       swiftSettings: optimized),
     .executableTarget(name: "flow", dependencies: ["FlowCommands"], swiftSettings: optimized),
 
+    .executableTarget(
+      name: "flow-bench", dependencies: ["FlowAudio"], path: "Benchmarks/flow-bench", swiftSettings: optimized
+    ),
+
     // Tests
     .target(
       name: "FlowTestSupport", dependencies: ["FlowCore", "CZlib"], path: "Tests/FlowTestSupport",

@@ -30,7 +30,7 @@ struct Stages: AsyncParsableCommand {
       let catalog = try StageCatalog(loading: "stages")
       guard let name else {
         for stage in catalog.names.compactMap({ catalog[$0] }) {
-          Terminal.out("\(stage.name.padding(toLength: 20, withPad: " ", startingAt: 0)) \(stage.doc)")
+          Terminal.out("\(Terminal.padded(stage.name, 20)) \(stage.doc)")
         }
         return
       }

@@ -67,7 +67,7 @@ final class Progress: Sendable {
   }
 
   static func summary(_ report: StageReport, _ terminal: Terminal) -> String {
-    let name = report.name.padding(toLength: 16, withPad: " ", startingAt: 0)
+    let name = Terminal.padded(report.name, 16)
     switch report.state {
     case .failed: return terminal.styled("failed ", "1;31") + " \(name) \(report.failure ?? "")"
     case .cached: return "cached  \(name)\(report.items.quarantined) set aside"

@@ -50,19 +50,26 @@ struct Run: AsyncParsableCommand {
 
   private func summarise(_ report: RunReport, _ project: Project) {
     let done = report.stages.filter { $0.state == .done }.count
-    let cached = report.stages.filter { $0.state == .cached }.count
+    let cached = report.stages.filter { $0.state == .cached && $0.items.total > 0 }.count
+    let idle = report.stages.filter { $0.state == .cached && $0.items.total == 0 }.count
     let failed = report.stages.filter { $0.state == .failed }
     let memory = report.stages.map(\.peakMemory).max() ?? 0
     var head = failed.isEmpty ? "done" : (report.interrupted ? "interrupted" : "failed")
     head += String(format: " in %.2f s", report.seconds) + "   \(done) stages run, \(cached) cached"
+    if idle > 0 { head += ", \(idle) without items" }
     if !failed.isEmpty { head += ", \(failed.count) failed" }
     if memory > 0 { head += "   peak memory of a worker \(memory / 1_048_576) MB" }
     Terminal.out(head)
     for stage in failed { Terminal.out("  failed    \(stage.name): \(stage.failure ?? "")") }
-    for result in report.results {
-      Terminal.out("  \(result.name.padding(toLength: 9, withPad: " ", startingAt: 0)) \(result.folder)/")
+    let width = max(9, report.results.map(\.name.count).max() ?? 0)
+    for result in report.results where result.count > 0 {
+      let what = result.count == 1 ? result.example : "\(result.count) files, such as \(result.example)"
+      Terminal.out("  \(Terminal.padded(result.name, width)) \(result.folder)/  (\(what))")
     }
-    if let lock = report.lockFile { Terminal.out("  lock file \(lock)") }
+    if let lock = report.lockFile {
+      let name = Terminal.padded("lock file", width)
+      Terminal.out("  \(name) \(lock)  (what was made from what; keep it in git)")
+    }
     if report.interrupted {
       Terminal.out("next: run the same command again to go on from the last checkpoint")
     } else if let stage = failed.first {
@@ -88,8 +95,8 @@ struct PlanCommand: AsyncParsableCommand {
         return
       }
       for stage in report.stages {
-        let name = stage.name.padding(toLength: 16, withPad: " ", startingAt: 0)
-        let state = stage.state.rawValue.padding(toLength: 8, withPad: " ", startingAt: 0)
+        let name = Terminal.padded(stage.name, 16)
+        let state = Terminal.padded(stage.state.rawValue, 8)
         var line = "\(state) \(name) \(stage.items.total) items"
         if stage.state == .run { line += ", \(stage.items.run) to run" }
         if stage.items.quarantined > 0 { line += ", \(stage.items.quarantined) set aside" }

@@ -18,6 +18,11 @@ struct Terminal: Sendable {
     hasColour ? "\u{1B}[\(code)m\(text)\u{1B}[0m" : text
   }
 
+  /// `text` filled with blanks to `width`, never cut.
+  static func padded(_ text: String, _ width: Int) -> String {
+    text + String(repeating: " ", count: max(0, width - text.count))
+  }
+
   static func out(_ text: String) { FileHandle.standardOutput.write(Data((text + "\n").utf8)) }
   static func error(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
 

@@ -51,7 +51,7 @@ extension Action {
       JSON.object([
         "stage": .string(declaration.name), "version": .int(declaration.version),
         "parameters": .object(keyParameters),
-        "inputs": .object(ports), "numeric": "blas",
+        "inputs": .object(ports), "numeric": "blas", "outputs": .array(outputs.sorted().map { .string($0) }),
       ]).canonical
     var hasher = SHA256()
     hasher.field("flow-action/1", preimage.utf8)
@@ -79,6 +79,8 @@ public enum Reason: Sendable, Hashable, CustomStringConvertible {
   case inputChanged(String, from: String, to: String)
   /// The stage's version was raised.
   case versionChanged(from: String, to: String)
+  /// The stage declares other outputs.
+  case outputsChanged
   /// Items that no earlier run had.
   case newItems([String])
   /// Items that are gone (nothing runs for them in a stage `per: item`).
@@ -95,6 +97,7 @@ public enum Reason: Sendable, Hashable, CustomStringConvertible {
     case .parameterChanged(let name, let from, let to): "\(name): \(from) -> \(to)"
     case .inputChanged(let name, let from, let to): "input \(name): \(from) -> \(to)"
     case .versionChanged(let from, let to): "stage version: \(from) -> \(to)"
+    case .outputsChanged: "the stage declares other outputs"
     case .newItems(let ids): "new: \(Reason.list(ids))"
     case .removedItems(let ids): "removed: \(Reason.list(ids))"
     case .outputMissing: "its output is missing from the cache"
@@ -116,6 +119,7 @@ public enum Reason: Sendable, Hashable, CustomStringConvertible {
       reasons.append(
         .versionChanged(from: before["version"]?.canonical ?? "-", to: after["version"]?.canonical ?? "-"))
     }
+    if before["outputs"] != after["outputs"] { reasons.append(.outputsChanged) }
     func members(_ value: JSON?) -> [String: JSON] {
       if case .object(let members)? = value { members } else { [:] }
     }

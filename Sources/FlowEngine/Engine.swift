@@ -94,7 +94,7 @@ public struct Engine: Sendable {
     } else {
       report.outputs = outcome.outputs
       report.metrics = outcome.metrics
-      report.failure = outcome.emptiness(units.count)
+      report.failure = outcome.verdict(stage, units.count)
       if report.failure != nil { report.state = .failed }
     }
     return report
@@ -218,10 +218,8 @@ public struct Engine: Sendable {
       report.failure = Engine.interruption
     } else if let first = failures.first, stage.declaration.per == .all || stage.onError == .fail {
       report.failure = (first.item.isEmpty ? "" : "\(first.item): ") + first.message
-    } else if stage.onError == .fail, let first = outcome.quarantined.first {
-      report.failure = "\(first.id): \(first.reason)"
     } else {
-      report.failure = outcome.emptiness(units.count)
+      report.failure = outcome.verdict(stage, units.count)
     }
     if report.failure != nil {
       report.state = .failed
@@ -353,8 +351,9 @@ struct Outcome {
   /// The mean of each metric over the items that have it.
   var metrics: [String: Double] { sums.mapValues { $0.total / Double($0.count) } }
 
-  /// What to say when items were set aside until none was left.
-  func emptiness(_ total: Int) -> String? {
+  /// What to say when an item was set aside where none may be, or until none was left.
+  func verdict(_ stage: PlannedStage, _ total: Int) -> String? {
+    if stage.onError == .fail, let first = quarantined.first { return "\(first.id): \(first.reason)" }
     guard total > 0, quarantined.count == total else { return nil }
     let first = quarantined.prefix(3).map { "\($0.id.isEmpty ? "all" : $0.id): \($0.reason)" }.joined(
       separator: "; ")

@@ -92,17 +92,19 @@ enum LockFile {
 
 /// Lays results out for people under `runs/NAME/RESULT/`.
 enum Results {
-  static func lay(_ plan: Plan, _ reports: [String: StageReport], store: Store, root: String) throws -> [(
-    name: String, folder: String
-  )] {
-    var laid: [(name: String, folder: String)] = []
+  static func lay(_ plan: Plan, _ reports: [String: StageReport], store: Store, root: String) throws
+    -> [LaidResult]
+  {
+    var laid: [LaidResult] = []
     for result in plan.results {
       guard case .output(let stage, let port) = result.reference, let items = reports[stage]?.outputs?[port]
       else { continue }
-      let folder = "\(root)/runs/\(plan.name)/\(result.name)"
+      let folder = (root == "." ? "" : root + "/") + "runs/\(plan.name)/\(result.name)"
       var wanted: [String: ItemFile] = [:]
+      // The one item of a stage over all needs no folder of its own.
+      let alone = items.count == 1 && plan.stage(stage)?.declaration.per == .all
       for item in items {
-        let base = item.id.isEmpty ? "" : safe(item.id)
+        let base = alone || item.id.isEmpty ? "" : safe(item.id)
         for file in item.files {
           let ending = (file.name as NSString).pathExtension
           let path =
@@ -113,7 +115,9 @@ enum Results {
       }
       let manifest = "\(folder)/.flow"
       let listing = wanted.sorted { $0.key < $1.key }.map { "\($0.value.digest.hex) \($0.key)\n" }.joined()
-      laid.append((result.name, folder))
+      laid.append(
+        LaidResult(
+          name: result.name, folder: folder, count: wanted.count, example: wanted.keys.sorted().first ?? ""))
       let old =
         FileManager.default.contents(atPath: manifest).map { String(decoding: $0, as: UTF8.self) } ?? ""
       let present = wanted.keys.allSatisfy { FileManager.default.fileExists(atPath: "\(folder)/\($0)") }

@@ -68,13 +68,25 @@ public struct RunReport: Sendable {
   public var seconds: Double
   /// It was interrupted.
   public var interrupted = false
-  /// Where each result was laid out: name and folder.
-  public var results: [(name: String, folder: String)] = []
+  /// Where each result was laid out.
+  public var results: [LaidResult] = []
   /// The lock file, when it was written.
   public var lockFile: String?
 
   /// Whether a stage failed.
   public var failed: Bool { stages.contains { $0.state == .failed } }
+}
+
+/// A result as it lies under `runs/NAME/`.
+public struct LaidResult: Sendable, Hashable {
+  /// The name in the pipeline's `outputs`.
+  public var name: String
+  /// The folder.
+  public var folder: String
+  /// How many files it has.
+  public var count: Int
+  /// The first of them.
+  public var example: String
 }
 
 /// What happens during a run.

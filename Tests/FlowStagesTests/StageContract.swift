@@ -108,7 +108,7 @@ import Testing
     #expect(abs(try #require(metrics["normalise"]?["loudness_lufs"]) + 20) < 0.1)
     #expect(try #require(metrics["sample"]?["clipped_share"]) < 0.01)
     for name in ["model.safetensors", "model.json", "decoder.safetensors", "decoder.json"] {
-      #expect(one.read("runs/vocal/weights/export/\(name)") != nil, "\(name)")
+      #expect(one.read("runs/vocal/weights/\(name)") != nil, "\(name)")
     }
     _ = try await PipelineTests.run(other, jobs: 2)
     #expect(one.text("vocal.lock.yaml") == other.text("vocal.lock.yaml"))

@@ -1,0 +1,212 @@
+import FlowCore
+import FlowTestSupport
+import Foundation
+import Testing
+
+/// The program itself, in a project folder of its own.
+struct Shell {
+  let folder: TemporaryFolder
+
+  init(pipeline: String = Shell.small) throws {
+    folder = try TemporaryFolder()
+    for name in try FileManager.default.contentsOfDirectory(atPath: repositoryRoot + "/stages") {
+      let file = try Data(contentsOf: URL(fileURLWithPath: repositoryRoot + "/stages/" + name))
+      try folder.write("stages/" + name, file)
+    }
+    let songs = repositoryRoot + "/pipelines/demo/songs/"
+    for name in ["mary.abc", "row.abc"] {
+      try folder.write("pipelines/songs/" + name, try Data(contentsOf: URL(fileURLWithPath: songs + name)))
+    }
+    try folder.write("pipelines/p.yaml", pipeline)
+  }
+
+  /// Scores and singing only: seconds of work.
+  static let small = """
+    flow: 1
+    sources:
+      songs: { path: songs, license: CC0-1.0 }
+    stages:
+      synthesise:
+        uses: symbolic-synthesis
+        in: { score: songs }
+      sing:
+        in: { score: synthesise.score }
+        with: { vibrato: 30 }
+      f0:
+        in: { audio: sing.vocals }
+    outputs: { f0: f0.f0 }
+
+    """
+
+  struct Output {
+    var code: Int32
+    var out: String
+    var error: String
+  }
+
+  func callAsFunction(_ arguments: String...) throws -> Output { try run(arguments) }
+
+  func run(_ arguments: [String]) throws -> Output {
+    let process = Process()
+    process.executableURL = try #require(Shell.executable)
+    process.arguments = arguments
+    process.currentDirectoryURL = URL(fileURLWithPath: folder.path)
+    // Files, not pipes: a full pipe would block the program.
+    let (out, error) = (folder.path + "/.out", folder.path + "/.error")
+    for path in [out, error] { _ = FileManager.default.createFile(atPath: path, contents: nil) }
+    process.standardOutput = try FileHandle(forWritingTo: URL(fileURLWithPath: out))
+    process.standardError = try FileHandle(forWritingTo: URL(fileURLWithPath: error))
+    try process.run()
+    process.waitUntilExit()
+    return Output(code: process.terminationStatus, out: folder.text(".out"), error: folder.text(".error"))
+  }
+
+  /// The program that was built with these tests.
+  static var executable: URL? {
+    let folder = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
+    let places = [
+      folder, folder.deletingLastPathComponent(), URL(fileURLWithPath: repositoryRoot + "/.build/debug"),
+    ]
+    return places.map { $0.appendingPathComponent("flow") }.first {
+      FileManager.default.isExecutableFile(atPath: $0.path)
+    }
+  }
+}
+
+@Suite struct CommandTests {
+  @Test func aTypoIsShownWithItsPlaceAndRunsNothing() throws {
+    let shell = try Shell(pipeline: Shell.small.replacingOccurrences(of: "vibrato", with: "vibrado"))
+    let result = try shell("run", "pipelines/p.yaml")
+    #expect(result.code == 2)
+    #expect(result.out.isEmpty)
+    #expect(
+      result.error == """
+        error[E011]: unknown key 'vibrado' in 'with' of stage 'sing'
+         --> pipelines/p.yaml:10:13
+           |
+        10 |     with: { vibrado: 30 }
+           |             ^^^^^^^ did you mean 'vibrato'?
+          = help: nothing was run
+
+        """)
+    #expect(!FileManager.default.fileExists(atPath: shell.folder.path + "/pipelines/p.lock.yaml"))
+    #expect(!FileManager.default.fileExists(atPath: shell.folder.path + "/runs"))
+  }
+
+  @Test func severalMistakesAreCounted() throws {
+    let shell = try Shell(
+      pipeline: Shell.small.replacingOccurrences(of: "vibrato: 30", with: "vibrato: loud, jitter: 3")
+        .replacingOccurrences(of: "sing.vocals", with: "sing.vocal"))
+    let result = try shell("validate", "pipelines/p.yaml")
+    #expect(result.code == 2)
+    #expect(result.error.contains("3 mistakes; nothing was run"))
+    let json = try shell("validate", "pipelines/p.yaml", "--json")
+    #expect(json.code == 2)
+    let document = try JSON(parsing: json.out.utf8)
+    guard case .array(let errors)? = document["errors"] else {
+      Issue.record("no errors in \(json.out)")
+      return
+    }
+    #expect(errors.map { $0["code"]?.text } == ["E014", "E018", "E022"])
+  }
+
+  @Test func planRunAndStatusAgree() throws {
+    let shell = try Shell()
+    let plan = try JSON(parsing: try shell("plan", "pipelines/p.yaml", "--json").out.utf8)
+    #expect(plan["schema"] == "flow.plan/1")
+    #expect(states(plan) == ["synthesise run", "sing may-run", "f0 may-run"])
+    #expect(!FileManager.default.fileExists(atPath: shell.folder.path + "/runs"), "a plan makes nothing")
+
+    let result = try shell("run", "pipelines/p.yaml", "--json")
+    #expect(result.code == 0)
+    let run = try JSON(parsing: result.out.utf8)
+    #expect(run["schema"] == "flow.run/1")
+    #expect(states(run) == ["synthesise done", "sing done", "f0 done"])
+    guard case .array(let stages)? = run["stages"] else { return }
+    #expect(stages[0]["items"] == ["total": 2, "cached": 0, "run": 2, "quarantined": 0])
+    let track = try JSON(parsing: [UInt8](try #require(shell.folder.read("runs/p/f0/mary/f0.json"))))
+    guard case .array(let f0)? = track["f0"] else {
+      Issue.record("no F0")
+      return
+    }
+    #expect(f0.count > 100)
+    #expect(shell.folder.read("runs/p/f0/mary/f0.png")?.starts(with: [0x89, 0x50, 0x4E, 0x47]) == true)
+
+    let lock = shell.folder.text("pipelines/p.lock.yaml")
+    let again = try shell("run", "pipelines/p.yaml")
+    #expect(again.code == 0 && again.out.contains("0 stages run, 3 cached"))
+    #expect(shell.folder.text("pipelines/p.lock.yaml") == lock)
+    #expect(try shell("status", "pipelines/p.yaml").out == "up to date: 3 stages cached\n")
+    let why = try shell("why", "sing", "--set", "stages.sing.with.vibrato=20")
+    #expect(why.out == "vibrato: 30.0 -> 20.0\n")
+    let other = try JSON(
+      parsing: try shell("plan", "pipelines/p.yaml", "--json", "--set", "stages.f0.with.fmax=900").out.utf8)
+    #expect(states(other) == ["synthesise cached", "sing cached", "f0 run"])
+    #expect(try shell("cache", "verify").out.contains("0 damaged"))
+    #expect(try shell("log", "f0", "mary").code == 0)
+  }
+
+  private func states(_ document: JSON) -> [String] {
+    guard case .array(let stages)? = document["stages"] else { return [] }
+    return stages.map { "\($0["name"]?.text ?? "") \($0["state"]?.text ?? "")" }
+  }
+
+  @Test func aBadSongIsSetAsideAndNamed() throws {
+    let shell = try Shell()
+    try shell.folder.write("pipelines/songs/broken.abc", "X:1\nT:broken\nK:C\n\"Am C D")
+    let result = try shell("run", "pipelines/p.yaml")
+    #expect(result.code == 0)
+    let reason = "the score can't be read: line 4: a chord symbol does not end"
+    #expect(result.error.contains("broken was set aside: " + reason))
+    #expect(result.error.contains("1 set aside"))
+    let failing = try shell("run", "pipelines/p.yaml", "--set", "stages.synthesise.on_error=fail")
+    #expect(failing.code == 1)
+    #expect(failing.out.contains("failed    synthesise: broken: the score"))
+  }
+
+  @Test func piecesOfTextHaveNoControlCodes() throws {
+    let shell = try Shell()
+    for arguments in [
+      ["run", "pipelines/p.yaml"], ["plan", "pipelines/p.yaml"], ["stages"], ["stages", "f0"], ["doctor"],
+      ["--help"],
+    ] {
+      let result = try shell.run(arguments)
+      #expect(!(result.out + result.error).contains("\u{1B}"), "\(arguments)")
+    }
+  }
+
+  @Test(arguments: [
+    (["run", "pipelines/none.yaml"], Int32(2), "pipelines/none.yaml"), (["plan"], 0, ""),
+    (["why", "nothing"], 2, "no stage 'nothing'"),
+    (["stages", "f00"], 2, "no stage 'f00'"),
+    (["run", "pipelines/p.yaml", "--set", "sources.songs.path=nowhere"], 2, "nothing at 'nowhere'"),
+    (["log", "f0"], 1, "has no log yet"),
+  ])
+  func whatIsNotThereIsSaid(_ arguments: [String], _ code: Int32, _ says: String) throws {
+    let shell = try Shell()
+    let result = try shell.run(arguments)
+    #expect(result.code == code, "\(result.error)")
+    #expect(says.isEmpty || result.error.contains(says))
+  }
+
+  @Test func killedInTheMiddleTheNextRunFinishes() throws {
+    let shell = try Shell()
+    let whole = try Shell()
+    #expect(try whole("run", "pipelines/p.yaml").code == 0)
+    for delay in [0.05, 0.3, 0.6] {
+      let process = Process()
+      process.executableURL = try #require(Shell.executable)
+      process.arguments = ["run", "pipelines/p.yaml", "--quiet"]
+      process.currentDirectoryURL = URL(fileURLWithPath: shell.folder.path)
+      process.standardOutput = FileHandle.nullDevice
+      process.standardError = FileHandle.nullDevice
+      try process.run()
+      Thread.sleep(forTimeInterval: delay)
+      kill(process.processIdentifier, SIGKILL)
+      process.waitUntilExit()
+    }
+    #expect(try shell("run", "pipelines/p.yaml").code == 0)
+    #expect(shell.folder.text("pipelines/p.lock.yaml") == whole.folder.text("pipelines/p.lock.yaml"))
+    #expect(try shell("cache", "verify").out.contains("0 damaged"))
+  }
+}
