@@ -48,7 +48,8 @@ struct Shell {
 
   func run(_ arguments: [String]) throws -> Output {
     let process = Process()
-    process.executableURL = try #require(Shell.executable)
+    let executable: URL = try #require(Shell.executable)
+    process.executableURL = executable
     process.arguments = arguments
     process.currentDirectoryURL = URL(fileURLWithPath: folder.path)
     // Files, not pipes: a full pipe would block the program.
@@ -195,7 +196,8 @@ struct Shell {
     #expect(try whole("run", "pipelines/p.yaml").code == 0)
     for delay in [0.05, 0.3, 0.6] {
       let process = Process()
-      process.executableURL = try #require(Shell.executable)
+      let executable: URL = try #require(Shell.executable)
+      process.executableURL = executable
       process.arguments = ["run", "pipelines/p.yaml", "--quiet"]
       process.currentDirectoryURL = URL(fileURLWithPath: shell.folder.path)
       process.standardOutput = FileHandle.nullDevice
