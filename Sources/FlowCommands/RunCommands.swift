@@ -97,7 +97,7 @@ struct PlanCommand: AsyncParsableCommand {
       for stage in report.stages {
         let name = Terminal.padded(stage.name, 16)
         let state = Terminal.padded(stage.state.rawValue, 8)
-        var line = "\(state) \(name) \(stage.items.total) items"
+        var line = "\(state) \(name) \(stage.items.total) \(stage.items.total == 1 ? "item" : "items")"
         if stage.state == .run { line += ", \(stage.items.run) to run" }
         if stage.items.quarantined > 0 { line += ", \(stage.items.quarantined) set aside" }
         Terminal.out(line)

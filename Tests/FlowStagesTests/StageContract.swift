@@ -48,6 +48,20 @@ import Testing
     #expect(declaration.resources.memory > 0)
   }
 
+  @Test func theReadmesPipelineAndTheShippedOnesAreValid() throws {
+    let catalog = try StageContract.catalog.get()
+    let readme = try String(contentsOfFile: repositoryRoot + "/README.md", encoding: .utf8)
+    let block = try #require(readme.firstMatch(of: #/```yaml\n((.|\n)*?)```/#)).1
+    #expect(throws: Never.self) {
+      try Resolver.plan(file: "README.yaml", text: String(block), catalog: catalog)
+    }
+    let folder = repositoryRoot + "/pipelines"
+    for name in try FileManager.default.contentsOfDirectory(atPath: folder)
+    where name.hasSuffix(".yaml") && !name.hasSuffix(".lock.yaml") {
+      #expect(throws: Never.self, "\(name)") { try Resolver.load(folder + "/" + name, catalog: catalog) }
+    }
+  }
+
   /// Values for all parameters: the defaults, and something of the type where there is none.
   static func values(_ declaration: StageDeclaration) -> [String: JSON] {
     Dictionary(
