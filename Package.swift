@@ -33,9 +33,7 @@ let kernelFlags: [CSetting] =
   debugging ? [] : [.unsafeFlags(["-O3", "-fno-math-errno", "-ffp-contract=fast"])]
 
 /// A C library of the system, with the Debian package that brings its header.
-///
-/// `pkgConfig` is left out where its flags are ones that SwiftPM refuses (fluidsynth's `-pthread`).
-func system(_ name: String, _ pkgConfig: String?, apt: String) -> Target {
+func system(_ name: String, _ pkgConfig: String, apt: String) -> Target {
   .systemLibrary(name: name, path: "Sources/\(name)", pkgConfig: pkgConfig, providers: [.apt([apt])])
 }
 
@@ -57,12 +55,12 @@ let package = Package(
     // C
     system("CSndFile", "sndfile", apt: "libsndfile1-dev"),
     system("CSampleRate", "samplerate", apt: "libsamplerate0-dev"),
-    system("CFluidSynth", nil, apt: "libfluidsynth-dev"),
     system("COpenBLAS", "openblas", apt: "libopenblas-dev"),
     system("CZstd", "libzstd", apt: "libzstd-dev"),
     system("CZlib", "zlib", apt: "zlib1g-dev"),
     system("CCrypto", "libcrypto", apt: "libssl-dev"),
     .target(name: "CKernels", cSettings: kernelFlags),
+    .target(name: "CFluidSynth"),
 
     // 0
     .target(name: "FlowCore", dependencies: ["CCrypto"], swiftSettings: optimized),
@@ -113,8 +111,13 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: optimized),
-    .executableTarget(name: "flow", dependencies: ["FlowCommands"], swiftSettings: optimized),
-
+    // Swift's libraries are linked in: loading the shared ones costs every start 10 ms.
+    .executableTarget(
+      name: "flow", dependencies: ["FlowCommands"], swiftSettings: optimized,
+      linkerSettings: [
+        .unsafeFlags(["-static-stdlib", "-lCoreFoundation", "-l_FoundationCollections"]),
+        .unsafeFlags(["-l_FoundationCShims", "-l_FoundationICU", "-use-ld=lld"]),
+      ]),
     .executableTarget(
       name: "flow-bench", dependencies: ["FlowAudio"], path: "Benchmarks/flow-bench", swiftSettings: optimized
     ),

@@ -20,7 +20,17 @@ public struct Renderer: Sendable {
   ]
 
   /// FluidSynth's version.
-  public static var libraryVersion: String { String(cString: fluid_version_str()) }
+  /// - Throws: `ScoreError` when it can't be opened.
+  public static func libraryVersion() throws(ScoreError) -> String {
+    try library().fluid_version_str().map { String(cString: $0) } ?? ""
+  }
+
+  private static func library() throws(ScoreError) -> flow_fluidsynth {
+    var reason = [CChar](repeating: 0, count: 512)
+    if let functions = flow_fluidsynth_open(&reason, Int32(reason.count)) { return functions.pointee }
+    let why = String(decoding: reason.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    throw ScoreError("FluidSynth can't be opened (\(why)); sudo apt-get install libfluidsynth-dev")
+  }
 
   /// With that soundfont.
   public init(soundfont: String) { self.soundfont = soundfont }
@@ -30,26 +40,27 @@ public struct Renderer: Sendable {
   public func render(_ notes: [Score.Note], programs: [Int: Int], tail: Double = 1) throws(ScoreError)
     -> [Float]
   {
-    for level in 0..<5 { fluid_set_log_function(Int32(level), nil, nil) }
-    guard let settings = new_fluid_settings() else { throw ScoreError("FluidSynth can't be started") }
-    defer { delete_fluid_settings(settings) }
-    fluid_settings_setnum(settings, "synth.sample-rate", Double(sampleRate))
-    fluid_settings_setnum(settings, "synth.gain", gain)
-    fluid_settings_setint(settings, "synth.cpu-cores", 1)
-    fluid_settings_setint(settings, "synth.dynamic-sample-loading", 1)
-    fluid_settings_setint(settings, "synth.reverb.active", reverb > 0 ? 1 : 0)
-    fluid_settings_setint(settings, "synth.chorus.active", chorus > 0 ? 1 : 0)
-    fluid_settings_setnum(settings, "synth.reverb.room-size", 0.5)
-    fluid_settings_setnum(settings, "synth.reverb.level", reverb)
-    if chorus > 0 { fluid_settings_setnum(settings, "synth.chorus.level", chorus) }
-    guard let synth = new_fluid_synth(settings) else { throw ScoreError("FluidSynth can't be started") }
-    defer { delete_fluid_synth(synth) }
-    guard fluid_synth_sfload(synth, soundfont, 1) >= 0 else {
+    let fluid = try Renderer.library()
+    for level in 0..<5 { _ = fluid.fluid_set_log_function(Int32(level), nil, nil) }
+    guard let settings = fluid.new_fluid_settings() else { throw ScoreError("FluidSynth can't be started") }
+    defer { fluid.delete_fluid_settings(settings) }
+    _ = fluid.fluid_settings_setnum(settings, "synth.sample-rate", Double(sampleRate))
+    _ = fluid.fluid_settings_setnum(settings, "synth.gain", gain)
+    _ = fluid.fluid_settings_setint(settings, "synth.cpu-cores", 1)
+    _ = fluid.fluid_settings_setint(settings, "synth.dynamic-sample-loading", 1)
+    _ = fluid.fluid_settings_setint(settings, "synth.reverb.active", reverb > 0 ? 1 : 0)
+    _ = fluid.fluid_settings_setint(settings, "synth.chorus.active", chorus > 0 ? 1 : 0)
+    _ = fluid.fluid_settings_setnum(settings, "synth.reverb.room-size", 0.5)
+    _ = fluid.fluid_settings_setnum(settings, "synth.reverb.level", reverb)
+    if chorus > 0 { _ = fluid.fluid_settings_setnum(settings, "synth.chorus.level", chorus) }
+    guard let synth = fluid.new_fluid_synth(settings) else { throw ScoreError("FluidSynth can't be started") }
+    defer { fluid.delete_fluid_synth(synth) }
+    guard fluid.fluid_synth_sfload(synth, soundfont, 1) >= 0 else {
       throw ScoreError(
         "the soundfont '\(soundfont)' can't be loaded; sudo apt-get install fluidr3mono-gm-soundfont")
     }
     for (channel, program) in programs.sorted(by: { $0.key < $1.key }) where channel != 9 {
-      fluid_synth_program_change(synth, Int32(channel), Int32(min(max(program, 0), 127)))
+      _ = fluid.fluid_synth_program_change(synth, Int32(channel), Int32(min(max(program, 0), 127)))
     }
     var events: [(sample: Int, on: Bool, note: Score.Note)] = []
     for note in notes {
@@ -67,7 +78,7 @@ public struct Renderer: Sendable {
     var position = 0
     func advance(to sample: Int) {
       guard sample > position else { return }
-      fluid_synth_write_float(
+      _ = fluid.fluid_synth_write_float(
         synth, Int32(sample - position), &left, Int32(position), 1, &right, Int32(position), 1)
       position = sample
     }
@@ -75,9 +86,9 @@ public struct Renderer: Sendable {
       advance(to: event.sample)
       let (channel, pitch) = (Int32(event.note.channel), Int32(event.note.pitch))
       if event.on {
-        fluid_synth_noteon(synth, channel, pitch, Int32(event.note.velocity))
+        _ = fluid.fluid_synth_noteon(synth, channel, pitch, Int32(event.note.velocity))
       } else {
-        fluid_synth_noteoff(synth, channel, pitch)
+        _ = fluid.fluid_synth_noteoff(synth, channel, pitch)
       }
     }
     advance(to: total)

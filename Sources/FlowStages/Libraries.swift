@@ -24,12 +24,21 @@ public enum Libraries {
     }
   }
 
+  private static var fluidsynth: Check {
+    do {
+      return Check(name: "fluidsynth", ok: true, detail: try Renderer.libraryVersion(), help: nil)
+    } catch {
+      return Check(
+        name: "fluidsynth", ok: false, detail: "\(error)", help: "sudo apt-get install libfluidsynth-dev")
+    }
+  }
+
   /// Versions as the loaded libraries give them, and the soundfont.
   public static func checks() -> [Check] {
     var checks = [
       Check(name: "libsndfile", ok: true, detail: AudioLibraries.sndfile, help: nil),
       Check(name: "samplerate", ok: true, detail: AudioLibraries.samplerate, help: nil),
-      Check(name: "fluidsynth", ok: true, detail: Renderer.libraryVersion, help: nil),
+      fluidsynth,
       Check(name: "openblas", ok: true, detail: CPUBackend.library, help: nil),
     ]
     let soundfont = Renderer.soundfonts.first { FileManager.default.isReadableFile(atPath: $0) }
