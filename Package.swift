@@ -55,12 +55,13 @@ let package = Package(
     // C
     system("CSndFile", "sndfile", apt: "libsndfile1-dev"),
     system("CSampleRate", "samplerate", apt: "libsamplerate0-dev"),
-    system("COpenBLAS", "openblas", apt: "libopenblas-dev"),
     system("CZstd", "libzstd", apt: "libzstd-dev"),
     system("CZlib", "zlib", apt: "zlib1g-dev"),
     system("CCrypto", "libcrypto", apt: "libssl-dev"),
-    .target(name: "CKernels", cSettings: kernelFlags),
+    .target(name: "COpenBLAS", cSettings: kernelFlags),
+    .target(name: "CKernels", dependencies: ["COpenBLAS"], cSettings: kernelFlags),
     .target(name: "CFluidSynth"),
+    .target(name: "CProcess"),
 
     // 0
     .target(name: "FlowCore", dependencies: ["CCrypto"], swiftSettings: optimized),
@@ -93,7 +94,7 @@ let package = Package(
 
     // 4
     .target(
-      name: "FlowEngine", dependencies: ["FlowCore", "FlowStore", "FlowStageKit", "FlowPlan"],
+      name: "FlowEngine", dependencies: ["FlowCore", "FlowStore", "FlowStageKit", "FlowPlan", "CProcess"],
       swiftSettings: optimized),
     .target(
       name: "FlowStages",

@@ -1,3 +1,4 @@
+#include "COpenBLAS.h"
 #include <math.h>
 
 #include "include/flow_kernels.h"
@@ -5,9 +6,6 @@
 
 // Rows of queries in tiles; the scores of a tile lie in scratch memory only. Keys outside the span that any row of the
 // tile may attend to are not computed, which is most of them under block masks.
-
-extern void cblas_sgemm(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,
-                        const float *b, int ldb, float beta, float *c, int ldc);
 
 enum { ROWS = 64, LANES = 16 };
 
@@ -109,9 +107,9 @@ static void forward_body(void *context, long begin, long end) {
     }
     int keys = (int)(last - first);
     const float *k = job->k + (head * s.keys + first) * d, *v = job->v + (head * s.keys + first) * d;
-    cblas_sgemm(101, 111, 112, (int)rows, keys, d, s.scale, job->q + at * d, d, k, d, 0, p, keys);
+    flow_blas_sgemm(101, 111, 112, (int)rows, keys, d, s.scale, job->q + at * d, d, k, d, 0, p, keys);
     for (long i = 0; i < rows; i++) job->logs[at + i] = softmax_row(p + i * keys, mask + i * s.keys + first, keys);
-    cblas_sgemm(101, 111, 111, (int)rows, d, keys, 1, p, keys, v, d, 0, job->y + at * d, d);
+    flow_blas_sgemm(101, 111, 111, (int)rows, d, keys, 1, p, keys, v, d, 0, job->y + at * d, d);
   }
 }
 
@@ -135,17 +133,17 @@ static void backward_body(void *context, long begin, long end) {
       int keys = (int)(last - first), m = (int)rows;
       long from = (head * s.keys + first) * d;
       const float *q = job->q + at * d, *g = job->g + at * d, *y = job->result + at * d;
-      cblas_sgemm(101, 111, 112, m, keys, d, s.scale, q, d, job->k + from, d, 0, p, keys);
+      flow_blas_sgemm(101, 111, 112, m, keys, d, s.scale, q, d, job->k + from, d, 0, p, keys);
       for (long i = 0; i < rows; i++) weights_row(p + i * keys, mask + i * s.keys + first, job->logs[at + i], keys);
-      cblas_sgemm(101, 112, 111, keys, d, m, 1, p, keys, g, d, 1, job->dv + from, d);
-      cblas_sgemm(101, 111, 112, m, keys, d, 1, g, d, job->v + from, d, 0, f, keys);
+      flow_blas_sgemm(101, 112, 111, keys, d, m, 1, p, keys, g, d, 1, job->dv + from, d);
+      flow_blas_sgemm(101, 111, 112, m, keys, d, 1, g, d, job->v + from, d, 0, f, keys);
       for (long i = 0; i < rows; i++) {
         float mean = 0;
         for (int c = 0; c < d; c++) mean += g[i * d + c] * y[i * d + c];
         flow_row(f + i * keys, p + i * keys, mean, s.scale, keys);
       }
-      cblas_sgemm(101, 111, 111, m, d, keys, 1, f, keys, job->k + from, d, 0, job->dq + at * d, d);
-      cblas_sgemm(101, 112, 111, keys, d, m, 1, f, keys, q, d, 1, job->dk + from, d);
+      flow_blas_sgemm(101, 111, 111, m, d, keys, 1, f, keys, job->k + from, d, 0, job->dq + at * d, d);
+      flow_blas_sgemm(101, 112, 111, keys, d, m, 1, f, keys, q, d, 1, job->dk + from, d);
     }
   }
 }

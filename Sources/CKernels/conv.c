@@ -1,11 +1,9 @@
+#include "COpenBLAS.h"
 #include "include/flow_kernels.h"
 #include "vector_math.h"
 
 // Stride 1: a direct kernel over a zero-padded copy, four outputs by 64 samples in registers, which serves the few and
 // the many channels of a vocoder alike. Other strides (their results are short): columns and a matrix product.
-
-extern void cblas_sgemm(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,
-                        const float *b, int ldb, float beta, float *c, int ldc);
 
 typedef float block __attribute__((vector_size(64), aligned(4)));
 enum { TILE = 64, OUTPUTS = 4 };
@@ -232,7 +230,7 @@ void flow_conv_weight(int threads, flow_conv_size s, float *w, const float *x, c
     } else {
       column_job columns = {s, work, from};
       flow_parallel(threads, s.in * s.taps, 1 + 4096 / (s.result + 1), columns_body, &columns);
-      cblas_sgemm(101, 111, 112, (int)s.out, (int)(s.in * s.taps), (int)s.result, 1, g, (int)s.result, work,
+      flow_blas_sgemm(101, 111, 112, (int)s.out, (int)(s.in * s.taps), (int)s.result, 1, g, (int)s.result, work,
                   (int)s.result, b == 0 ? 0 : 1, w, (int)(s.in * s.taps));
     }
   }

@@ -1,8 +1,7 @@
+#include "COpenBLAS.h"
 #include "include/flow_kernels.h"
 
 // OpenBLAS multiplies on the calling thread; a product is cut into pieces that depend on its sizes alone.
-extern void cblas_sgemm(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,
-                        const float *b, int ldb, float beta, float *c, int ldc);
 
 typedef struct {
   int ta, tb;
@@ -22,7 +21,7 @@ static void gemm_pieces(void *context, long begin, long end) {
     long lda = job->ta ? job->m : job->k, ldb = job->tb ? job->k : job->n;
     const float *a = job->a + batch * job->stride_a + (job->ta ? i : i * lda);
     const float *b = job->b + batch * job->stride_b + (job->tb ? j * ldb : j);
-    cblas_sgemm(101, job->ta ? 112 : 111, job->tb ? 112 : 111, (int)m, (int)n, (int)job->k, 1, a, (int)lda, b,
+    flow_blas_sgemm(101, job->ta ? 112 : 111, job->tb ? 112 : 111, (int)m, (int)n, (int)job->k, 1, a, (int)lda, b,
                 (int)ldb, 0, job->c + (batch * job->m + i) * job->n + j, (int)job->n);
   }
 }

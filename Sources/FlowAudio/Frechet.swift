@@ -25,8 +25,6 @@ public enum Frechet {
   /// - Throws: `Failure`.
   public static func distance(_ a: [[Double]], _ b: [[Double]]) throws(Failure) -> Double {
     guard let width = a.first?.count, b.first?.count == width else { throw .shape }
-    // More threads sum in another order: the last digits would depend on the machine.
-    openblas_set_num_threads(1)
     let (meanA, covarianceA) = try statistics(a)
     let (meanB, covarianceB) = try statistics(b)
     var mean = 0.0
@@ -58,7 +56,7 @@ public enum Frechet {
     for row in rows { for i in 0..<width { centred.append(row[i] - mean[i]) } }
     var covariance = [Double](repeating: 0, count: width * width)
     let n = Int32(width)
-    cblas_dgemm(
+    flow_blas_dgemm(
       Int32(FLOW_ROW_MAJOR), Int32(FLOW_TRANS), Int32(FLOW_NO_TRANS), n, n,
       Int32(rows.count), 1 / Double(rows.count - 1), centred, n, centred, n, 0, &covariance, n)
     return (mean, covariance)
@@ -67,7 +65,7 @@ public enum Frechet {
   private static func multiply(_ a: [Double], _ b: [Double], _ width: Int) -> [Double] {
     var c = [Double](repeating: 0, count: width * width)
     let n = Int32(width)
-    cblas_dgemm(
+    flow_blas_dgemm(
       Int32(FLOW_ROW_MAJOR), Int32(FLOW_NO_TRANS), Int32(FLOW_NO_TRANS), n, n, n,
       1, a, n,
       b, n, 0, &c, n)
@@ -82,12 +80,12 @@ public enum Frechet {
     var info: Int32 = 0
     var (workSize, indexSize) = (Int32(-1), Int32(-1))
     var (work, indices) = ([0.0], [Int32(0)])
-    dsyevd_("V", "U", &n, &vectors, &n, &values, &work, &workSize, &indices, &indexSize, &info)
+    flow_blas_dsyevd("V", "U", &n, &vectors, &n, &values, &work, &workSize, &indices, &indexSize, &info)
     workSize = Int32(work[0])
     indexSize = indices[0]
     work = [Double](repeating: 0, count: Int(workSize))
     indices = [Int32](repeating: 0, count: Int(indexSize))
-    dsyevd_("V", "U", &n, &vectors, &n, &values, &work, &workSize, &indices, &indexSize, &info)
+    flow_blas_dsyevd("V", "U", &n, &vectors, &n, &values, &work, &workSize, &indices, &indexSize, &info)
     guard info == 0 else { throw .decomposition(info) }
     return (values, vectors)
   }
@@ -102,7 +100,7 @@ public enum Frechet {
     // Σ λ^½ v vᵀ = Sᵀ S with the rows of S scaled by λ^¼.
     var result = [Double](repeating: 0, count: width * width)
     let n = Int32(width)
-    cblas_dgemm(
+    flow_blas_dgemm(
       Int32(FLOW_ROW_MAJOR), Int32(FLOW_TRANS), Int32(FLOW_NO_TRANS), n, n, n, 1,
       scaled, n,
       scaled, n, 0, &result, n)

@@ -84,7 +84,7 @@ struct Validate: AsyncParsableCommand {
   func run() async throws {
     try await reporting(json: options.json, noColor: options.noColor) {
       let project = try Project(options)
-      for stage in project.plan.stages {
+      for stage in project.plan.stages where stage.declaration.run == .native {
         guard let native = AllStages.list.first(where: { $0.name == stage.declaration.name }) else {
           throw Diagnostics([
             Diagnostic(

@@ -1,6 +1,6 @@
 public import FlowCore
 import FlowPlan
-import FlowStageKit
+public import FlowStageKit
 
 /// A stage bound to parameters and inputs: a self-contained document that a worker runs wherever the store is visible.
 public struct Action: Sendable, Hashable, Codable {
@@ -16,6 +16,8 @@ public struct Action: Sendable, Hashable, Codable {
   public var parameters: [String: JSON]
   /// The items of each bound input.
   public var inputs: [String: [Item]]
+  /// The command line, in a command stage.
+  public var command: CommandTemplate?
   /// What the key was made of, canonical JSON.
   public var preimage: String
 }
@@ -47,12 +49,19 @@ extension Action {
       let named = declaration.per == .all || input.whole
       ports[input.name] = .array(items.map { Action.identity($0, named: named) })
     }
-    preimage =
-      JSON.object([
-        "stage": .string(declaration.name), "version": .int(declaration.version),
-        "parameters": .object(keyParameters),
-        "inputs": .object(ports), "numeric": "blas", "outputs": .array(outputs.sorted().map { .string($0) }),
-      ]).canonical
+    var parts: [String: JSON] = [
+      "stage": .string(declaration.name), "version": .int(declaration.version),
+      "parameters": .object(keyParameters),
+      "inputs": .object(ports), "numeric": "blas", "outputs": .array(outputs.sorted().map { .string($0) }),
+    ]
+    if case .command(let template) = declaration.run {
+      command = template
+      parts["command"] = .object([
+        "words": .array(template.words.map { .string($0) }), "shell": .bool(template.shell),
+        "environment": .object(template.environment.mapValues { .string($0) }),
+      ])
+    }
+    preimage = JSON.object(parts).canonical
     var hasher = SHA256()
     hasher.field("flow-action/1", preimage.utf8)
     key = hasher.finish()
@@ -81,6 +90,8 @@ public enum Reason: Sendable, Hashable, CustomStringConvertible {
   case versionChanged(from: String, to: String)
   /// The stage declares other outputs.
   case outputsChanged
+  /// The command line changed.
+  case commandChanged(from: String, to: String)
   /// Items that no earlier run had.
   case newItems([String])
   /// Items that are gone (nothing runs for them in a stage `per: item`).
@@ -97,6 +108,7 @@ public enum Reason: Sendable, Hashable, CustomStringConvertible {
     case .parameterChanged(let name, let from, let to): "\(name): \(from) -> \(to)"
     case .inputChanged(let name, let from, let to): "input \(name): \(from) -> \(to)"
     case .versionChanged(let from, let to): "stage version: \(from) -> \(to)"
+    case .commandChanged(let from, let to): "command: \(from) -> \(to)"
     case .outputsChanged: "the stage declares other outputs"
     case .newItems(let ids): "new: \(Reason.list(ids))"
     case .removedItems(let ids): "removed: \(Reason.list(ids))"
@@ -118,6 +130,10 @@ public enum Reason: Sendable, Hashable, CustomStringConvertible {
     if before["version"] != after["version"] {
       reasons.append(
         .versionChanged(from: before["version"]?.canonical ?? "-", to: after["version"]?.canonical ?? "-"))
+    }
+    if before["command"] != after["command"] {
+      func line(_ value: JSON?) -> String { value?["words"]?.canonical ?? "-" }
+      reasons.append(.commandChanged(from: line(before["command"]), to: line(after["command"])))
     }
     if before["outputs"] != after["outputs"] { reasons.append(.outputsChanged) }
     func members(_ value: JSON?) -> [String: JSON] {

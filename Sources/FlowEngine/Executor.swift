@@ -57,8 +57,13 @@ final class StoreIO: StageIO {
 
   func materialise(_ file: ItemFile) throws -> String {
     let path = "\(folder)/scratch/in/\(file.digest.short)-\(file.name)"
-    if access(path, F_OK) != 0 { try store.publish(try store.get(file.digest), at: path, mode: 0o444) }
+    try materialise(file, at: path)
     return path
+  }
+
+  /// Puts the file's bytes at `path`.
+  func materialise(_ file: ItemFile, at path: String) throws {
+    if access(path, F_OK) != 0 { try store.publish(try store.get(file.digest), at: path, mode: 0o444) }
   }
 
   func store(_ bytes: [UInt8], as name: String) throws -> ItemFile {
@@ -83,6 +88,7 @@ public final class LocalExecutor: Executor {
   private let store: Store
   private let stages: [String: NativeStage]
   private let stop = Atomic<Bool>(false)
+  private let commands = CommandRunner()
 
   /// Runs `stages` over `store`.
   public init(store: Store, stages: [NativeStage]) {
@@ -91,7 +97,10 @@ public final class LocalExecutor: Executor {
   }
 
   /// See `Executor.cancel()`.
-  public func cancel() { stop.store(true, ordering: .relaxed) }
+  public func cancel() {
+    stop.store(true, ordering: .relaxed)
+    commands.kill()
+  }
 
   /// See `Executor.run(_:threads:progress:log:)`.
   public func run(
@@ -106,7 +115,8 @@ public final class LocalExecutor: Executor {
     _ action: Action, threads: Int, progress: @escaping @Sendable (Double, String) -> Void,
     log: @escaping @Sendable (String) -> Void
   ) -> ActionOutcome {
-    guard let stage = stages[action.stage] else {
+    let stage = stages[action.stage]
+    guard stage != nil || action.command != nil else {
       return .failed(
         "stage '\(action.stage)' is declared but not built into this flow", help: "rebuild, or remove it")
     }
@@ -127,8 +137,13 @@ public final class LocalExecutor: Executor {
       declaration: declaration, inputs: action.inputs, seed: seed, threads: threads, io: io)
     var outcome: ActionOutcome
     do {
-      try stage.run(parameters: .object(action.parameters), context: context)
-      let result = context.result
+      let result: StageContext.Result
+      if let command = action.command {
+        result = try commands.run(command, action, threads: threads, io)
+      } else {
+        try stage?.run(parameters: .object(action.parameters), context: context)
+        result = context.result
+      }
       outcome = .done(
         outputs: result.outputs, metrics: result.metrics, peakMemory: LocalExecutor.peakMemory())
     } catch let error as ItemRejected {

@@ -136,7 +136,7 @@ enum Results {
   }
 
   /// An item's name as a path that stays within its folder.
-  private static func safe(_ id: String) -> String {
+  static func safe(_ id: String) -> String {
     id.split(separator: "/").map { part in
       let text = part.map { $0.isLetter || $0.isNumber || "._-~ ".contains($0) ? $0 : "_" }
       let name = String(text)

@@ -63,6 +63,7 @@ struct SourceScan {
     items.filter { item in
       item.files.contains { file in
         type.sourceExtensions.contains((file.name as NSString).pathExtension)
+          || type.sourceExtensions.contains(ArtifactType.anyExtension)
       }
     }
   }

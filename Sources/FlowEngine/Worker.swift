@@ -37,38 +37,54 @@ public enum Worker {
       line.append(0x0A)
       output.withLock { $0.write(line) }
     }
-    let (requests, continuation) = AsyncStream.makeStream(of: String.self)
+    let requests = RequestQueue()
     let reader = Thread {
       while let line = readLine(strippingNewline: true) {
-        if line == "cancel" { executor.cancel() } else { continuation.yield(line) }
+        if line == "cancel" { executor.cancel() } else { requests.add(line) }
       }
+      // The engine has gone: so does what runs here, and its children.
+      executor.cancel()
       _exit(0)
     }
     reader.start()
-    let done = DispatchSemaphore(value: 0)
-    Task.detached {
-      for await line in requests {
-        guard let request = try? JSONDecoder().decode(WorkerRequest.self, from: Data(line.utf8)),
-          let bytes = try? store.get(request.action),
-          let action = try? JSONDecoder().decode(Action.self, from: Data(bytes))
-        else {
-          answer(.failed("the worker got a request that it can't read", nil))
-          continue
-        }
-        let outcome = executor.execute(
-          action, threads: request.threads, progress: { answer(.progress($0, $1)) }, log: { answer(.log($0)) }
-        )
-        switch outcome {
-        case .done(let outputs, let metrics, let memory):
-          answer(.done(outputs: outputs, metrics: metrics, peakMemory: memory))
-        case .rejected(let reason): answer(.rejected(reason))
-        case .failed(let message, let help): answer(.failed(message, help))
-        case .cancelled: answer(.cancelled)
-        }
+    // On this thread, which ends with the process only: a command's life hangs on the thread that started it.
+    while true {
+      let line = requests.next()
+      guard let request = try? JSONDecoder().decode(WorkerRequest.self, from: Data(line.utf8)),
+        let bytes = try? store.get(request.action),
+        let action = try? JSONDecoder().decode(Action.self, from: Data(bytes))
+      else {
+        answer(.failed("the worker got a request that it can't read", nil))
+        continue
       }
-      done.signal()
+      let outcome = executor.execute(
+        action, threads: request.threads, progress: { answer(.progress($0, $1)) }, log: { answer(.log($0)) })
+      switch outcome {
+      case .done(let outputs, let metrics, let memory):
+        answer(.done(outputs: outputs, metrics: metrics, peakMemory: memory))
+      case .rejected(let reason): answer(.rejected(reason))
+      case .failed(let message, let help): answer(.failed(message, help))
+      case .cancelled: answer(.cancelled)
+      }
     }
-    done.wait()
+  }
+}
+
+/// Lines that wait for the worker.
+private final class RequestQueue: Sendable {
+  private let lines = Mutex<[String]>([])
+  private let count = DispatchSemaphore(value: 0)
+
+  func add(_ line: String) {
+    lines.withLock { $0.append(line) }
+    count.signal()
+  }
+
+  func next() -> String {
+    while true {
+      count.wait()
+      if let line = lines.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) { return line }
+    }
   }
 }
 

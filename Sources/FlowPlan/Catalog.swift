@@ -53,7 +53,10 @@ public struct StageCatalog: Sendable {
   public static func parse(file: String, text: String) -> (StageDeclaration?, [Diagnostic]) {
     var reader = YAMLReader(file: file, text: text)
     guard let root = reader.root else { return (nil, reader.problems) }
-    let keys = ["stage", "version", "doc", "per", "run", "inputs", "outputs", "params", "resources"]
+    let keys = [
+      "stage", "version", "doc", "per", "run", "inputs", "outputs", "params", "resources", "command", "shell",
+      "env",
+    ]
     var parts: [String: Node] = [:]
     for (key, _, value) in reader.members(root, of: "a stage", allowed: keys) { parts[key] = value }
     for key in ["stage", "version", "per", "outputs"] where parts[key] == nil {
@@ -80,15 +83,79 @@ public struct StageCatalog: Sendable {
     }
     var declaration = StageDeclaration(
       name: name, version: version, doc: reader.text(parts["doc"], "'doc'") ?? "",
-      per: choice("per", .item, StageDeclaration.Per.self),
-      run: choice("run", .native, StageDeclaration.Run.self))
+      per: choice("per", .item, StageDeclaration.Per.self))
     declaration.inputs = inputs(&reader, parts["inputs"])
     declaration.outputs = inputs(&reader, parts["outputs"]).map {
       OutputDeclaration(name: $0.name, type: $0.type, doc: $0.doc)
     }
     declaration.parameters = parameters(&reader, parts["params"])
+    declaration.run = run(&reader, parts, declaration)
     declaration.resources = Resolver.resources(&reader, parts["resources"], standard: Resources())
     return (reader.problems.isEmpty ? declaration : nil, reader.problems)
+  }
+
+  /// How it runs: `run: native`, or `run: command` with `command`, `shell` and `env`.
+  private static func run(
+    _ reader: inout YAMLReader, _ parts: [String: Node], _ declaration: StageDeclaration
+  ) -> StageDeclaration.Run {
+    let kind = reader.text(parts["run"], "'run'") ?? "native"
+    guard ["native", "command"].contains(kind) else {
+      reader.fail(
+        "E014", "'run' can't be '\(kind)'", parts["run"],
+        label: DidYouMean.hint(kind, among: ["native", "command"], what: "value"))
+      return .native
+    }
+    guard kind == "command" else {
+      for key in ["command", "shell", "env"] where parts[key] != nil {
+        reader.fail("E015", "'\(key)' is for stages that run a program", parts[key], help: "run: command")
+      }
+      return .native
+    }
+    let shell = parts["shell"].map { reader.flag($0, "'shell'") } ?? false
+    var words: [String] = []
+    if let node = parts["command"] {
+      if shell {
+        words = [reader.text(node, "'command'") ?? ""]
+      } else if node.sequence != nil {
+        words = reader.strings(node, "'command'")
+      } else {
+        reader.fail(
+          "E014", "'command' must be a list: the program and its arguments", node,
+          help: "command: [cp, \"{in.audio/*}\", \"{out.audio}/\"]; a text needs 'shell: true'")
+      }
+    }
+    if words.allSatisfy(\.isEmpty) {
+      reader.fail("E015", "a command stage needs 'command'", parts["command"] ?? parts["run"])
+    }
+    var environment: [String: String] = [:]
+    for (name, _, value) in reader.members(parts["env"], of: "'env'", allowed: nil) {
+      environment[name] = reader.text(value, "'\(name)'")
+    }
+    let template = CommandTemplate(words: words, shell: shell, environment: environment)
+    check(&reader, template, declaration, parts["command"])
+    return .command(template)
+  }
+
+  /// Finds marks that name no port or parameter.
+  private static func check(
+    _ reader: inout YAMLReader, _ command: CommandTemplate, _ declaration: StageDeclaration, _ node: Node?
+  ) {
+    func known(_ name: String, _ names: [String], _ mark: String, _ what: String) {
+      guard !names.contains(name) else { return }
+      reader.fail(
+        "E022", "there is no \(what) '\(name)' for \(mark)", node,
+        label: DidYouMean.hint(name, among: names, what: what))
+    }
+    let words = (command.shell ? [] : command.words) + command.environment.values
+    for case .mark(let mark) in words.flatMap(CommandTemplate.pieces) {
+      switch mark {
+      case .input(let port, _): known(port, declaration.inputs.map(\.name), "{in.\(port)}", "input")
+      case .output(let port): known(port, declaration.outputs.map(\.name), "{out.\(port)}", "output")
+      case .parameter(let name):
+        known(name, declaration.parameters.map(\.name), "{params.\(name)}", "parameter")
+      case .threads, .metrics: break
+      }
+    }
   }
 
   private static func inputs(_ reader: inout YAMLReader, _ node: Node?) -> [InputDeclaration] {

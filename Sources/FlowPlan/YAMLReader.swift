@@ -27,8 +27,10 @@ struct YAMLReader {
     }
     // Only names that an anchor defines count, so that *emphasis* in a text doesn't. Few aliases bound the expansion by
     // a small factor (at most 3^5 of 16), which keeps composing cheap; the nodes are counted afterwards.
-    let anchors = Set(text.matches(of: #/&([A-Za-z0-9_\-]+)/#).map(\.1))
-    let aliases = text.matches(of: #/\*([A-Za-z0-9_\-]+)/#).count { anchors.contains($0.1) }
+    let anchors = Set(YAMLReader.names(after: UInt8(ascii: "&"), in: text))
+    let aliases =
+      anchors.isEmpty
+      ? 0 : YAMLReader.names(after: UInt8(ascii: "*"), in: text).count(where: anchors.contains)
     guard aliases <= YAMLReader.maxAliases else {
       fail("E004", "\(aliases) aliases; more than \(YAMLReader.maxAliases) can expand without bound", nil)
       return
@@ -48,6 +50,15 @@ struct YAMLReader {
       fail("E001", "not YAML: \(error)", nil)
     }
     if root == nil, problems.isEmpty { fail("E002", "\(file) is empty", nil) }
+  }
+
+  /// The names that follow `mark` in the text.
+  private static func names(after mark: UInt8, in text: String) -> [String] {
+    guard text.utf8.contains(mark) else { return [] }
+    return text.utf8.split(separator: mark, omittingEmptySubsequences: false).dropFirst().compactMap { part in
+      let name = part.prefix { isAlphanumeric($0) || $0 == UInt8(ascii: "_") || $0 == UInt8(ascii: "-") }
+      return name.isEmpty ? nil : String(name)
+    }
   }
 
   /// Whether the tree keeps to the limits; stops at the first node that doesn't, so a bomb is not walked.
@@ -144,12 +155,56 @@ struct YAMLReader {
 
   /// Whether `name` can name a folder or a column of a lock file; says so when it can't.
   mutating func checkName(_ name: String, _ what: String, _ node: Node?) {
-    guard name.wholeMatch(of: #/[A-Za-z0-9][A-Za-z0-9._\-]{0,63}/#) == nil || name.contains("..") else {
-      return
-    }
+    if YAMLReader.isName(name.utf8) { return }
     fail(
       "E019", "'\(name)' can't name \(what)", node,
       label: "letters, digits, '-', '_' and single dots, 64 at most, a letter or digit first")
+  }
+
+  // Scanned by hand: a regular expression is compiled each time it is met, which shows with a thousand stages.
+  private static func isName(_ name: String.UTF8View) -> Bool {
+    guard let first = name.first, name.count <= 64, isAlphanumeric(first) else { return false }
+    var previous: UInt8 = 0
+    for byte in name {
+      let isDot = byte == UInt8(ascii: ".")
+      guard isAlphanumeric(byte) || isDot || byte == UInt8(ascii: "_") || byte == UInt8(ascii: "-") else {
+        return false
+      }
+      if isDot, previous == byte { return false }
+      previous = byte
+    }
+    return true
+  }
+
+  private static func isDigit(_ byte: UInt8) -> Bool { byte >= 48 && byte <= 57 }
+  private static func isAlphanumeric(_ byte: UInt8) -> Bool {
+    isDigit(byte) || (byte | 32 >= UInt8(ascii: "a") && byte | 32 <= UInt8(ascii: "z"))
+  }
+
+  /// A number as YAML 1.2's core schema writes it (no leading zeros, no `.inf`, no `.nan`); `nil` for other text.
+  private static func number(_ text: String) -> JSON? {
+    var rest = Array(text.utf8)[...]
+    if let sign = rest.first, sign == UInt8(ascii: "-") || sign == UInt8(ascii: "+") { rest.removeFirst() }
+    let whole = rest.prefix(while: isDigit)
+    rest = rest.dropFirst(whole.count)
+    var (fraction, exponent) = (0, 0)
+    let hasPoint = rest.first == UInt8(ascii: ".")
+    if hasPoint {
+      rest.removeFirst()
+      fraction = rest.prefix(while: isDigit).count
+      rest = rest.dropFirst(fraction)
+    }
+    guard whole.count + fraction > 0, whole.count < 2 || whole.first != UInt8(ascii: "0") else { return nil }
+    if let mark = rest.first, mark | 32 == UInt8(ascii: "e") {
+      rest.removeFirst()
+      if let sign = rest.first, sign == UInt8(ascii: "-") || sign == UInt8(ascii: "+") { rest.removeFirst() }
+      exponent = rest.prefix(while: isDigit).count
+      guard exponent > 0 else { return nil }
+      rest = rest.dropFirst(exponent)
+    }
+    guard rest.isEmpty else { return nil }
+    if !hasPoint, exponent == 0, let int = Int(text) { return .int(int) }
+    return Double(text).flatMap { $0.isFinite ? .double($0) : nil }
   }
 
   /// A text value.
@@ -196,14 +251,7 @@ struct YAMLReader {
       if ["", "~", "null"].contains(text) { return .null }
       if text == "true" { return .bool(true) }
       if text == "false" { return .bool(false) }
-      if text.wholeMatch(of: #/[-+]?(0|[1-9][0-9]*)/#) != nil, let int = Int(text) { return .int(int) }
-      if text.wholeMatch(of: #/[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?/#) != nil,
-        !text.hasPrefix("0") || text.hasPrefix("0.") || text.hasPrefix("0e"),
-        let double = Double(text), double.isFinite
-      {
-        return .double(double)
-      }
-      return .string(text)
+      return number(text) ?? .string(text)
     case .sequence(let sequence): return .array(sequence.map(value))
     case .mapping(let mapping):
       var members: [String: JSON] = [:]

@@ -11,9 +11,11 @@ public struct StageDeclaration: Sendable, Hashable {
   }
 
   /// How the stage runs.
-  public enum Run: String, Sendable, CaseIterable {
+  public enum Run: Sendable, Hashable {
     /// A Swift type in `FlowStages`.
     case native
+    /// A program.
+    case command(CommandTemplate)
   }
 
   /// The name that pipelines use, such as `train-flow`.
@@ -156,6 +158,11 @@ public enum ArtifactType: String, Sendable, CaseIterable, Codable {
   case audio, stems, score, lyrics, phones, f0, prompts, style, latents, pairs, weights, adapter, checkpoint,
     metrics,
     samples, report
+  /// Files of any kind.
+  case files
+
+  /// Stands for every ending.
+  public static let anyExtension = "*"
 
   /// The endings, in lower case, of files in a source folder that make an item of this type; empty when a source
   /// can't hold it.
@@ -165,6 +172,7 @@ public enum ArtifactType: String, Sendable, CaseIterable, Codable {
     case .score: ["abc", "mid", "midi"]
     case .lyrics: ["lrc", "txt"]
     case .weights: ["safetensors"]
+    case .files: [ArtifactType.anyExtension]
     default: []
     }
   }

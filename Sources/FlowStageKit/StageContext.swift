@@ -80,6 +80,9 @@ public final class StageContext: Sendable {
     public var outputs: [String: [Item]] = [:]
     /// Numbers about the action, for the record and the lock file.
     public var metrics: [String: Double] = [:]
+
+    /// Nothing yet.
+    public init() {}
   }
 
   /// Threads that the stage may use.

@@ -12,6 +12,7 @@ public enum AllStages {
     NativeStage(ImportAudio.self),
     NativeStage(Mix.self),
     NativeStage(Normalise.self),
+    NativeStage(Pass.self),
     NativeStage(Sample.self),
     NativeStage(Separate.self),
     NativeStage(Sing.self),

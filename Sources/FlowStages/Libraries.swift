@@ -39,7 +39,10 @@ public enum Libraries {
       Check(name: "libsndfile", ok: true, detail: AudioLibraries.sndfile, help: nil),
       Check(name: "samplerate", ok: true, detail: AudioLibraries.samplerate, help: nil),
       fluidsynth,
-      Check(name: "openblas", ok: true, detail: CPUBackend.library, help: nil),
+      Check(
+        name: "openblas", ok: CPUBackend.library != nil,
+        detail: CPUBackend.library ?? "missing: training would be slow",
+        help: "sudo apt-get install libopenblas-dev"),
     ]
     let soundfont = Renderer.soundfonts.first { FileManager.default.isReadableFile(atPath: $0) }
     checks.append(

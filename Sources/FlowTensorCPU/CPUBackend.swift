@@ -14,7 +14,6 @@ public struct CPUBackend: Backend {
   /// A backend on `threads` threads.
   public init(threads: Int = 1) {
     self.threads = max(1, threads)
-    openblas_set_num_threads(1)
   }
 
   /// See `Backend`.
@@ -61,7 +60,10 @@ final class HostBuffer: DeviceBuffer {
 
 extension CPUBackend {
   /// The BLAS that is loaded: its build and the kernels it chose.
-  public static var library: String {
-    "\(String(cString: openblas_get_config())) (\(String(cString: openblas_get_corename())))"
+  /// `nil` where it is missing; then plain loops compute.
+  public static var library: String? {
+    guard let config = flow_blas_config() else { return nil }
+    let core = flow_blas_core().map { String(cString: $0) } ?? "unknown"
+    return "\(String(cString: config)) (\(core))"
   }
 }
