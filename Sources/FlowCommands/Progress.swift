@@ -57,6 +57,10 @@ final class Progress: Sendable {
         if let quarantined {
           line("warning: \(stage): \(item.isEmpty ? "" : item + " ")was set aside: \(quarantined)", &state)
         }
+      case .retry(let stage, let item, let reason):
+        line("warning: \(stage): \(item.isEmpty ? "" : item + ": ")\(reason); trying again", &state)
+      case .restoring(let stage, let item):
+        line("\(stage): \(item.isEmpty ? "its result" : item) is gone from the cache and is made again", &state)
       case .finished(let report):
         state.running.removeAll { $0.name == report.name }
         guard report.state != .cached || report.items.quarantined > 0 else { break }

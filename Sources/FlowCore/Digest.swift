@@ -2,15 +2,55 @@ import CCrypto
 
 /// SHA-256 of some bytes: the identity of everything flow stores.
 public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
+  // Four words in the order of the bytes: no memory of its own, and quick to compare.
+  private let a: UInt64, b: UInt64, c: UInt64, d: UInt64
+
   /// The 64 lower-case hexadecimal characters.
-  public let hex: String
+  public var hex: String {
+    let digits: StaticString = "0123456789abcdef"
+    return String(unsafeUninitializedCapacity: 64) { buffer in
+      var at = 0
+      for word in [a, b, c, d] {
+        for shift in stride(from: 60, through: 0, by: -4) {
+          buffer[at] = digits.utf8Start[Int(word >> UInt64(shift) & 15)]
+          at += 1
+        }
+      }
+      return 64
+    }
+  }
 
   /// Takes 64 lower-case hexadecimal characters; anything else is `nil`.
   public init?(hex: String) {
-    let valid =
-      hex.utf8.count == 64 && hex.utf8.allSatisfy { (48...57).contains($0) || (97...102).contains($0) }
-    guard valid else { return nil }
-    self.hex = hex
+    var words: [UInt64] = [0, 0, 0, 0]
+    var count = 0
+    for byte in hex.utf8 {
+      let value: UInt8
+      switch byte {
+      case 48...57: value = byte - 48
+      case 97...102: value = byte - 87
+      default: return nil
+      }
+      guard count < 64 else { return nil }
+      words[count / 16] = words[count / 16] << 4 | UInt64(value)
+      count += 1
+    }
+    guard count == 64 else { return nil }
+    (a, b, c, d) = (words[0], words[1], words[2], words[3])
+  }
+
+  /// Takes the 32 bytes at `bytes`.
+  public init(bytes: UnsafeRawBufferPointer) {
+    precondition(bytes.count == 32, "a digest has 32 bytes")
+    func word(_ i: Int) -> UInt64 {
+      UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: i * 8, as: UInt64.self))
+    }
+    (a, b, c, d) = (word(0), word(1), word(2), word(3))
+  }
+
+  /// The 32 bytes, handed to `body`.
+  public func withBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
+    try withUnsafeBytes(of: (a.bigEndian, b.bigEndian, c.bigEndian, d.bigEndian), body)
   }
 
   /// The digest of `bytes`.
@@ -23,17 +63,6 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
   /// The digest of the UTF-8 of `text`.
   public init(of text: String) { self.init(of: text.utf8) }
 
-  fileprivate init(raw: [UInt8]) {
-    let digits = Array("0123456789abcdef".utf8)
-    var text: [UInt8] = []
-    text.reserveCapacity(64)
-    for byte in raw {
-      text.append(digits[Int(byte >> 4)])
-      text.append(digits[Int(byte & 15)])
-    }
-    hex = String(decoding: text, as: UTF8.self)
-  }
-
   /// The first 12 characters, for people to read.
   public var short: String { String(hex.prefix(12)) }
 
@@ -41,7 +70,9 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
   public var description: String { hex }
 
   /// The order of the bytes.
-  public static func < (a: Digest, b: Digest) -> Bool { a.hex < b.hex }
+  public static func < (x: Digest, y: Digest) -> Bool {
+    (x.a, x.b, x.c, x.d) < (y.a, y.b, y.c, y.d)
+  }
 }
 
 extension Digest: Codable {
@@ -101,10 +132,14 @@ public struct SHA256: ~Copyable {
 
   /// The digest of all that was appended; the hash is empty afterwards.
   public mutating func finish() -> Digest {
-    var raw = [UInt8](repeating: 0, count: 32)
-    var count: UInt32 = 0
-    EVP_DigestFinal_ex(context, &raw, &count)
-    EVP_DigestInit_ex(context, EVP_sha256(), nil)
-    return Digest(raw: raw)
+    withUnsafeTemporaryAllocation(byteCount: 32, alignment: 8) { raw in
+      var count: UInt32 = 0
+      EVP_DigestFinal_ex(context, raw.baseAddress?.assumingMemoryBound(to: UInt8.self), &count)
+      EVP_DigestInit_ex(context, EVP_sha256(), nil)
+      return Digest(bytes: UnsafeRawBufferPointer(raw))
+    }
   }
+
+  /// Appends a digest's bytes.
+  public mutating func update(_ digest: Digest) { digest.withBytes { update($0) } }
 }

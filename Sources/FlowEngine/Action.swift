@@ -23,24 +23,49 @@ public struct Action: Sendable, Hashable, Codable {
 }
 
 extension Action {
-  /// The action of `stage` on `inputs`.
-  /// - Parameters:
-  ///   - item: the item's name in a stage `per: item`.
-  ///   - files: path and digest of each file parameter.
-  init(
-    _ stage: PlannedStage, inputs: [String: [Item]], files: [String: (path: String, digest: Digest)]
-  ) {
+  /// What all actions of a stage have in common.
+  struct Template: Sendable {
+    var parameters: [String: JSON]
+    var parts: [String: JSON]
+    /// The digest of `parts` and of what one action covers.
+    var digest: Digest
+  }
+
+  /// - Parameter files: path and digest of each file parameter.
+  static func template(_ stage: PlannedStage, files: [String: (path: String, digest: Digest)]) -> Template {
     let declaration = stage.declaration
-    self.stage = declaration.name
-    version = declaration.version
-    perItem = declaration.per == .item
-    outputs = declaration.outputs.map(\.name)
-    parameters = stage.parameters
+    var parameters = stage.parameters
     var keyParameters = stage.keyParameters
     for (name, file) in files {
       parameters[name] = .string(file.path)
       if keyParameters[name] != nil { keyParameters[name] = .string("sha256:" + file.digest.hex) }
     }
+    var parts: [String: JSON] = [
+      "stage": .string(declaration.name), "version": .int(declaration.version),
+      "parameters": .object(keyParameters), "numeric": "blas",
+      "outputs": .array(declaration.outputs.map(\.name).sorted().map { .string($0) }),
+    ]
+    if case .command(let template) = declaration.run {
+      parts["command"] = .object([
+        "words": .array(template.words.map { .string($0) }), "shell": .bool(template.shell),
+        "environment": .object(template.environment.mapValues { .string($0) }),
+      ])
+    }
+    var hasher = SHA256()
+    hasher.field("template", JSON.object(parts).canonical.utf8)
+    hasher.field("per", declaration.per.rawValue.utf8)
+    return Template(parameters: parameters, parts: parts, digest: hasher.finish())
+  }
+
+  /// The action of `stage` on `inputs`.
+  init(_ stage: PlannedStage, template: Template, inputs: [String: [Item]]) {
+    let declaration = stage.declaration
+    self.stage = declaration.name
+    version = declaration.version
+    perItem = declaration.per == .item
+    outputs = declaration.outputs.map(\.name)
+    parameters = template.parameters
+    if case .command(let line) = declaration.run { command = line }
     self.inputs = inputs
     var ports: [String: JSON] = [:]
     for input in declaration.inputs {
@@ -49,18 +74,8 @@ extension Action {
       let named = declaration.per == .all || input.whole
       ports[input.name] = .array(items.map { Action.identity($0, named: named) })
     }
-    var parts: [String: JSON] = [
-      "stage": .string(declaration.name), "version": .int(declaration.version),
-      "parameters": .object(keyParameters),
-      "inputs": .object(ports), "numeric": "blas", "outputs": .array(outputs.sorted().map { .string($0) }),
-    ]
-    if case .command(let template) = declaration.run {
-      command = template
-      parts["command"] = .object([
-        "words": .array(template.words.map { .string($0) }), "shell": .bool(template.shell),
-        "environment": .object(template.environment.mapValues { .string($0) }),
-      ])
-    }
+    var parts = template.parts
+    parts["inputs"] = .object(ports)
     preimage = JSON.object(parts).canonical
     var hasher = SHA256()
     hasher.field("flow-action/1", preimage.utf8)

@@ -57,9 +57,15 @@ final class CommandRunner: Sendable {
     case .exited(CommandRunner.rejection): throw ItemRejected(last.isEmpty ? "\(program) refused it" : last)
     case .exited(let code):
       throw StageFailure("\(program) ended with status \(code)\(last.isEmpty ? "" : ": \(last)")")
+    case .signal(SIGKILL): throw Killed(description: "\(program) was killed, for want of memory most likely")
     case .signal(let number):
       throw StageFailure("\(program) was ended by signal \(number) (\(String(cString: strsignal(number))))")
     }
+  }
+
+  /// The program was killed, by the kernel most likely.
+  struct Killed: Error, CustomStringConvertible {
+    let description: String
   }
 
   private enum Status {

@@ -1,4 +1,5 @@
 public import FlowCore
+public import FlowPlan
 public import FlowStageKit
 public import FlowStore
 import Foundation
@@ -10,17 +11,23 @@ public enum ActionOutcome: Sendable, Hashable {
   case done(outputs: [String: [Item]], metrics: [String: Double], peakMemory: Int)
   /// The item was set aside for this reason.
   case rejected(String)
-  /// It failed, with what to do next if known.
-  case failed(String, help: String?)
+  /// It failed: by what, what to say, and what to do next if known.
+  case failed(FailureCause, String, help: String?)
+  /// An object that it takes is missing or damaged.
+  case missing(Digest)
   /// The run was interrupted.
   case cancelled
+
+  /// What ended it, when it failed.
+  var cause: FailureCause? { if case .failed(let cause, _, _) = self { cause } else { nil } }
 }
 
 /// Runs actions.
 public protocol Executor: Sendable {
-  /// Runs `action` on `threads` threads; `progress` gets fractions and notes, `log` the stage's lines.
+  /// Runs `action` on `threads` threads for at most `timeout` seconds; `progress` gets fractions and notes, `log` the
+  /// stage's lines.
   func run(
-    _ action: Action, threads: Int, progress: @escaping @Sendable (Double, String) -> Void,
+    _ action: Action, threads: Int, timeout: Double?, progress: @escaping @Sendable (Double, String) -> Void,
     log: @escaping @Sendable (String) -> Void
   ) async -> ActionOutcome
   /// Asks running actions to stop at their next checkpoint.
@@ -71,10 +78,10 @@ final class StoreIO: StageIO {
   }
 
   func store(contentsOf path: String, as name: String) throws -> ItemFile {
-    guard let data = FileManager.default.contents(atPath: path) else {
+    guard let bytes = FileBytes.read(path) else {
       throw StageFailure("the stage emitted '\(name)' from \(path), which is not there")
     }
-    return try store([UInt8](data), as: name)
+    return try store(bytes, as: name)
   }
 
   /// Scratch is removed; the checkpoint only when the action is over.
@@ -102,9 +109,9 @@ public final class LocalExecutor: Executor {
     commands.kill()
   }
 
-  /// See `Executor.run(_:threads:progress:log:)`.
+  /// See `Executor`. A stage in this process can't be ended, so there `timeout` does nothing.
   public func run(
-    _ action: Action, threads: Int, progress: @escaping @Sendable (Double, String) -> Void,
+    _ action: Action, threads: Int, timeout: Double?, progress: @escaping @Sendable (Double, String) -> Void,
     log: @escaping @Sendable (String) -> Void
   ) async -> ActionOutcome {
     execute(action, threads: threads, progress: progress, log: log)
@@ -118,7 +125,8 @@ public final class LocalExecutor: Executor {
     let stage = stages[action.stage]
     guard stage != nil || action.command != nil else {
       return .failed(
-        "stage '\(action.stage)' is declared but not built into this flow", help: "rebuild, or remove it")
+        .other, "stage '\(action.stage)' is declared but not built into this flow",
+        help: "rebuild, or remove it")
     }
     let io: StoreIO
     do {
@@ -126,7 +134,7 @@ public final class LocalExecutor: Executor {
         store: store, key: action.key, cancelled: { [self] in stop.load(ordering: .relaxed) },
         progress: progress, log: log)
     } catch {
-      return .failed("can't make a scratch folder: \(error)", help: nil)
+      return .failed(.other, "can't make a scratch folder: \(error)", help: nil)
     }
     var declaration = StageDeclaration(
       name: action.stage, version: action.version, doc: "", per: action.perItem ? .item : .all)
@@ -150,10 +158,14 @@ public final class LocalExecutor: Executor {
       outcome = .rejected(error.reason)
     } catch is StageCancelled {
       outcome = .cancelled
+    } catch let error as CommandRunner.Killed {
+      outcome = .failed(.outOfMemory, "\(error)", help: "give it more memory, or less to do")
     } catch let error as StageFailure {
-      outcome = .failed(error.message, help: error.help)
+      outcome = .failed(.other, error.message, help: error.help)
+    } catch StoreError.missing(let digest) {
+      outcome = .missing(digest)
     } catch {
-      outcome = .failed("\(error)", help: nil)
+      outcome = .failed(.other, "\(error)", help: nil)
     }
     if case .done = outcome { io.finish(keepCheckpoint: false) } else { io.finish(keepCheckpoint: true) }
     return outcome

@@ -11,17 +11,6 @@ enum LockFile {
     (plan.file.hasSuffix(".yaml") ? String(plan.file.dropLast(5)) : plan.file) + ".lock.yaml"
   }
 
-  /// One digest for many items.
-  static func treeDigest(_ items: [Item]) -> Digest {
-    var hasher = SHA256()
-    for item in items.sorted(by: { $0.id < $1.id }) {
-      hasher.field("item", item.id.utf8)
-      for file in item.files { hasher.field(file.name, file.digest.hex.utf8) }
-      if !item.attributes.isEmpty { hasher.field("attributes", JSON.object(item.attributes).canonical.utf8) }
-    }
-    return hasher.finish()
-  }
-
   /// Replaces the blocks of finished stages, keeps those of failed ones; the path. An unchanged file is not touched.
   static func write(_ plan: Plan, _ reports: [StageReport], store: Store) throws -> String {
     let path = path(plan)
@@ -58,13 +47,13 @@ enum LockFile {
         }
         return "\(key): \(value.canonical)"
       })
-    func trees(_ ports: [String: [Item]]) -> [String] {
+    func trees(_ ports: [String: Tree]) -> [String] {
       ports.sorted { $0.key < $1.key }.map {
-        "\($0.key): { items: \($0.value.count), digest: \(treeDigest($0.value)) }"
+        "\($0.key): { items: \($0.value.count), digest: \($0.value.digest) }"
       }
     }
     section("inputs", trees(report.inputs))
-    section("outputs", trees(report.outputs ?? [:]))
+    section("outputs", trees((report.outputs ?? [:]).mapValues(\.tree)))
     section(
       "metrics",
       report.metrics.sorted { $0.key < $1.key }.map { "\($0.key): \(String(format: "%.6g", $0.value))" })
@@ -87,60 +76,5 @@ enum LockFile {
       if let name, !line.isEmpty { result[name, default: ""] += line + "\n" }
     }
     return result
-  }
-}
-
-/// Lays results out for people under `runs/NAME/RESULT/`.
-enum Results {
-  static func lay(_ plan: Plan, _ reports: [String: StageReport], store: Store, root: String) throws
-    -> [LaidResult]
-  {
-    var laid: [LaidResult] = []
-    for result in plan.results {
-      guard case .output(let stage, let port) = result.reference, let items = reports[stage]?.outputs?[port]
-      else { continue }
-      let folder = (root == "." ? "" : root + "/") + "runs/\(plan.name)/\(result.name)"
-      var wanted: [String: ItemFile] = [:]
-      // The one item of a stage over all needs no folder of its own.
-      let alone = items.count == 1 && plan.stage(stage)?.declaration.per == .all
-      for item in items {
-        let base = alone || item.id.isEmpty ? "" : safe(item.id)
-        for file in item.files {
-          let ending = (file.name as NSString).pathExtension
-          let path =
-            item.files.count == 1 && !base.isEmpty
-            ? "\(base).\(ending)" : (base.isEmpty ? file.name : "\(base)/\(file.name)")
-          wanted[path] = file
-        }
-      }
-      let manifest = "\(folder)/.flow"
-      let listing = wanted.sorted { $0.key < $1.key }.map { "\($0.value.digest.hex) \($0.key)\n" }.joined()
-      laid.append(
-        LaidResult(
-          name: result.name, folder: folder, count: wanted.count, example: wanted.keys.sorted().first ?? ""))
-      let old =
-        FileManager.default.contents(atPath: manifest).map { String(decoding: $0, as: UTF8.self) } ?? ""
-      let present = wanted.keys.allSatisfy { FileManager.default.fileExists(atPath: "\(folder)/\($0)") }
-      if old == listing, present { continue }
-      let known = Dictionary(
-        old.split(separator: "\n").map { line in (String(line.dropFirst(65)), String(line.prefix(64))) },
-        uniquingKeysWith: { $1 })
-      for path in known.keys where wanted[path] == nil { unlink("\(folder)/\(path)") }
-      for (path, file) in wanted
-      where known[path] != file.digest.hex || !FileManager.default.fileExists(atPath: "\(folder)/\(path)") {
-        try store.publish(try store.get(file.digest), at: "\(folder)/\(path)")
-      }
-      try store.publish(Array(listing.utf8), at: manifest)
-    }
-    return laid
-  }
-
-  /// An item's name as a path that stays within its folder.
-  static func safe(_ id: String) -> String {
-    id.split(separator: "/").map { part in
-      let text = part.map { $0.isLetter || $0.isNumber || "._-~ ".contains($0) ? $0 : "_" }
-      let name = String(text)
-      return name.hasPrefix(".") ? "_" + name.dropFirst() : name
-    }.joined(separator: "/")
   }
 }

@@ -1,5 +1,6 @@
 public import FlowCore
 import FlowStageKit
+import FlowStore
 
 /// Where a stage stands.
 public enum StageState: String, Sendable, Hashable {
@@ -28,7 +29,7 @@ public struct ItemCounts: Sendable, Hashable {
 }
 
 /// What a plan or a run says about a stage.
-public struct StageReport: Sendable, Hashable {
+public struct StageReport: Sendable {
   /// Its name in the pipeline.
   public var name: String
   /// Where it stands.
@@ -47,12 +48,16 @@ public struct StageReport: Sendable, Hashable {
   public var failure: String?
   /// The most memory that one of its workers held, bytes.
   public var peakMemory = 0
+  /// Seconds that its work took when it last ran.
+  public var expectedSeconds: Double?
   /// The items of each output, when known.
-  var outputs: [String: [Item]]?
-  /// The keys of its actions by item ("" for a stage over all).
-  var keys: [String: Digest] = [:]
+  var outputs: [String: Artifact]?
+  /// Its actions, when all are known.
+  var units: Units?
   /// What each input took.
-  var inputs: [String: [Item]] = [:]
+  var inputs: [String: Tree] = [:]
+  /// The digests of the stage with and without its inputs, when known.
+  var digest: Digest?, template: Digest?
 
   init(name: String, state: StageState) {
     self.name = name
@@ -97,6 +102,10 @@ public enum RunEvent: Sendable {
   case progress(stage: String, item: String, fraction: Double, note: String)
   /// One of its actions is over; `reason` when it was set aside.
   case item(stage: String, item: String, quarantined: String?)
+  /// An action failed and is tried again.
+  case retry(stage: String, item: String, reason: String)
+  /// What an action gave is gone from the cache and is made again.
+  case restoring(stage: String, item: String)
   /// A stage is over.
   case finished(StageReport)
 }

@@ -1,4 +1,5 @@
 import FlowCore
+import FlowPlan
 public import FlowStageKit
 public import FlowStore
 import Foundation
@@ -10,7 +11,8 @@ enum WorkerMessage: Codable, Sendable {
   case log(String)
   case done(outputs: [String: [Item]], metrics: [String: Double], peakMemory: Int)
   case rejected(String)
-  case failed(String, String?)
+  case failed(FailureCause, String, String?)
+  case missing(Digest)
   case cancelled
 }
 
@@ -40,7 +42,14 @@ public enum Worker {
     let requests = RequestQueue()
     let reader = Thread {
       while let line = readLine(strippingNewline: true) {
-        if line == "cancel" { executor.cancel() } else { requests.add(line) }
+        switch line {
+        case "cancel": executor.cancel()
+        case "end":
+          // Out of time: what runs is ended with its children, and this worker with it.
+          executor.cancel()
+          _exit(124)
+        default: requests.add(line)
+        }
       }
       // The engine has gone: so does what runs here, and its children.
       executor.cancel()
@@ -54,7 +63,7 @@ public enum Worker {
         let bytes = try? store.get(request.action),
         let action = try? JSONDecoder().decode(Action.self, from: Data(bytes))
       else {
-        answer(.failed("the worker got a request that it can't read", nil))
+        answer(.failed(.other, "the worker got a request that it can't read", nil))
         continue
       }
       let outcome = executor.execute(
@@ -63,7 +72,8 @@ public enum Worker {
       case .done(let outputs, let metrics, let memory):
         answer(.done(outputs: outputs, metrics: metrics, peakMemory: memory))
       case .rejected(let reason): answer(.rejected(reason))
-      case .failed(let message, let help): answer(.failed(message, help))
+      case .failed(let cause, let message, let help): answer(.failed(cause, message, help))
+      case .missing(let digest): answer(.missing(digest))
       case .cancelled: answer(.cancelled)
       }
     }
@@ -114,15 +124,16 @@ public final class WorkerPool: Executor {
     for child in children { child.send("cancel") }
   }
 
-  /// See `Executor.run(_:threads:progress:log:)`.
+  /// See `Executor`.
   public func run(
-    _ action: Action, threads: Int, progress: @escaping @Sendable (Double, String) -> Void,
+    _ action: Action, threads: Int, timeout: Double?, progress: @escaping @Sendable (Double, String) -> Void,
     log: @escaping @Sendable (String) -> Void
   ) async -> ActionOutcome {
     await withCheckedContinuation { continuation in
       // A worker's answers are awaited on a thread of their own, not on one of the cooperative pool.
       let thread = Thread { [self] in
-        continuation.resume(returning: perform(action, threads: threads, progress: progress, log: log))
+        continuation.resume(
+          returning: perform(action, threads: threads, timeout: timeout, progress: progress, log: log))
       }
       thread.stackSize = 1 << 20
       thread.start()
@@ -130,7 +141,8 @@ public final class WorkerPool: Executor {
   }
 
   private func perform(
-    _ action: Action, threads: Int, progress: (Double, String) -> Void, log: (String) -> Void
+    _ action: Action, threads: Int, timeout: Double?, progress: (Double, String) -> Void,
+    log: (String) -> Void
   ) -> ActionOutcome {
     let child: Child
     let line: String
@@ -143,7 +155,7 @@ public final class WorkerPool: Executor {
       let ready = state.withLock { $0.idle.popLast() }
       child = try ready ?? Child(command)
     } catch {
-      return .failed("can't start a worker: \(error)", help: "run 'flow doctor'")
+      return .failed(.other, "can't start a worker: \(error)", help: "run 'flow doctor'")
     }
     let stopping = state.withLock { state in
       state.busy.append(child)
@@ -152,6 +164,8 @@ public final class WorkerPool: Executor {
     defer { state.withLock { state in state.busy.removeAll { $0 === child } } }
     if stopping { return .cancelled }
     child.send(line)
+    let deadline = timeout.map { Deadline(child, seconds: $0) }
+    defer { deadline?.cancel() }
     while let answer = child.receive() {
       guard let message = try? JSONDecoder().decode(WorkerMessage.self, from: answer) else { continue }
       var outcome: ActionOutcome?
@@ -161,7 +175,8 @@ public final class WorkerPool: Executor {
       case .done(let outputs, let metrics, let memory):
         outcome = .done(outputs: outputs, metrics: metrics, peakMemory: memory)
       case .rejected(let reason): outcome = .rejected(reason)
-      case .failed(let message, let help): outcome = .failed(message, help: help)
+      case .failed(let cause, let message, let help): outcome = .failed(cause, message, help: help)
+      case .missing(let digest): outcome = .missing(digest)
       case .cancelled: outcome = .cancelled
       }
       if let outcome {
@@ -169,7 +184,31 @@ public final class WorkerPool: Executor {
         return outcome
       }
     }
-    return .failed(child.death(), help: "the other items went on; 'flow log' shows the last lines")
+    if let timeout, deadline?.hasPassed ?? false {
+      return .failed(
+        .timeout, String(format: "it took longer than %g s", timeout),
+        help: "raise 'timeout', or give it less to do")
+    }
+    let (cause, message) = child.death()
+    return .failed(cause, message, help: "the other items went on; 'flow log' shows the last lines")
+  }
+
+  /// Ends a worker that takes too long: asks it to end itself and what it started, then insists.
+  private final class Deadline: Sendable {
+    private let passed = Atomic<Bool>(false)
+    private let over = Atomic<Bool>(false)
+
+    init(_ child: Child, seconds: Double) {
+      DispatchQueue.global().asyncAfter(deadline: .now() + seconds) { [self] in
+        if over.load(ordering: .sequentiallyConsistent) { return }
+        passed.store(true, ordering: .sequentiallyConsistent)
+        child.send("end")
+        DispatchQueue.global().asyncAfter(deadline: .now() + 2) { child.kill() }
+      }
+    }
+
+    var hasPassed: Bool { passed.load(ordering: .sequentiallyConsistent) }
+    func cancel() { over.store(true, ordering: .sequentiallyConsistent) }
   }
 
   /// A worker process and its two pipes.
@@ -213,13 +252,16 @@ public final class WorkerPool: Executor {
       }
     }
 
-    func death() -> String {
+    func kill() { if process.isRunning { Foundation.kill(process.processIdentifier, SIGKILL) } }
+
+    func death() -> (FailureCause, String) {
       process.waitUntilExit()
-      if process.terminationReason == .uncaughtSignal {
-        let code = process.terminationStatus
-        return "the worker was ended by signal \(code) (\(String(cString: strsignal(code))))"
+      let code = process.terminationStatus
+      guard process.terminationReason == .uncaughtSignal else {
+        return (.other, "the worker ended with status \(code)")
       }
-      return "the worker ended with status \(process.terminationStatus)"
+      if code == SIGKILL { return (.outOfMemory, "the worker was killed, for want of memory most likely") }
+      return (.other, "the worker was ended by signal \(code) (\(String(cString: strsignal(code))))")
     }
   }
 }

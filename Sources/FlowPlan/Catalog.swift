@@ -1,7 +1,6 @@
 public import FlowCore
 public import FlowStageKit
 import Foundation
-import Yams
 
 /// The declared stages, from `stages/*.yaml`.
 public struct StageCatalog: Sendable {
@@ -51,13 +50,13 @@ public struct StageCatalog: Sendable {
 
   /// Parses one declaration.
   public static func parse(file: String, text: String) -> (StageDeclaration?, [Diagnostic]) {
-    var reader = YAMLReader(file: file, text: text)
+    var reader = DocumentReader(file: file, text: text)
     guard let root = reader.root else { return (nil, reader.problems) }
     let keys = [
       "stage", "version", "doc", "per", "run", "inputs", "outputs", "params", "resources", "command", "shell",
       "env",
     ]
-    var parts: [String: Node] = [:]
+    var parts: [String: DocumentNode] = [:]
     for (key, _, value) in reader.members(root, of: "a stage", allowed: keys) { parts[key] = value }
     for key in ["stage", "version", "per", "outputs"] where parts[key] == nil {
       reader.fail("E015", "a stage needs '\(key)'", root)
@@ -66,37 +65,28 @@ public struct StageCatalog: Sendable {
     if parts["stage"] != nil { reader.checkName(name, "a stage", parts["stage"]) }
     var version = 0
     if let node = parts["version"] {
-      if case .int(let value) = YAMLReader.value(node), value >= 1 {
+      if case .int(let value) = node.json, value >= 1 {
         version = value
       } else {
         reader.fail("E014", "'version' must be a whole number from 1", node)
       }
     }
-    func choice<T: RawRepresentable & CaseIterable>(_ key: String, _ standard: T, _: T.Type) -> T
-    where T.RawValue == String {
-      guard let node = parts[key], let text = reader.text(node, "'\(key)'") else { return standard }
-      if let value = T(rawValue: text) { return value }
-      reader.fail(
-        "E014", "'\(key)' can't be '\(text)'", node,
-        label: DidYouMean.hint(text, among: T.allCases.map(\.rawValue), what: "value"))
-      return standard
-    }
     var declaration = StageDeclaration(
       name: name, version: version, doc: reader.text(parts["doc"], "'doc'") ?? "",
-      per: choice("per", .item, StageDeclaration.Per.self))
+      per: reader.choice(parts["per"], "per", StageDeclaration.Per.item))
     declaration.inputs = inputs(&reader, parts["inputs"])
     declaration.outputs = inputs(&reader, parts["outputs"]).map {
       OutputDeclaration(name: $0.name, type: $0.type, doc: $0.doc)
     }
     declaration.parameters = parameters(&reader, parts["params"])
     declaration.run = run(&reader, parts, declaration)
-    declaration.resources = Resolver.resources(&reader, parts["resources"], standard: Resources())
+    declaration.resources = Values.resources(&reader, parts["resources"], standard: Resources())
     return (reader.problems.isEmpty ? declaration : nil, reader.problems)
   }
 
   /// How it runs: `run: native`, or `run: command` with `command`, `shell` and `env`.
   private static func run(
-    _ reader: inout YAMLReader, _ parts: [String: Node], _ declaration: StageDeclaration
+    _ reader: inout DocumentReader, _ parts: [String: DocumentNode], _ declaration: StageDeclaration
   ) -> StageDeclaration.Run {
     let kind = reader.text(parts["run"], "'run'") ?? "native"
     guard ["native", "command"].contains(kind) else {
@@ -116,7 +106,7 @@ public struct StageCatalog: Sendable {
     if let node = parts["command"] {
       if shell {
         words = [reader.text(node, "'command'") ?? ""]
-      } else if node.sequence != nil {
+      } else if node.elements != nil {
         words = reader.strings(node, "'command'")
       } else {
         reader.fail(
@@ -138,7 +128,8 @@ public struct StageCatalog: Sendable {
 
   /// Finds marks that name no port or parameter.
   private static func check(
-    _ reader: inout YAMLReader, _ command: CommandTemplate, _ declaration: StageDeclaration, _ node: Node?
+    _ reader: inout DocumentReader, _ command: CommandTemplate, _ declaration: StageDeclaration,
+    _ node: DocumentNode?
   ) {
     func known(_ name: String, _ names: [String], _ mark: String, _ what: String) {
       guard !names.contains(name) else { return }
@@ -158,7 +149,7 @@ public struct StageCatalog: Sendable {
     }
   }
 
-  private static func inputs(_ reader: inout YAMLReader, _ node: Node?) -> [InputDeclaration] {
+  private static func inputs(_ reader: inout DocumentReader, _ node: DocumentNode?) -> [InputDeclaration] {
     var result: [InputDeclaration] = []
     for (name, _, value) in reader.members(node, of: "inputs or outputs", allowed: nil) {
       var input = InputDeclaration(name: name, type: .audio)
@@ -188,16 +179,18 @@ public struct StageCatalog: Sendable {
     return result
   }
 
-  private static func parameters(_ reader: inout YAMLReader, _ node: Node?) -> [ParameterDeclaration] {
+  private static func parameters(_ reader: inout DocumentReader, _ node: DocumentNode?)
+    -> [ParameterDeclaration]
+  {
     var result: [ParameterDeclaration] = []
     let keys = ["type", "default", "min", "max", "unit", "doc", "affects", "choices", "search", "package"]
     for (name, _, value) in reader.members(node, of: "params", allowed: nil) {
-      var fields: [String: Node] = [:]
+      var fields: [String: DocumentNode] = [:]
       for (key, _, field) in reader.members(value, of: "parameter '\(name)'", allowed: keys) {
         fields[key] = field
       }
       let before = reader.problems.count
-      let type = fields["type"]?.scalar?.string ?? ""
+      let type = fields["type"]?.text ?? ""
       let (low, high) = (reader.number(fields["min"], "'min'"), reader.number(fields["max"], "'max'"))
       let (search, choices) = (
         reader.strings(fields["search"], "'search'"), reader.strings(fields["choices"], "'choices'")
@@ -240,11 +233,11 @@ public struct StageCatalog: Sendable {
         name: name, kind: kind, standard: nil, unit: unit, doc: doc, affectsResult: affects == "result")
       if case .file = kind { declaration.standard = .null }
       if let node = fields["default"] {
-        let raw = YAMLReader.value(node)
+        let raw = node.json
         if raw == .null {
           declaration.standard = .null
         } else {
-          switch Resolver.typed(raw, declaration) {
+          switch Values.typed(raw, declaration) {
           case .success(let value): declaration.standard = value
           case .failure(let wrong): reader.fail("E014", "the default of '\(name)' \(wrong.text)", node)
           }
@@ -257,8 +250,10 @@ public struct StageCatalog: Sendable {
 }
 
 /// Reads text files with errors that say what to do.
-enum FileText {
-  static func read(_ path: String) throws -> String {
+public enum FileText {
+  /// The file's text.
+  /// - Throws: `Diagnostics` when it can't be read or isn't UTF-8.
+  public static func read(_ path: String) throws -> String {
     guard let data = FileManager.default.contents(atPath: path) else {
       let folder = (path as NSString).deletingLastPathComponent
       let near = (try? FileManager.default.contentsOfDirectory(atPath: folder.isEmpty ? "." : folder)) ?? []

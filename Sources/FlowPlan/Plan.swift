@@ -37,6 +37,12 @@ public struct PlannedSource: Sendable, Hashable {
   public var name: String
   /// The folder or file, resolved against the pipeline's folder (or the working directory when set by `--set`).
   public var path: String
+  /// Whether `path` is a manifest: a JSON object per line, an item each.
+  public var isManifest = false
+  /// Patterns of the paths in the folder that are taken; all when empty.
+  public var include: [String] = []
+  /// Patterns of the paths in the folder that are left out.
+  public var exclude: [String] = []
   /// SPDX licence expression of its items, if said.
   public var license: String?
   /// Where it stands in the document.
@@ -61,7 +67,17 @@ public struct PlannedStage: Sendable, Hashable {
     case fail
   }
 
-  /// Its name in this pipeline.
+  /// How long outputs stay in the cache once no stage needs them. What is gone is made again when it is needed.
+  public enum Retain: String, Sendable, CaseIterable {
+    /// Until the stages that take from it have run.
+    case untilConsumed = "until-consumed"
+    /// Until room is needed: the least worth keeping goes first.
+    case lru
+    /// Always.
+    case pin
+  }
+
+  /// Its name in this pipeline: that in the text, or `NAME[key=value,…]` for a cell of a matrix.
   public var name: String
   /// Its contract.
   public var declaration: StageDeclaration
@@ -73,6 +89,12 @@ public struct PlannedStage: Sendable, Hashable {
   public var resources: Resources
   /// What happens to a bad item.
   public var onError: OnError
+  /// Seconds after which an action is ended; `nil`: none.
+  public var timeout: Double?
+  /// How often an action is tried again, by what ended it.
+  public var retries: [FailureCause: Int] = [:]
+  /// How long its outputs are kept.
+  public var retain = Retain.lru
   /// Where it stands in the document.
   public var location: SourceLocation?
 
@@ -90,11 +112,26 @@ public struct PlannedStage: Sendable, Hashable {
     self.location = location
   }
 
+  /// The stages it takes from, sorted.
+  public var upstream: [String] {
+    Set(bindings.values.flatMap { $0.compactMap { $0.origin?.stage } }).sorted()
+  }
+
   /// The parameters that are part of the key.
   public var keyParameters: [String: JSON] {
     let silent = Set(declaration.parameters.filter { !$0.affectsResult }.map(\.name))
     return parameters.filter { !silent.contains($0.key) }
   }
+}
+
+/// What ended an action without a result.
+public enum FailureCause: String, Sendable, CaseIterable, Codable {
+  /// It took longer than its `timeout`.
+  case timeout
+  /// The kernel ended it for want of memory.
+  case outOfMemory = "out-of-memory"
+  /// Anything else.
+  case other
 }
 
 /// Where an input's items come from.
@@ -103,12 +140,22 @@ public enum Reference: Sendable, Hashable, CustomStringConvertible {
   case source(String)
   /// The items of an output of another stage.
   case output(stage: String, output: String)
+  /// The items of an output of one cell of a matrix; `label` comes before their names.
+  case cell(stage: String, output: String, label: String)
+
+  /// The stage and output; `nil` for a source.
+  public var origin: (stage: String, output: String)? {
+    switch self {
+    case .source: nil
+    case .output(let stage, let output), .cell(let stage, let output, _): (stage, output)
+    }
+  }
 
   /// The message, for a reader.
   public var description: String {
     switch self {
     case .source(let name): name
-    case .output(let stage, let output): "\(stage).\(output)"
+    case .output(let stage, let output), .cell(let stage, let output, _): "\(stage).\(output)"
     }
   }
 }
@@ -117,12 +164,12 @@ public enum Reference: Sendable, Hashable, CustomStringConvertible {
 public struct PlannedResult: Sendable, Hashable {
   /// The folder's name.
   public var name: String
-  /// What it holds.
-  public var reference: Reference
+  /// What it holds: one output, or that of every cell of a matrix.
+  public var references: [Reference]
 
   /// A result.
-  public init(name: String, reference: Reference) {
+  public init(name: String, references: [Reference]) {
     self.name = name
-    self.reference = reference
+    self.references = references
   }
 }

@@ -42,18 +42,18 @@ public struct ActionRecord: Sendable, Hashable, Codable {
 extension Store {
   private func recordPath(_ key: Digest) -> String { "\(root)/actions/\(key.hex.prefix(2))/\(key.hex)" }
 
-  /// The record of `key`, if it is there, undamaged, and its outputs are too.
+  /// The record of `key`, if it is there and undamaged. The bytes of its outputs may be gone: what was made of what stays
+  /// known, and they are made again when somebody needs them.
   public func record(_ key: Digest) -> ActionRecord? {
-    guard let data = FileManager.default.contents(atPath: recordPath(key)) else { return nil }
+    guard let data = FileBytes.read(recordPath(key)) else { return nil }
     guard data.count > 65,
       Digest(of: data.dropFirst(65)).hex == String(decoding: data.prefix(64), as: UTF8.self),
-      let record = try? JSONDecoder().decode(ActionRecord.self, from: data.dropFirst(65))
+      let record = try? JSONDecoder().decode(ActionRecord.self, from: Data(data.dropFirst(65)))
     else {
       quarantine(recordPath(key))
       return nil
     }
-    let outputs = record.outputs.values.flatMap { $0.flatMap(\.files) }
-    return outputs.allSatisfy { contains($0.digest) } ? record : nil
+    return record
   }
 
   /// Publishes a record; its objects must be there.

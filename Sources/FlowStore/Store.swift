@@ -68,11 +68,14 @@ public struct Store: Sendable {
   /// The bytes of an object, checked against its digest; a damaged one is moved to quarantine.
   /// - Throws: `StoreError.missing`.
   public func get(_ digest: Digest) throws(StoreError) -> [UInt8] {
-    guard let frame = FileManager.default.contents(atPath: path(of: digest)) else { throw .missing(digest) }
-    if let bytes = Zstd.decompress([UInt8](frame)), Digest(of: bytes) == digest { return bytes }
+    guard let frame = FileBytes.read(path(of: digest)) else { throw .missing(digest) }
+    if let bytes = Zstd.decompress(frame), Digest(of: bytes) == digest { return bytes }
     quarantine(path(of: digest))
     throw .missing(digest)
   }
+
+  /// Deletes an object.
+  public func remove(_ digest: Digest) { unlink(path(of: digest)) }
 
   /// Moves a damaged file out of the way.
   public func quarantine(_ path: String) {
@@ -110,6 +113,14 @@ public struct Store: Sendable {
       let error = Store.failure(path)
       unlink(temporary)
       throw error
+    }
+  }
+
+  /// Deletes the files of `folder` that are not among `names`.
+  func removeUnused(in folder: String, keeping names: Set<String>) {
+    for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+    where !names.contains(name) {
+      unlink("\(folder)/\(name)")
     }
   }
 

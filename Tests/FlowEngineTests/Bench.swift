@@ -104,7 +104,7 @@ struct Bench {
         stage(Bench.first, [:], "text", .output(stage: "upper", output: "text")),
         stage(Bench.join, ["stop": false], "texts", .output(stage: "first", output: "text")),
       ],
-      results: [PlannedResult(name: "all", reference: .output(stage: "join", output: "report"))])
+      results: [PlannedResult(name: "all", references: [.output(stage: "join", output: "report")])])
   }
 
   var executor: LocalExecutor {

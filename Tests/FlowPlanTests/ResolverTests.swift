@@ -18,7 +18,7 @@ import Testing
     #expect(tune.bindings["audio"] == [.source("songs")])
     #expect(tune.keyParameters["chatty"] == nil)
     #expect(plan.stage("train")?.parameters["steps"] == .int(7))
-    #expect(plan.results.map(\.reference) == [Reference.output(stage: "train", output: "weights")])
+    #expect(plan.results.map(\.references) == [[Reference.output(stage: "train", output: "weights")]])
   }
 
   @Test func stagesAreOrderedByWhatTheyTake() throws {

@@ -1,0 +1,168 @@
+import FlowCore
+import FlowPlan
+import FlowStageKit
+import FlowStore
+import Foundation
+import Synchronization
+
+/// What the stages of a run took and gave, to find who made an object.
+final class Registry: Sendable {
+  struct Entry {
+    var stage: PlannedStage
+    var inputs: [String: Artifact]
+    var units: Units?
+  }
+  private let entries = Mutex<[String: Entry]>([:])
+
+  func add(_ stage: PlannedStage, _ inputs: [String: Artifact], _ units: Units?) {
+    entries.withLock { $0[stage.name] = Entry(stage: stage, inputs: inputs, units: units) }
+  }
+
+  /// The stage and unit that gave an object.
+  func producer(of digest: Digest) -> (entry: Entry, item: String)? {
+    for entry in entries.withLock({ Array($0.values) }) {
+      for unit in entry.units?.entries ?? [] {
+        for items in unit.outputs.values {
+          if items.contains(where: { $0.files.contains { $0.digest == digest } }) {
+            return (entry, unit.item)
+          }
+        }
+      }
+    }
+    return nil
+  }
+}
+
+/// Runs one action: with its lock, its inputs' bytes in place, as often as its retries allow.
+struct ActionRunner: Sendable {
+  let engine: Engine
+  let world: World
+  let registry: Registry
+
+  enum Result: Sendable {
+    case success(key: Digest, ActionRecord)
+    case failure(String)
+  }
+
+  private var store: Store { engine.store }
+
+  /// Runs the action, or takes its record if it has one by now.
+  func perform(_ action: Action, _ stage: PlannedStage, _ item: String, _ threads: Int) async -> Result {
+    if let record = store.record(action.key) { return .success(key: action.key, record) }
+    // Two runs on one cache share work: the second waits here and then finds the record.
+    let lock = await ActionRunner.waiting { [store] in store.lock(action.key.hex) }
+    defer { withExtendedLifetime(lock) {} }
+    if let record = store.record(action.key) { return .success(key: action.key, record) }
+    return await execute(action, stage, item, threads)
+  }
+
+  /// Runs the action, whether it has a record or not.
+  private func execute(_ action: Action, _ stage: PlannedStage, _ item: String, _ threads: Int) async
+    -> Result
+  {
+    let lines = Mutex<[String]>([])
+    let begin = Date()
+    var (retries, healings) = (stage.retries, 0)
+    while true {
+      do { try await provide(action, threads) } catch { return .failure("\(error)") }
+      let outcome = await engine.executor.run(
+        action, threads: threads, timeout: stage.timeout,
+        progress: { [observe = engine.observe] in
+          observe(.progress(stage: stage.name, item: item, fraction: $0, note: $1))
+        },
+        log: { line in lines.withLock { $0.append(line) } })
+      switch outcome {
+      case .missing(let digest) where healings < 8:
+        // Provided a moment ago, but damaged: the read set it aside, so it is made again.
+        healings += 1
+        lines.withLock { $0.append("object \(digest.short) was damaged; it is made again") }
+        continue
+      case .failed(_, let message, _) where retries[outcome.cause ?? .other, default: 0] > 0:
+        retries[outcome.cause ?? .other, default: 0] -= 1
+        lines.withLock { $0.append("\(message); trying again") }
+        engine.observe(.retry(stage: stage.name, item: item, reason: message))
+        continue
+      default: break
+      }
+      return conclude(action, stage, item, outcome, lines.withLock { $0 }, Date().timeIntervalSince(begin))
+    }
+  }
+
+  private func conclude(
+    _ action: Action, _ stage: PlannedStage, _ item: String, _ outcome: ActionOutcome, _ lines: [String],
+    _ seconds: Double
+  ) -> Result {
+    var record = ActionRecord(preimage: action.preimage, seconds: seconds)
+    var failure: String?
+    switch outcome {
+    case .done(let outputs, let metrics, let memory):
+      record.outputs = outputs
+      record.metrics = metrics.filter { $0.value.isFinite }
+      record.peakMemory = memory
+      engine.observe(.item(stage: stage.name, item: item, quarantined: nil))
+    case .rejected(let reason):
+      record.rejected = reason
+      engine.observe(.item(stage: stage.name, item: item, quarantined: reason))
+    case .failed(_, let message, let help):
+      failure = message + (help.map { " (\($0))" } ?? "")
+      engine.observe(.item(stage: stage.name, item: item, quarantined: message))
+    case .missing(let digest): failure = "object \(digest.short) is damaged again and again; check the disk"
+    case .cancelled: failure = Engine.interruption
+    }
+    do {
+      let text = (lines + (failure.map { [$0] } ?? [])).joined(separator: "\n")
+      if !text.isEmpty { record.log = try store.put(Array(text.utf8)) }
+      if let failure {
+        if let log = record.log {
+          try store.publish(Array(log.hex.utf8), at: "\(store.root)/runs/failed/\(action.key.hex)")
+        }
+        return .failure(failure)
+      }
+      if let changed = world.changedSource(action) {
+        return .failure("\(changed) was edited while it was being worked on; run again")
+      }
+      try store.publish(record, key: action.key)
+    } catch {
+      return .failure("\(error)")
+    }
+    return .success(key: action.key, record)
+  }
+
+  /// Sees to it that the bytes of all inputs are in the store.
+  private func provide(_ action: Action, _ threads: Int) async throws {
+    for file in action.inputs.values.flatMap({ $0.flatMap(\.files) }) where !store.contains(file.digest) {
+      if try !world.ingest(file.digest, store) { try await restore(file.digest, threads) }
+    }
+  }
+
+  /// Makes an object again by running what gave it.
+  /// - Throws: `StageFailure` when it can't be made.
+  func restore(_ digest: Digest, _ threads: Int) async throws {
+    if store.contains(digest) { return }
+    guard let (entry, item) = registry.producer(of: digest) else { throw StoreError.missing(digest) }
+    let template = Action.template(entry.stage, files: world.files[entry.stage.name] ?? [:])
+    let unit = Unit.all(entry.stage, entry.inputs.mapValues(\.items)).first { $0.item == item }
+    guard let unit else { throw StoreError.missing(digest) }
+    let action = Action(entry.stage, template: template, inputs: unit.inputs)
+    let lock = await ActionRunner.waiting { [store] in store.lock(action.key.hex) }
+    defer { withExtendedLifetime(lock) {} }
+    if store.contains(digest) { return }
+    engine.observe(.restoring(stage: entry.stage.name, item: item))
+    if case .failure(let message) = await execute(action, entry.stage, item, threads) {
+      throw StageFailure(
+        "what '\(entry.stage.name)' gave is gone from the cache and can't be made again: \(message)")
+    }
+    guard store.contains(digest) else {
+      throw StageFailure(
+        "'\(entry.stage.name)' no longer gives the bytes it gave, though nothing that it takes changed",
+        help: "its version must be raised when its code changes results")
+    }
+  }
+
+  /// A blocking call on a thread of its own.
+  private static func waiting<T: Sendable>(_ body: @escaping @Sendable () -> T) async -> T {
+    await withCheckedContinuation { continuation in
+      Thread { continuation.resume(returning: body()) }.start()
+    }
+  }
+}

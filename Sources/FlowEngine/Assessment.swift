@@ -1,0 +1,224 @@
+import FlowCore
+import FlowPlan
+import FlowStageKit
+import FlowStore
+import Foundation
+
+/// One action of a stage: its item and what it takes.
+struct Unit: Sendable {
+  var item: String
+  var inputs: [String: [Item]]
+
+  /// The digest of what goes in.
+  var digest: Digest {
+    var hasher = SHA256()
+    for (port, items) in inputs.sorted(by: { $0.key < $1.key }) {
+      hasher.field("port", port.utf8)
+      for item in items {
+        hasher.field("item", item.id.utf8)
+        for file in item.files {
+          hasher.field("file", file.name.utf8)
+          hasher.update(file.digest)
+        }
+        if !item.attributes.isEmpty {
+          hasher.field("attributes", JSON.object(item.attributes).canonical.utf8)
+        }
+      }
+    }
+    return hasher.finish()
+  }
+
+  /// The actions of a stage: per item those in all its required inputs that aren't whole, else one over all.
+  static func all(_ stage: PlannedStage, _ inputs: [String: [Item]]) -> [Unit] {
+    guard stage.declaration.per == .item else { return [Unit(item: "", inputs: inputs)] }
+    let own = stage.declaration.inputs.filter { !$0.whole && inputs[$0.name] != nil }
+    let required = own.filter { !$0.optional }
+    guard let first = (required.isEmpty ? own : required).first else {
+      return [Unit(item: "", inputs: inputs)]
+    }
+    var indexed: [String: [String: Item]] = [:]
+    for input in own where input.name != first.name {
+      indexed[input.name] = Dictionary(
+        (inputs[input.name] ?? []).map { ($0.id, $0) }, uniquingKeysWith: { a, _ in a })
+    }
+    var result: [Unit] = []
+    for item in inputs[first.name] ?? [] {
+      var mine = inputs
+      var isWhole = true
+      for input in own {
+        var match = input.name == first.name ? item : indexed[input.name]?[item.id]
+        if match == nil, !input.optional { isWhole = false }
+        match?.id = ""
+        mine[input.name] = match.map { [$0] }
+      }
+      if isWhole { result.append(Unit(item: item.id, inputs: mine)) }
+    }
+    return result
+  }
+}
+
+/// Finds out what of a plan is known already.
+struct Assessment {
+  let store: Store
+  let world: World
+  let manifest: PipelineManifest
+
+  /// What the assessment of one stage came to: the report, and what is left to run.
+  struct Verdict {
+    var report: StageReport
+    /// Every unit in order, with its entry when it is known.
+    var units: [(unit: Unit, digest: Digest, entry: UnitEntry?)] = []
+  }
+
+  /// The digest of a stage with its inputs.
+  static func digest(_ template: Digest, _ inputs: [String: Artifact]) -> Digest {
+    var hasher = SHA256()
+    hasher.field("flow-stage/1", "".utf8)
+    hasher.update(template)
+    for (port, artifact) in inputs.sorted(by: { $0.key < $1.key }) {
+      hasher.field("port", port.utf8)
+      hasher.update(artifact.tree.digest)
+    }
+    return hasher.finish()
+  }
+
+  /// Assesses a stage whose inputs are known.
+  func assess(_ stage: PlannedStage, _ inputs: [String: Artifact]) -> Verdict {
+    let template = Action.template(stage, files: world.files[stage.name] ?? [:])
+    let digest = Assessment.digest(template.digest, inputs)
+    var report = StageReport(name: stage.name, state: .cached)
+    report.digest = digest
+    report.template = template.digest
+    report.inputs = inputs.mapValues(\.tree)
+    if let known = manifest.find(stage.name, digest) {
+      let units = Units { [self] in
+        manifest.units(known) ?? self.units(stage, template, inputs).compactMap(\.entry)
+      }
+      report.fill(stage, known, units)
+      return Verdict(report: report)
+    }
+    let units = units(stage, template, inputs)
+    let entries = units.compactMap(\.entry)
+    report.items.total = units.count
+    report.items.cached = entries.count
+    report.items.run = units.count - entries.count
+    if report.items.run == 0 {
+      report.finish(stage, entries)
+    } else {
+      report.state = .run
+      report.quarantined = entries.compactMap { unit in
+        unit.rejected.map { QuarantinedItem(id: unit.item, reason: $0) }
+      }
+      report.items.quarantined = report.quarantined.count
+      report.reasons = reasons(stage, template, units)
+    }
+    return Verdict(report: report, units: units)
+  }
+
+  /// The units of a stage with the entries of those that are known: from an earlier manifest of the same template where
+  /// nothing went in anew, else from the records.
+  private func units(_ stage: PlannedStage, _ template: Action.Template, _ inputs: [String: Artifact])
+    -> [(unit: Unit, digest: Digest, entry: UnitEntry?)]
+  {
+    var before: [String: UnitEntry] = [:]
+    if let earlier = manifest.stages[stage.name]?.first(where: { $0.template == template.digest }) {
+      before = Dictionary(
+        (manifest.units(earlier) ?? []).map { ($0.item, $0) }, uniquingKeysWith: { a, _ in a })
+    }
+    return Unit.all(stage, inputs.mapValues(\.items)).map { unit in
+      let digest = unit.digest
+      if let entry = before[unit.item], entry.inputs == digest { return (unit, digest, entry) }
+      let action = Action(stage, template: template, inputs: unit.inputs)
+      let entry = store.record(action.key).map {
+        UnitEntry(
+          item: unit.item, inputs: digest, key: action.key, rejected: $0.rejected, outputs: $0.outputs,
+          metrics: $0.metrics)
+      }
+      return (unit, digest, entry)
+    }
+  }
+
+  /// Why the units without an entry have to run, each reason once.
+  private func reasons(
+    _ stage: PlannedStage, _ template: Action.Template,
+    _ units: [(unit: Unit, digest: Digest, entry: UnitEntry?)]
+  ) -> [Reason] {
+    let latest = manifest.stages[stage.name]?.first
+    let old = Dictionary(
+      (latest.flatMap(manifest.units) ?? []).map { ($0.item, $0.key) }, uniquingKeysWith: { a, _ in a })
+    var (fresh, reasons, looked) = ([String](), [Reason](), 0)
+    for (unit, _, entry) in units where entry == nil {
+      guard let key = old[unit.item] else {
+        fresh.append(unit.item)
+        continue
+      }
+      looked += 1
+      // Units mostly run for the same reason; a thousand of them needn't all be asked.
+      guard looked <= 8, let before = store.preimage(key) else { continue }
+      let difference = Reason.difference(
+        before, Action(stage, template: template, inputs: unit.inputs).preimage)
+      for reason in difference.isEmpty ? [.outputMissing] : difference where !reasons.contains(reason) {
+        reasons.append(reason)
+      }
+    }
+    if !fresh.isEmpty { reasons.append(old.isEmpty ? .noRecord : .newItems(fresh)) }
+    let now = Set(units.map(\.unit.item))
+    let gone = old.keys.filter { !now.contains($0) }.sorted()
+    if !gone.isEmpty { reasons.append(.removedItems(gone)) }
+    return reasons.isEmpty ? [.noRecord] : reasons
+  }
+}
+
+extension StageReport {
+  /// Takes over what a manifest says.
+  mutating func fill(_ stage: PlannedStage, _ known: StageManifest, _ units: Units) {
+    items = ItemCounts(total: known.total, cached: known.total, run: 0, quarantined: known.quarantined.count)
+    quarantined = known.quarantined
+    metrics = known.metrics
+    seconds = 0
+    self.units = units
+    let perItem = stage.declaration.per == .item
+    var artifacts: [String: Artifact] = [:]
+    for (port, tree) in known.outputs {
+      artifacts[port] = Artifact(tree: tree) { units.items(port, perItem: perItem) }
+    }
+    conclude(stage, artifacts)
+  }
+
+  /// Sums up all of a stage's units.
+  mutating func finish(_ stage: PlannedStage, _ entries: [UnitEntry]) {
+    let units = Units(entries)
+    self.units = units
+    quarantined = entries.compactMap { unit in
+      unit.rejected.map { QuarantinedItem(id: unit.item, reason: $0) }
+    }
+    items.quarantined = quarantined.count
+    var sums: [String: (total: Double, count: Int)] = [:]
+    for unit in entries {
+      for (name, value) in unit.metrics {
+        sums[name] = ((sums[name]?.total ?? 0) + value, (sums[name]?.count ?? 0) + 1)
+      }
+    }
+    metrics = sums.mapValues { $0.total / Double($0.count) }
+    let perItem = stage.declaration.per == .item
+    var artifacts: [String: Artifact] = [:]
+    for output in stage.declaration.outputs {
+      artifacts[output.name] = Artifact(units.items(output.name, perItem: perItem))
+    }
+    conclude(stage, artifacts)
+  }
+
+  private mutating func conclude(_ stage: PlannedStage, _ artifacts: [String: Artifact]) {
+    failure = verdict(stage)
+    if failure == nil { outputs = artifacts } else { state = .failed }
+  }
+
+  /// What to say when an item was set aside where none may be, or until none was left.
+  private func verdict(_ stage: PlannedStage) -> String? {
+    if stage.onError == .fail, let first = quarantined.first { return "\(first.id): \(first.reason)" }
+    guard items.total > 0, quarantined.count == items.total else { return nil }
+    let first = quarantined.prefix(3).map { "\($0.id.isEmpty ? "all" : $0.id): \($0.reason)" }.joined(
+      separator: "; ")
+    return "none of \(items.total) items is left (\(first))"
+  }
+}

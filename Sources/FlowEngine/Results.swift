@@ -1,0 +1,85 @@
+import FlowCore
+import FlowPlan
+import FlowStageKit
+import FlowStore
+import Foundation
+
+/// Lays results out for people under `runs/NAME/RESULT/`.
+enum Results {
+  static func lay(_ plan: Plan, _ reports: [String: StageReport], runner: ActionRunner, root: String)
+    async throws
+    -> [LaidResult]
+  {
+    var laid: [LaidResult] = []
+    for result in plan.results {
+      let parts = result.references.compactMap { reference -> (artifact: Artifact, label: String?)? in
+        guard let (stage, port) = reference.origin, let artifact = reports[stage]?.outputs?[port] else {
+          return nil
+        }
+        if case .cell(_, _, let label) = reference { return (artifact, label) }
+        return (artifact, nil)
+      }
+      guard !parts.isEmpty else { continue }
+      let origin = result.references[0].origin
+      // The one item of a stage over all needs no folder of its own.
+      let isAlone =
+        parts.count == 1 && parts[0].artifact.tree.count == 1
+        && origin.flatMap { plan.stage($0.stage)?.declaration.per } == .all
+      let folder = (root == "." ? "" : root + "/") + "runs/\(plan.name)/\(result.name)"
+      let artifact = Artifact.union(parts)
+      laid.append(try await lay(result.name, artifact, isAlone: isAlone, folder: folder, runner: runner))
+    }
+    return laid
+  }
+
+  private static func lay(
+    _ name: String, _ artifact: Artifact, isAlone: Bool, folder: String, runner: ActionRunner
+  ) async throws -> LaidResult {
+    var wanted: [String: ItemFile] = [:]
+    for item in artifact.items {
+      let base = isAlone || item.id.isEmpty ? "" : safe(item.id)
+      for file in item.files {
+        let ending = (file.name as NSString).pathExtension
+        let path =
+          item.files.count == 1 && !base.isEmpty
+          ? "\(base).\(ending)" : (base.isEmpty ? safe(file.name) : "\(base)/\(safe(file.name))")
+        wanted[path] = file
+      }
+    }
+    let store = runner.engine.store
+    let manifest = "\(folder)/.flow"
+    let listing = wanted.sorted { $0.key < $1.key }.map { "\($0.value.digest.hex) \($0.key)\n" }.joined()
+    let result = LaidResult(
+      name: name, folder: folder, count: wanted.count, example: wanted.keys.sorted().first ?? "")
+    let old = FileBytes.read(manifest).map { String(decoding: $0, as: UTF8.self) } ?? ""
+    let isThere = wanted.keys.allSatisfy { access("\(folder)/\($0)", F_OK) == 0 }
+    if old == listing, isThere { return result }
+    let known = Dictionary(
+      old.split(separator: "\n").map { line in (String(line.dropFirst(65)), String(line.prefix(64))) },
+      uniquingKeysWith: { $1 })
+    for path in known.keys where wanted[path] == nil { unlink("\(folder)/\(path)") }
+    for (path, file) in wanted.sorted(by: { $0.key < $1.key })
+    where known[path] != file.digest.hex || access("\(folder)/\(path)", F_OK) != 0 {
+      try store.publish(try await bytes(file.digest, runner), at: "\(folder)/\(path)")
+    }
+    try store.publish(Array(listing.utf8), at: manifest)
+    return result
+  }
+
+  /// An object's bytes; one that is gone or damaged is made again.
+  private static func bytes(_ digest: Digest, _ runner: ActionRunner) async throws -> [UInt8] {
+    do { return try runner.engine.store.get(digest) } catch StoreError.missing {
+      try await runner.restore(digest, runner.engine.jobs)
+      return try runner.engine.store.get(digest)
+    }
+  }
+
+  /// An item's name as a path that stays within its folder.
+  static func safe(_ id: String) -> String {
+    id.split(separator: "/").map { part in
+      let text = part.map { $0.isLetter || $0.isNumber || "._-~ =,+".contains($0) ? $0 : "_" }
+      let name = String(String(text).prefix(100))
+      return name.hasPrefix(".") || name.hasPrefix("-") ? "_" + name.dropFirst() : name
+    }.joined(separator: "/")
+  }
+}
