@@ -151,4 +151,7 @@ struct Cache: AsyncParsableCommand {
 }
 
 /// Runs the command line and ends the process with its exit code.
-public func runFlow() async { await Flow.main() }
+public func runFlow() async {
+  signal(SIGPIPE, SIG_IGN)
+  await Flow.main()
+}

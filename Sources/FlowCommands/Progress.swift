@@ -60,7 +60,8 @@ final class Progress: Sendable {
       case .retry(let stage, let item, let reason):
         line("warning: \(stage): \(item.isEmpty ? "" : item + ": ")\(reason); trying again", &state)
       case .restoring(let stage, let item):
-        line("\(stage): \(item.isEmpty ? "its result" : item) is gone from the cache and is made again", &state)
+        let what = item.isEmpty ? "its result" : item
+        line("\(stage): \(what) is gone from the cache and is made again", &state)
       case .finished(let report):
         state.running.removeAll { $0.name == report.name }
         guard report.state != .cached || report.items.quarantined > 0 else { break }
@@ -95,7 +96,7 @@ final class Progress: Sendable {
 
   private func erase(_ state: inout State) {
     guard terminal.isLive, state.drawn > 0 else { return }
-    FileHandle.standardError.write(Data("\u{1B}[\(state.drawn)A\u{1B}[J".utf8))
+    Terminal.write("\u{1B}[\(state.drawn)A\u{1B}[J", to: 2)
     state.drawn = 0
   }
 
@@ -112,7 +113,7 @@ final class Progress: Sendable {
         "running \(stage.name)  \(stage.done)/\(stage.total) items, \(Int(part * 100)) %\(left)  \(stage.note.prefix(60))\n"
     }
     state.drawn = state.running.count
-    FileHandle.standardError.write(Data(text.utf8))
+    Terminal.write(text, to: 2)
   }
 
   func end() { state.withLock { erase(&$0) } }

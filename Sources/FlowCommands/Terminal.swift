@@ -23,8 +23,23 @@ struct Terminal: Sendable {
     text + String(repeating: " ", count: max(0, width - text.count))
   }
 
-  static func out(_ text: String) { FileHandle.standardOutput.write(Data((text + "\n").utf8)) }
-  static func error(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
+  static func out(_ text: String) { write(text + "\n", to: 1) }
+  static func error(_ text: String) { write(text + "\n", to: 2) }
+
+  /// Writes what can be written: a reader that has gone (`flow run | head`) ends nothing.
+  static func write(_ text: String, to descriptor: Int32) {
+    var rest = Array(text.utf8)[...]
+    while !rest.isEmpty {
+      let count = rest.withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress, $0.count) }
+      if count < 0, errno == EINTR { continue }
+      if count < 0, errno == EAGAIN {
+        usleep(1000)
+        continue
+      }
+      guard count > 0 else { return }
+      rest = rest.dropFirst(count)
+    }
+  }
 
   /// A diagnostic in the form: what, where, the line with a caret, facts, the next step.
   func render(_ diagnostic: Diagnostic) -> String {

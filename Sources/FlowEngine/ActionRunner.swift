@@ -50,7 +50,7 @@ struct ActionRunner: Sendable {
   func perform(_ action: Action, _ stage: PlannedStage, _ item: String, _ threads: Int) async -> Result {
     if let record = store.record(action.key) { return .success(key: action.key, record) }
     // Two runs on one cache share work: the second waits here and then finds the record.
-    let lock = await ActionRunner.waiting { [store] in store.lock(action.key.hex) }
+    let lock = await ActionRunner.waiting { [store] in store.lock(action.key) }
     defer { withExtendedLifetime(lock) {} }
     if let record = store.record(action.key) { return .success(key: action.key, record) }
     return await execute(action, stage, item, threads)
@@ -144,7 +144,7 @@ struct ActionRunner: Sendable {
     let unit = Unit.all(entry.stage, entry.inputs.mapValues(\.items)).first { $0.item == item }
     guard let unit else { throw StoreError.missing(digest) }
     let action = Action(entry.stage, template: template, inputs: unit.inputs)
-    let lock = await ActionRunner.waiting { [store] in store.lock(action.key.hex) }
+    let lock = await ActionRunner.waiting { [store] in store.lock(action.key) }
     defer { withExtendedLifetime(lock) {} }
     if store.contains(digest) { return }
     engine.observe(.restoring(stage: entry.stage.name, item: item))

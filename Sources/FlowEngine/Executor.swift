@@ -51,13 +51,17 @@ final class StoreIO: StageIO {
     report = progress
     write = log
     self.cancelled = cancelled
-    try? FileManager.default.removeItem(atPath: folder + "/scratch")
-    try FileManager.default.createDirectory(atPath: folder + "/scratch/in", withIntermediateDirectories: true)
-    try FileManager.default.createDirectory(atPath: folder + "/checkpoint", withIntermediateDirectories: true)
+    // What an ended try left, if there was one.
+    if access(folder, F_OK) == 0 { try? FileManager.default.removeItem(atPath: folder + "/scratch") }
+    try FileManager.default.createDirectory(atPath: folder + "/scratch", withIntermediateDirectories: true)
   }
 
   var scratchDirectory: String { folder + "/scratch" }
-  var checkpointDirectory: String { folder + "/checkpoint" }
+  var checkpointDirectory: String {
+    try? FileManager.default.createDirectory(
+      atPath: folder + "/checkpoint", withIntermediateDirectories: true)
+    return folder + "/checkpoint"
+  }
   var isCancelled: Bool { cancelled() }
   func progress(_ fraction: Double, _ note: String) { report(fraction, note) }
   func log(_ line: String) { write(line) }
@@ -70,7 +74,7 @@ final class StoreIO: StageIO {
 
   /// Puts the file's bytes at `path`.
   func materialise(_ file: ItemFile, at path: String) throws {
-    if access(path, F_OK) != 0 { try store.publish(try store.get(file.digest), at: path, mode: 0o444) }
+    if access(path, F_OK) != 0 { try store.materialise(file.digest, at: path, mode: 0o444) }
   }
 
   func store(_ bytes: [UInt8], as name: String) throws -> ItemFile {
@@ -78,10 +82,11 @@ final class StoreIO: StageIO {
   }
 
   func store(contentsOf path: String, as name: String) throws -> ItemFile {
-    guard let bytes = FileBytes.read(path) else {
+    guard access(path, R_OK) == 0 else {
       throw StageFailure("the stage emitted '\(name)' from \(path), which is not there")
     }
-    return try store(bytes, as: name)
+    let (digest, size) = try store.put(contentsOf: path)
+    return ItemFile(name: name, digest: digest, size: size)
   }
 
   /// Scratch is removed; the checkpoint only when the action is over.

@@ -15,7 +15,7 @@ enum LockFile {
   static func write(_ plan: Plan, _ reports: [StageReport], store: Store) throws -> String {
     let path = path(plan)
     let old = FileManager.default.contents(atPath: path).map { String(decoding: $0, as: UTF8.self) } ?? ""
-    let oldBlocks = blocks(old)
+    let oldBlocks = reports.contains { $0.state == .failed } ? blocks(old) : [:]
     var text =
       "# What was made from what; written by flow, to be reviewed and kept in git.\n"
       + "lock: 1\nhash: sha256\npipeline: \(plan.name)\nstages:\n"

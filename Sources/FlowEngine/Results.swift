@@ -60,17 +60,17 @@ enum Results {
     for path in known.keys where wanted[path] == nil { unlink("\(folder)/\(path)") }
     for (path, file) in wanted.sorted(by: { $0.key < $1.key })
     where known[path] != file.digest.hex || access("\(folder)/\(path)", F_OK) != 0 {
-      try store.publish(try await bytes(file.digest, runner), at: "\(folder)/\(path)")
+      try await place(file.digest, "\(folder)/\(path)", runner)
     }
     try store.publish(Array(listing.utf8), at: manifest)
     return result
   }
 
-  /// An object's bytes; one that is gone or damaged is made again.
-  private static func bytes(_ digest: Digest, _ runner: ActionRunner) async throws -> [UInt8] {
-    do { return try runner.engine.store.get(digest) } catch StoreError.missing {
+  /// Puts an object's bytes at `path`; one that is gone or damaged is made again.
+  private static func place(_ digest: Digest, _ path: String, _ runner: ActionRunner) async throws {
+    do { try runner.engine.store.materialise(digest, at: path) } catch StoreError.missing {
       try await runner.restore(digest, runner.engine.jobs)
-      return try runner.engine.store.get(digest)
+      try runner.engine.store.materialise(digest, at: path)
     }
   }
 

@@ -18,7 +18,7 @@ enum WorkerMessage: Codable, Sendable {
 
 /// What the engine asks of a worker.
 struct WorkerRequest: Codable, Sendable {
-  var action: Digest
+  var action: Action
   var threads: Int
 }
 
@@ -59,15 +59,13 @@ public enum Worker {
     // On this thread, which ends with the process only: a command's life hangs on the thread that started it.
     while true {
       let line = requests.next()
-      guard let request = try? JSONDecoder().decode(WorkerRequest.self, from: Data(line.utf8)),
-        let bytes = try? store.get(request.action),
-        let action = try? JSONDecoder().decode(Action.self, from: Data(bytes))
-      else {
+      guard let request = try? JSONDecoder().decode(WorkerRequest.self, from: Data(line.utf8)) else {
         answer(.failed(.other, "the worker got a request that it can't read", nil))
         continue
       }
       let outcome = executor.execute(
-        action, threads: request.threads, progress: { answer(.progress($0, $1)) }, log: { answer(.log($0)) })
+        request.action, threads: request.threads, progress: { answer(.progress($0, $1)) },
+        log: { answer(.log($0)) })
       switch outcome {
       case .done(let outputs, let metrics, let memory):
         answer(.done(outputs: outputs, metrics: metrics, peakMemory: memory))
@@ -147,11 +145,8 @@ public final class WorkerPool: Executor {
     let child: Child
     let line: String
     do {
-      let encoder = JSONEncoder()
-      encoder.outputFormatting = [.sortedKeys]
-      let document = try store.put([UInt8](encoder.encode(action)))
       line = String(
-        decoding: try JSONEncoder().encode(WorkerRequest(action: document, threads: threads)), as: UTF8.self)
+        decoding: try JSONEncoder().encode(WorkerRequest(action: action, threads: threads)), as: UTF8.self)
       let ready = state.withLock { $0.idle.popLast() }
       child = try ready ?? Child(command)
     } catch {

@@ -82,8 +82,8 @@ final class World: Sendable {
   /// - Throws: `StageFailure` when it was edited meanwhile; `StoreError`.
   func ingest(_ digest: Digest, _ store: Store) throws -> Bool {
     guard let path = paths[digest] else { return false }
-    guard let bytes = FileBytes.read(path) else { throw StageFailure("\(path) can't be read any more") }
-    guard try store.put(bytes) == digest else {
+    guard access(path, R_OK) == 0 else { throw StageFailure("\(path) can't be read any more") }
+    guard try store.put(contentsOf: path).digest == digest else {
       throw StageFailure("\(path) was edited meanwhile; run again")
     }
     return true
@@ -98,8 +98,9 @@ final class World: Sendable {
         if digest != file.digest || size != file.size { return path }
         continue
       }
-      guard let bytes = FileBytes.read(path) else { continue }
-      if bytes.count != file.size || Digest(of: bytes) != file.digest { return path }
+      if StatCache.hash(path).map({ $0.size != file.size || $0.digest != file.digest }) ?? true {
+        return path
+      }
     }
     return nil
   }

@@ -77,10 +77,10 @@ struct DocumentNode: Sendable {
   }
 }
 
-/// A parsed text: its tree, its lines for messages, or what is wrong with it.
+/// A parsed text: its tree, its lines for messages, what is wrong with it.
 struct Document {
   let file: String
-  let lines: [Substring]
+  private let text: String
   private(set) var root: DocumentNode?
   private(set) var problems: [Diagnostic] = []
 
@@ -94,7 +94,7 @@ struct Document {
     self.file = file
     // A byte order mark is no part of the text.
     let text = text.hasPrefix("\u{FEFF}") ? String(text.dropFirst()) : text
-    lines = text.split(omittingEmptySubsequences: false) { $0 == "\n" || $0 == "\r\n" || $0 == "\r" }
+    self.text = text
     guard text.utf8.count <= Document.maxBytes else {
       fail(
         "E003", "\(file) is larger than 1 MiB", help: "keep data out of pipelines; a source names a folder")
@@ -128,8 +128,14 @@ struct Document {
     if root == nil, problems.isEmpty { fail("E002", "\(file) is empty") }
   }
 
+  /// Only asked for when something is wrong.
+  private var lines: [Substring] {
+    text.split(omittingEmptySubsequences: false) { $0 == "\n" || $0 == "\r\n" || $0 == "\r" }
+  }
+
   func line(_ number: Int) -> String? {
-    lines.indices.contains(number - 1) ? String(lines[number - 1]) : nil
+    let lines = lines
+    return lines.indices.contains(number - 1) ? String(lines[number - 1]) : nil
   }
 
   private mutating func fail(_ code: String, _ message: String, help: String? = nil) {
@@ -191,6 +197,7 @@ struct Document {
         label: "here", help: "mind indentation (blanks, no tabs), quotes, and a blank after ':'")
     case .duplicatedKeysInMapping(let duplicates, let context):
       let key = duplicates.first ?? ""
+      let lines = lines
       let matches = lines.indices.filter {
         $0 + 1 >= context.mark.line && lines[$0].trimmingPrefix(while: { $0 == " " }).hasPrefix(key + ":")
       }

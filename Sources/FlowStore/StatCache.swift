@@ -75,19 +75,27 @@ public final class StatCache {
     }
     var now = timespec()
     clock_gettime(CLOCK_REALTIME, &now)
-    guard let file = FileHandle(forReadingAtPath: path) else { return nil }
-    defer { try? file.close() }
-    var hasher = SHA256()
-    var size = 0
-    while let block = try? file.read(upToCount: 1 << 20), !block.isEmpty {
-      block.withUnsafeBytes { hasher.update($0) }
-      size += block.count
-    }
-    let digest = hasher.finish()
+    guard let (digest, size) = StatCache.hash(path) else { return nil }
     guard let after = FileIdentity(path: path), after == identity else { return self.digest(path) }
     entries[full] = Entry(identity: identity, digest: digest, at: now.tv_sec * 1_000_000_000 + now.tv_nsec)
     changed = true
     return (digest, size)
+  }
+
+  /// Digest and size of the file at `path` by reading it, a piece at a time.
+  public static func hash(_ path: String) -> (digest: Digest, size: Int)? {
+    let file = open(path, O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { return nil }
+    defer { close(file) }
+    var hasher = SHA256()
+    var size = 0
+    var buffer = [UInt8](repeating: 0, count: 1 << 18)
+    while true {
+      guard let count = try? Descriptor.read(file, &buffer) else { return nil }
+      if count == 0 { return (hasher.finish(), size) }
+      buffer.withUnsafeBytes { hasher.update(UnsafeRawBufferPointer(rebasing: $0[..<count])) }
+      size += count
+    }
   }
 
   /// Digest and size of the file at `path` if they are known and it has not changed; it is not read.

@@ -4,6 +4,7 @@ import Foundation
 /// What can go wrong in the store.
 public enum StoreError: Error, Sendable, Hashable, CustomStringConvertible {
   case unwritable(path: String, reason: String)
+  case unreadable(String)
   case missing(Digest)
   case outOfMemory
   case compression(String)
@@ -12,6 +13,7 @@ public enum StoreError: Error, Sendable, Hashable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .unwritable(let path, let reason): "can't write \(path): \(reason)"
+    case .unreadable(let reason): "can't be read: \(reason)"
     case .missing(let digest): "object \(digest.short) is missing or damaged; it will be made again"
     case .outOfMemory: "out of memory"
     case .compression(let why): "zstd: \(why)"
@@ -30,7 +32,7 @@ public struct Store: Sendable {
   /// - Throws: `StoreError.unwritable`.
   public init(root: String) throws(StoreError) {
     self.root = root
-    for folder in ["objects", "actions", "work", "tmp", "quarantine", "runs", "locks"] {
+    for folder in ["objects", "actions", "work", "tmp", "quarantine", "runs"] {
       try Store.makeFolder(root + "/" + folder)
     }
   }
@@ -63,6 +65,57 @@ public struct Store: Sendable {
     }
     try publish(try result.get(), at: path(of: digest), mode: 0o444)
     return digest
+  }
+
+  /// Stores the bytes of the file at `path`, a piece at a time however large it is.
+  /// - Throws: `StoreError`.
+  public func put(contentsOf path: String) throws(StoreError) -> (digest: Digest, size: Int) {
+    let input = open(path, O_RDONLY | O_CLOEXEC)
+    guard input >= 0 else { throw .unreadable("\(path): \(String(cString: strerror(errno)))") }
+    defer { close(input) }
+    let temporary = "\(root)/tmp/\(getpid())-\(UInt64.random(in: 0 ... .max))"
+    let output = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o444)
+    guard output >= 0 else { throw Store.failure(temporary) }
+    do throws(StoreError) {
+      let (digest, size) = try Zstd.compress(from: input, to: output)
+      guard close(output) == 0 else { throw Store.failure(temporary) }
+      if contains(digest) {
+        unlink(temporary)
+        return (digest, size)
+      }
+      try Store.makeFolder((self.path(of: digest) as NSString).deletingLastPathComponent)
+      guard rename(temporary, self.path(of: digest)) == 0 else { throw Store.failure(self.path(of: digest)) }
+      return (digest, size)
+    } catch {
+      unlink(temporary)
+      throw error
+    }
+  }
+
+  /// Writes an object's bytes to the file at `path`, checked against its digest, a piece at a time; a damaged one is moved
+  /// to quarantine.
+  /// - Throws: `StoreError.missing`, `StoreError.unwritable`.
+  public func materialise(_ digest: Digest, at path: String, mode: UInt32 = 0o644) throws(StoreError) {
+    let input = open(self.path(of: digest), O_RDONLY | O_CLOEXEC)
+    guard input >= 0 else { throw .missing(digest) }
+    defer { close(input) }
+    let folder = (path as NSString).deletingLastPathComponent
+    try Store.makeFolder(folder.isEmpty ? "." : folder)
+    let temporary = "\(folder.isEmpty ? "." : folder)/.flow-\(getpid())-\(UInt64.random(in: 0 ... .max))"
+    let output = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
+    guard output >= 0 else { throw Store.failure(temporary) }
+    do throws(StoreError) {
+      let found = try Zstd.decompress(from: input, to: output)
+      guard close(output) == 0 else { throw Store.failure(path) }
+      guard found == digest else {
+        quarantine(self.path(of: digest))
+        throw .missing(digest)
+      }
+      guard rename(temporary, path) == 0 else { throw Store.failure(path) }
+    } catch {
+      unlink(temporary)
+      throw error
+    }
   }
 
   /// The bytes of an object, checked against its digest; a damaged one is moved to quarantine.
@@ -124,7 +177,7 @@ public struct Store: Sendable {
     }
   }
 
-  private static func failure(_ path: String) -> StoreError {
+  static func failure(_ path: String) -> StoreError {
     let code = errno
     var reason = String(cString: strerror(code))
     if code == ENOSPC,
@@ -136,23 +189,33 @@ public struct Store: Sendable {
     return .unwritable(path: path, reason: reason)
   }
 
-  /// Takes the kernel's lock of `name`; it ends with the returned value or the process.
-  public func lock(_ name: String) -> StoreLock? { StoreLock(path: "\(root)/locks/\(name)") }
+  /// Takes the kernel's lock of `key`, waiting for whoever has it; it ends with the returned value or the process.
+  public func lock(_ key: Digest) -> StoreLock? { StoreLock(path: root + "/locks", key: key) }
 
   /// The scratch folder of an action.
   public func workFolder(_ key: Digest) -> String { "\(root)/work/\(key.hex)" }
 }
 
-/// An exclusive lock held by the kernel: it dies with its holder.
+/// An exclusive lock held by the kernel: it dies with its holder. One byte of one file stands for a key, so that locks
+/// leave no files behind; two keys whose first 62 bits agree would share a lock, which only costs time.
 public final class StoreLock: Sendable {
   private let file: Int32
 
-  init?(path: String) {
+  init?(path: String, key: Digest) {
     let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
     guard file >= 0 else { return nil }
     self.file = file
-    while flock(file, LOCK_EX) != 0 { if errno != EINTR { return nil } }
+    var range = flock()
+    range.l_type = Int16(F_WRLCK)
+    range.l_whence = Int16(SEEK_SET)
+    range.l_start = key.withBytes { Int(truncatingIfNeeded: $0.loadUnaligned(as: UInt64.self) >> 2) }
+    range.l_len = 1
+    // Of the open file, not of the process: threads of one process exclude each other too.
+    while fcntl(file, StoreLock.setAndWait, &range) != 0 { if errno != EINTR { return nil } }
   }
+
+  /// `F_OFD_SETLKW` of Linux.
+  private static let setAndWait: Int32 = 38
 
   deinit { close(file) }
 }

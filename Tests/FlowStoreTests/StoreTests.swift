@@ -29,6 +29,26 @@ import Testing
     #expect(store.objectDigests() == [digest])
   }
 
+  @Test(arguments: [0, 1, 1000, 1_048_576, 3_000_001])
+  func filesGoInAndOutPieceByPiece(_ count: Int) throws {
+    let content = bytes(count / 2, 3) + [UInt8](repeating: 5, count: count - count / 2)
+    try folder.write("in", Data(content))
+    let (digest, size) = try store.put(contentsOf: folder.path + "/in")
+    #expect(digest == Digest(of: content) && size == count)
+    #expect(try store.get(digest) == content)
+    try store.materialise(digest, at: folder.path + "/deep/out")
+    #expect(folder.read("deep/out") == Data(content))
+    let tmp = try FileManager.default.contentsOfDirectory(atPath: store.root + "/tmp")
+    #expect(tmp.isEmpty && store.objectDigests() == [digest])
+    // A flipped bit is noticed on this way too, and nothing is left at the target.
+    var file = try #require(FileManager.default.contents(atPath: store.path(of: digest)))
+    file[file.count / 2] ^= 4
+    chmod(store.path(of: digest), 0o644)
+    try file.write(to: URL(fileURLWithPath: store.path(of: digest)))
+    #expect(throws: StoreError.missing(digest)) { try store.materialise(digest, at: folder.path + "/other") }
+    #expect(folder.read("other") == nil && !store.contains(digest))
+  }
+
   /// Any damage to an object's file is noticed, the file is set aside, and putting it again heals.
   @Test(arguments: 0..<24)
   func damageIsNeverServed(_ seed: Int) throws {
@@ -130,7 +150,7 @@ import Testing
     await withTaskGroup(of: Void.self) { group in
       for _ in 0..<8 {
         group.addTask { [store] in
-          let lock = store.lock("name")
+          let lock = store.lock(Digest(of: "name"))
           inside.enter()
           usleep(2000)
           inside.leave()
