@@ -56,7 +56,7 @@ struct Project {
     return "."
   }
 
-  private static func onlyPipeline() throws -> String {
+  static func onlyPipeline() throws -> String {
     let names = ((try? FileManager.default.contentsOfDirectory(atPath: "pipelines")) ?? [])
       .filter { $0.hasSuffix(".yaml") && !$0.hasSuffix(".lock.yaml") }.sorted()
     if names.count == 1 { return "pipelines/" + names[0] }

@@ -15,14 +15,25 @@ struct Run: AsyncParsableCommand {
   var jobs: Int?
   @Flag(name: .long, help: "No progress.")
   var quiet = false
+  @Flag(name: .long, help: "Says what would be done, and does nothing (as 'flow plan').")
+  var dryRun = false
+  @Flag(name: .long, help: "Runs nothing; fails when something would run or the lock file would differ.")
+  var frozen = false
+  @Option(name: .long, help: "Only this stage and what it takes from. May be repeated.")
+  var to: [String] = []
+  @Option(name: .long, help: "Only this stage, what takes from it, and what those need. May be repeated.")
+  var from: [String] = []
 
   func run() async throws {
     try await reporting(json: options.json, noColor: options.noColor) {
       let project = try Project(options)
+      if dryRun { return try PlanCommand.show(project, json: options.json) }
+      if frozen { return try check(project) }
+      let only = try project.plan.part(from: from, to: to)
       let progress = Progress(Terminal(noColour: options.noColor), quiet: quiet)
       let engine = project.engine(jobs: jobs) { progress.handle($0) }
       let interrupts = Run.interruptible { engine.cancel() }
-      let report = try await engine.run(project.plan, projectRoot: project.root)
+      let report = try await engine.run(project.plan, projectRoot: project.root, only: only)
       withExtendedLifetime(interrupts) { progress.end() }
       if options.json {
         Terminal.out(report.document(schema: "flow.run/1", plan: project.plan).pretty)
@@ -32,6 +43,23 @@ struct Run: AsyncParsableCommand {
       if report.interrupted { throw ExitCode(130) }
       if report.failed { throw ExitCode(1) }
     }
+  }
+
+  /// `--frozen`: everything is up to date and the lock file says so.
+  private func check(_ project: Project) throws {
+    let engine = project.engine(jobs: nil)
+    let report = try engine.assess(project.plan)
+    let open = report.stages.filter { $0.state != .cached }
+    for stage in open {
+      Terminal.error(
+        "\(stage.name): \(stage.failure ?? stage.reasons.map(\.description).joined(separator: ", "))")
+    }
+    if open.isEmpty, !engine.lockIsCurrent(project.plan, report) {
+      Terminal.error("the lock file would change: run without --frozen and commit it")
+    } else if open.isEmpty {
+      return Terminal.out("frozen: \(report.stages.count) stages are as the lock file says")
+    }
+    throw ExitCode(1)
   }
 
   /// The first interrupt asks running actions to stop, the second ends at once.
@@ -88,21 +116,24 @@ struct PlanCommand: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting(json: options.json, noColor: options.noColor) {
-      let project = try Project(options)
-      let report = try project.engine(jobs: nil).assess(project.plan)
-      if options.json {
-        Terminal.out(report.document(schema: "flow.plan/1", plan: project.plan).pretty)
-        return
+      try PlanCommand.show(Project(options), json: options.json)
+    }
+  }
+
+  static func show(_ project: Project, json: Bool) throws {
+    let report = try project.engine(jobs: nil).assess(project.plan)
+    if json { return Terminal.out(report.document(schema: "flow.plan/1", plan: project.plan).pretty) }
+    for stage in report.stages {
+      let name = Terminal.padded(stage.name, 16)
+      let state = Terminal.padded(stage.state.rawValue, 8)
+      var line = "\(state) \(name) \(stage.items.total) \(stage.items.total == 1 ? "item" : "items")"
+      if stage.state == .run { line += ", \(stage.items.run) to run" }
+      if stage.items.quarantined > 0 { line += ", \(stage.items.quarantined) set aside" }
+      if stage.state != .cached, let seconds = stage.expectedSeconds, seconds >= 0.1 {
+        line += String(format: "  (took %.1f s of work when it last ran)", seconds)
       }
-      for stage in report.stages {
-        let name = Terminal.padded(stage.name, 16)
-        let state = Terminal.padded(stage.state.rawValue, 8)
-        var line = "\(state) \(name) \(stage.items.total) \(stage.items.total == 1 ? "item" : "items")"
-        if stage.state == .run { line += ", \(stage.items.run) to run" }
-        if stage.items.quarantined > 0 { line += ", \(stage.items.quarantined) set aside" }
-        Terminal.out(line)
-        for reason in stage.reasons { Terminal.out("           because \(reason)") }
-      }
+      Terminal.out(line)
+      for reason in stage.reasons { Terminal.out("           because \(reason)") }
     }
   }
 }

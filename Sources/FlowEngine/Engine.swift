@@ -53,9 +53,14 @@ public struct Engine: Sendable {
   }
 
   /// Brings every stage up to date, writes the lock file, and lays out the results.
+  /// - Parameters:
+  ///   - projectRoot: where `runs/` lies.
+  ///   - only: the stages that are looked at, all when `nil`; blocks of others stay in the lock file as they are.
   /// - Throws: `Diagnostics` when a source or a file parameter is missing; `StoreError` when the lock file or the results
   ///   can't be written.
-  public func run(_ plan: Plan, projectRoot: String) async throws -> RunReport {
+  public func run(_ whole: Plan, projectRoot: String, only: Set<String>? = nil) async throws -> RunReport {
+    var plan = whole
+    if let only { plan.stages.removeAll { !only.contains($0.name) } }
     let start = Date()
     let world = try World(plan, store: store)
     var manifest = PipelineManifest(store, pipeline: plan.name)
@@ -67,15 +72,21 @@ public struct Engine: Sendable {
     for report in ordered where report.state != .failed || report.units != nil {
       try report.save(&manifest)
     }
-    try manifest.save(names: Set(plan.stages.map(\.name)))
+    try manifest.save(names: Set(whole.stages.map(\.name)))
     var result = RunReport(stages: ordered, seconds: 0)
     result.interrupted = ordered.contains { $0.failure == Engine.interruption }
-    result.lockFile = try LockFile.write(plan, ordered, store: store)
+    result.lockFile = try LockFile.write(whole, ordered, store: store)
     let runner = ActionRunner(engine: self, world: world, registry: registry)
     result.results = try await Results.lay(plan, reports, runner: runner, root: projectRoot)
     if !result.failed { release(plan, reports) }
     result.seconds = Date().timeIntervalSince(start)
     return result
+  }
+
+  /// Whether the lock file is what a run that finds everything as in `report` would write.
+  public func lockIsCurrent(_ plan: Plan, _ report: RunReport) -> Bool {
+    FileBytes.read(LockFile.path(plan)).map { String(decoding: $0, as: UTF8.self) }
+      == LockFile.text(plan, report.stages, old: "")
   }
 
   static let interruption = "interrupted"

@@ -11,23 +11,30 @@ enum LockFile {
     (plan.file.hasSuffix(".yaml") ? String(plan.file.dropLast(5)) : plan.file) + ".lock.yaml"
   }
 
-  /// Replaces the blocks of finished stages, keeps those of failed ones; the path. An unchanged file is not touched.
+  /// Replaces the blocks of finished stages, keeps those of others; the path. An unchanged file is not touched.
   static func write(_ plan: Plan, _ reports: [StageReport], store: Store) throws -> String {
     let path = path(plan)
-    let old = FileManager.default.contents(atPath: path).map { String(decoding: $0, as: UTF8.self) } ?? ""
-    let oldBlocks = reports.contains { $0.state == .failed } ? blocks(old) : [:]
+    let old = FileBytes.read(path).map { String(decoding: $0, as: UTF8.self) } ?? ""
+    let text = text(plan, reports, old: old)
+    if text != old { try store.publish(Array(text.utf8), at: path) }
+    return path
+  }
+
+  static func text(_ plan: Plan, _ reports: [StageReport], old: String) -> String {
+    var byName: [String: StageReport] = [:]
+    for report in reports where report.state != .failed { byName[report.name] = report }
+    let oldBlocks = byName.count < plan.stages.count ? blocks(old) : [:]
     var text =
       "# What was made from what; written by flow, to be reviewed and kept in git.\n"
       + "lock: 1\nhash: sha256\npipeline: \(plan.name)\nstages:\n"
     for stage in plan.stages.sorted(by: { $0.name < $1.name }) {
-      guard let report = reports.first(where: { $0.name == stage.name }), report.state != .failed else {
+      if let report = byName[stage.name] {
+        text += block(stage, report)
+      } else {
         text += oldBlocks[stage.name] ?? ""
-        continue
       }
-      text += block(stage, report)
     }
-    if text != old { try store.publish(Array(text.utf8), at: path) }
-    return path
+    return text
   }
 
   private static func block(_ stage: PlannedStage, _ report: StageReport) -> String {

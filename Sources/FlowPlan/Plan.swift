@@ -26,6 +26,30 @@ public struct Plan: Sendable, Hashable {
     self.results = results
   }
 
+  /// The stages that `--from` and `--to` leave: those in `to` with all they take from, and those in `from` with all that
+  /// takes from them and what those need. `nil` when nothing was asked for.
+  /// - Throws: `Diagnostics` for a name that is no stage's.
+  public func part(from: [String], to: [String]) throws -> Set<String>? {
+    if from.isEmpty, to.isEmpty { return nil }
+    let names = stages.map(\.name)
+    /// A name, or that of a matrix for all of its cells.
+    func found(_ name: String) throws -> [String] {
+      let hits = names.filter { $0 == name || $0.hasPrefix(name + "[") }
+      guard hits.isEmpty else { return hits }
+      throw Diagnostics([
+        Diagnostic(
+          code: "E022", "there is no stage '\(name)' in this pipeline",
+          help: DidYouMean.hint(name, among: names, what: "stage"))
+      ])
+    }
+    var wanted = Set(try to.flatMap(found))
+    var down = Set(try from.flatMap(found))
+    for stage in stages where stage.upstream.contains(where: down.contains) { down.insert(stage.name) }
+    wanted.formUnion(down)
+    for stage in stages.reversed() where wanted.contains(stage.name) { wanted.formUnion(stage.upstream) }
+    return wanted
+  }
+
   /// The stage called `name`.
   public func stage(_ name: String) -> PlannedStage? { stages.first { $0.name == name } }
 }

@@ -190,6 +190,82 @@ struct Shell {
     #expect(says.isEmpty || result.error.contains(says))
   }
 
+  @Test func frozenFailsWhenAnythingWouldDiffer() throws {
+    let shell = try Shell()
+    #expect(try shell("run", "pipelines/p.yaml", "--frozen").code == 1)
+    #expect(!FileManager.default.fileExists(atPath: shell.folder.path + "/runs"))
+    #expect(try shell("run", "pipelines/p.yaml").code == 0)
+    #expect(try shell("run", "pipelines/p.yaml", "--frozen").code == 0)
+    let changed = try shell("run", "pipelines/p.yaml", "--frozen", "--set", "stages.f0.with.fmax=900")
+    #expect(changed.code == 1 && changed.error.contains("f0: fmax: 1046.5 -> 900.0"))
+    let lock = shell.folder.text("pipelines/p.lock.yaml")
+    try shell.folder.write(
+      "pipelines/p.lock.yaml", lock.replacingOccurrences(of: "items: 2", with: "items: 3"))
+    let edited = try shell("run", "pipelines/p.yaml", "--frozen")
+    #expect(edited.code == 1 && edited.error.contains("the lock file would change"))
+  }
+
+  @Test func partsOfAPipelineRunAloneAndTheLockFileKeepsTheRest() throws {
+    let shell = try Shell()
+    #expect(try shell("run", "pipelines/p.yaml", "--to", "synthesise").out.contains("1 stages run"))
+    #expect(try shell("run", "pipelines/p.yaml").out.contains("2 stages run, 1 cached"))
+    let lock = shell.folder.text("pipelines/p.lock.yaml")
+    #expect(try shell("run", "pipelines/p.yaml", "--to", "sing").code == 0)
+    #expect(shell.folder.text("pipelines/p.lock.yaml") == lock)
+    let unknown = try shell("run", "pipelines/p.yaml", "--from", "synthesize")
+    #expect(unknown.code == 2 && unknown.error.contains("did you mean 'synthesise'?"))
+    let part = try shell("run", "pipelines/p.yaml", "--from", "f0", "--set", "stages.f0.with.fmax=800")
+    #expect(part.out.contains("1 stages run, 2 cached"))
+  }
+
+  @Test func differencesBetweenCommitsAreRead() throws {
+    let shell = try Shell()
+    func git(_ arguments: String...) throws {
+      let process = Process()
+      process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+      process.arguments =
+        ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"] + arguments
+      process.currentDirectoryURL = URL(fileURLWithPath: shell.folder.path)
+      process.standardOutput = FileHandle.nullDevice
+      process.standardError = FileHandle.nullDevice
+      try process.run()
+      process.waitUntilExit()
+      #expect(process.terminationStatus == 0)
+    }
+    try git("init")
+    #expect(try shell("run", "pipelines/p.yaml").code == 0)
+    try git("add", "pipelines")
+    try git("commit", "-m", "one")
+    try shell.folder.write(
+      "pipelines/p.yaml", Shell.small.replacingOccurrences(of: "vibrato: 30", with: "vibrato: 10"))
+    unlink(shell.folder.path + "/pipelines/songs/row.abc")
+    #expect(try shell("run", "pipelines/p.yaml").code == 0)
+    let here = try shell("diff", "HEAD")
+    #expect(here.out.contains("params  vibrato: 30.0 -> 10.0"))
+    #expect(here.out.contains("inputs  score: 2 -> 1 items"))
+    #expect(here.out.contains("metrics  voiced_share: "))
+    try git("commit", "-am", "two")
+    #expect(try shell("diff", "HEAD~1", "HEAD").out == here.out)
+    #expect(try shell("diff", "HEAD").out == "nothing differs\n")
+    let missing = try shell("diff", "--", "--output=x")
+    #expect(missing.code == 2 && missing.error.contains("error[E034]"))
+  }
+
+  @Test func theGraphAndTheSchemaCoverEveryStage() throws {
+    let shell = try Shell()
+    let mermaid = try shell("graph", "pipelines/p.yaml").out
+    #expect(mermaid.contains("-->|score|") && mermaid.contains("[\"sing\"]"))
+    #expect(try shell("graph", "pipelines/p.yaml", "--format", "dot").out.contains("\"sing\" -> \"f0\""))
+    let svg = try shell("graph", "pipelines/p.yaml", "--format", "svg").out
+    #expect(svg.hasPrefix("<svg") && svg.components(separatedBy: "<rect").count == 5)
+    let schema = try JSON(parsing: try shell("schema").out.utf8)
+    guard case .object(let stages)? = schema["properties"]?["stages"]?["properties"] else {
+      Issue.record("no stages in the schema")
+      return
+    }
+    #expect(stages["f0"] != nil && stages["train-flow"] != nil)
+  }
+
   @Test func killedInTheMiddleTheNextRunFinishes() throws {
     let shell = try Shell()
     let whole = try Shell()
