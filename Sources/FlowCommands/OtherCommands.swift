@@ -40,7 +40,8 @@ struct Stages: AsyncParsableCommand {
             code: "E020", "there is no stage '\(name)'", notes: [catalog.names.joined(separator: ", ")])
         ])
       }
-      Terminal.out("\(stage.name), version \(stage.version), per \(stage.per.rawValue)\n\(stage.doc)")
+      let kind = stage.run == .pipeline ? "a pipeline" : "version \(stage.version), per \(stage.per.rawValue)"
+      Terminal.out("\(stage.name), \(kind)\n\(stage.doc)")
       for input in stage.inputs {
         let flags = [input.whole ? "all items" : nil, input.optional ? "optional" : nil].compactMap { $0 }
         Terminal.out(

@@ -6,6 +6,8 @@ import Foundation
 public struct StageCatalog: Sendable {
   /// The declarations by name.
   public let stages: [String: StageDeclaration]
+  /// What is inside of those that are pipelines.
+  let bodies: [String: PipelineBody]
 
   /// The names, sorted.
   public var names: [String] { stages.keys.sorted() }
@@ -13,9 +15,10 @@ public struct StageCatalog: Sendable {
   /// The declaration called `name`.
   public subscript(name: String) -> StageDeclaration? { stages[name] }
 
-  /// These declarations.
+  /// These declarations; none of them a pipeline.
   public init(_ stages: [StageDeclaration]) {
     self.stages = Dictionary(stages.map { ($0.name, $0) }, uniquingKeysWith: { $1 })
+    bodies = [:]
   }
 
   /// Reads all `*.yaml` of `folder`.
@@ -28,60 +31,105 @@ public struct StageCatalog: Sendable {
           help: "run flow in a project: a folder with stages/ and pipelines/")
       ])
     }
-    var found: [StageDeclaration] = []
-    var problems: [Diagnostic] = []
-    for name in names.sorted() where name.hasSuffix(".yaml") {
-      let path = folder + "/" + name
-      let (declaration, mistakes) = StageCatalog.parse(file: path, text: try FileText.read(path))
+    let files = names.filter { $0.hasSuffix(".yaml") }.sorted().map { folder + "/" + $0 }
+    try self.init(parsing: try files.map { ($0, try FileText.read($0)) })
+  }
+
+  /// Parses declarations, each named after its file.
+  /// - Throws: `Diagnostics` with every mistake.
+  public init(parsing texts: [(file: String, text: String)]) throws {
+    var (found, bodies, problems) = ([StageDeclaration](), [String: PipelineBody](), [Diagnostic]())
+    for (file, text) in texts {
+      let (declaration, body, mistakes) = StageCatalog.read(file: file, text: text)
       problems += mistakes
       guard let declaration else { continue }
-      let stem = String(name.dropLast(5))
+      let stem = (file as NSString).lastPathComponent.dropLast(5)
       if declaration.name != stem {
         problems.append(
           Diagnostic(
-            code: "E026", "\(path) declares the stage '\(declaration.name)'",
+            code: "E026", "\(file) declares the stage '\(declaration.name)'",
             help: "a stage's file has its name: write 'stage: \(stem)' or rename the file"))
       }
       found.append(declaration)
+      bodies[declaration.name] = body
     }
+    stages = Dictionary(found.map { ($0.name, $0) }, uniquingKeysWith: { $1 })
+    self.bodies = bodies
+    // A declaration that can't be read would also be missing in those that use it.
+    if problems.isEmpty { problems = PipelineStages.check(self) }
     if !problems.isEmpty { throw Diagnostics(problems) }
-    self.init(found)
   }
 
-  /// Parses one declaration.
+  /// Parses one declaration; what lies inside of a pipeline stage is checked with the others only.
   public static func parse(file: String, text: String) -> (StageDeclaration?, [Diagnostic]) {
-    var reader = DocumentReader(file: file, text: text)
-    guard let root = reader.root else { return (nil, reader.problems) }
-    let keys = [
-      "stage", "version", "doc", "per", "run", "inputs", "outputs", "params", "resources", "command", "shell",
-      "env",
-    ]
+    let (declaration, _, problems) = read(file: file, text: text)
+    return (declaration, problems)
+  }
+
+  private static let commonKeys = ["stage", "doc", "run", "inputs", "outputs", "params"]
+
+  private static func read(file: String, text: String) -> (StageDeclaration?, PipelineBody?, [Diagnostic]) {
+    let document = Document(file: file, text: text)
+    var reader = DocumentReader(document)
+    guard let root = reader.root else { return (nil, nil, reader.problems) }
+    let isPipeline = root["run"]?.text == "pipeline"
+    let keys =
+      commonKeys + (isPipeline ? ["stages"] : ["version", "per", "resources", "command", "shell", "env"])
+    let elsewhere = Dictionary(
+      (isPipeline ? ["version", "per", "resources"] : []).map { ($0, "in the stages within") },
+      uniquingKeysWith: { $1 })
     var parts: [String: DocumentNode] = [:]
-    for (key, _, value) in reader.members(root, of: "a stage", allowed: keys) { parts[key] = value }
-    for key in ["stage", "version", "per", "outputs"] where parts[key] == nil {
-      reader.fail("E015", "a stage needs '\(key)'", root)
+    for (key, _, value) in reader.members(root, of: "a stage", allowed: keys, elsewhere: elsewhere) {
+      parts[key] = value
     }
+    let needed = ["stage"] + (isPipeline ? ["outputs", "stages"] : ["version", "per", "outputs"])
+    for key in needed where parts[key] == nil { reader.fail("E015", "a stage needs '\(key)'", root) }
     let name = reader.text(parts["stage"], "'stage'") ?? ""
     if parts["stage"] != nil { reader.checkName(name, "a stage", parts["stage"]) }
-    var version = 0
-    if let node = parts["version"] {
-      if case .int(let value) = node.json, value >= 1 {
-        version = value
-      } else {
-        reader.fail("E014", "'version' must be a whole number from 1", node)
+    var declaration = StageDeclaration(
+      name: name, version: 1, doc: reader.text(parts["doc"], "'doc'") ?? "", per: .all)
+    declaration.inputs = inputs(
+      &reader, parts["inputs"], flags: isPipeline ? ["optional"] : ["optional", "whole"])
+    let outputs = inputs(&reader, parts["outputs"], flags: isPipeline ? ["from"] : [])
+    declaration.outputs = outputs.map { OutputDeclaration(name: $0.name, type: $0.type, doc: $0.doc) }
+    declaration.parameters = parameters(&reader, parts["params"], isPipeline: isPipeline)
+    var body: PipelineBody?
+    if isPipeline {
+      declaration.run = .pipeline
+      body = self.body(&reader, document, parts)
+    } else {
+      if let node = parts["version"] {
+        if case .int(let value) = node.json, value >= 1 {
+          declaration.version = value
+        } else {
+          reader.fail("E014", "'version' must be a whole number from 1", node)
+        }
+      }
+      declaration.per = reader.choice(parts["per"], "per", StageDeclaration.Per.item)
+      declaration.run = run(&reader, parts, declaration)
+      declaration.resources = Values.resources(&reader, parts["resources"], standard: Resources())
+    }
+    return (reader.problems.isEmpty ? declaration : nil, body, reader.problems)
+  }
+
+  private static func body(
+    _ reader: inout DocumentReader, _ document: Document, _ parts: [String: DocumentNode]
+  ) -> PipelineBody? {
+    var from: [String: DocumentNode] = [:]
+    for member in parts["outputs"]?.members ?? [] {
+      if let node = member.value["from"] {
+        from[member.name] = node
+      } else if member.value.members != nil {
+        reader.fail(
+          "E015", "the output '\(member.name)' needs 'from'", member.key,
+          help: "from: STAGE.OUTPUT of a stage within")
       }
     }
-    var declaration = StageDeclaration(
-      name: name, version: version, doc: reader.text(parts["doc"], "'doc'") ?? "",
-      per: reader.choice(parts["per"], "per", StageDeclaration.Per.item))
-    declaration.inputs = inputs(&reader, parts["inputs"])
-    declaration.outputs = inputs(&reader, parts["outputs"]).map {
-      OutputDeclaration(name: $0.name, type: $0.type, doc: $0.doc)
+    guard let stages = parts["stages"] else { return nil }
+    if stages.members?.isEmpty ?? true {
+      reader.fail("E015", "a pipeline stage needs stages within", stages)
     }
-    declaration.parameters = parameters(&reader, parts["params"])
-    declaration.run = run(&reader, parts, declaration)
-    declaration.resources = Values.resources(&reader, parts["resources"], standard: Resources())
-    return (reader.problems.isEmpty ? declaration : nil, reader.problems)
+    return PipelineBody(document: document, stages: stages, from: from)
   }
 
   /// How it runs: `run: native`, or `run: command` with `command`, `shell` and `env`.
@@ -92,7 +140,7 @@ public struct StageCatalog: Sendable {
     guard ["native", "command"].contains(kind) else {
       reader.fail(
         "E014", "'run' can't be '\(kind)'", parts["run"],
-        label: DidYouMean.hint(kind, among: ["native", "command"], what: "value"))
+        label: DidYouMean.hint(kind, among: ["native", "command", "pipeline"], what: "value"))
       return .native
     }
     guard kind == "command" else {
@@ -149,13 +197,17 @@ public struct StageCatalog: Sendable {
     }
   }
 
-  private static func inputs(_ reader: inout DocumentReader, _ node: DocumentNode?) -> [InputDeclaration] {
+  /// Inputs or outputs; `flags` are the keys beside `type` and `doc`.
+  private static func inputs(_ reader: inout DocumentReader, _ node: DocumentNode?, flags: [String])
+    -> [InputDeclaration]
+  {
     var result: [InputDeclaration] = []
-    for (name, _, value) in reader.members(node, of: "inputs or outputs", allowed: nil) {
+    for (name, keyNode, value) in reader.members(node, of: "inputs or outputs", allowed: nil) {
+      reader.checkName(name, "an input or output", keyNode)
       var input = InputDeclaration(name: name, type: .audio)
       var typed = false
       for (key, _, field) in reader.members(
-        value, of: "'\(name)'", allowed: ["type", "doc", "whole", "optional"])
+        value, of: "'\(name)'", allowed: ["type", "doc"] + flags)
       {
         switch key {
         case "type":
@@ -170,7 +222,8 @@ public struct StageCatalog: Sendable {
           }
         case "doc": input.doc = reader.text(field, "'doc'") ?? ""
         case "whole": input.whole = reader.flag(field, "'whole'")
-        default: input.optional = reader.flag(field, "'optional'")
+        case "optional": input.optional = reader.flag(field, "'optional'")
+        default: break
         }
       }
       if !typed { reader.fail("E015", "'\(name)' needs 'type'", value) }
@@ -179,12 +232,16 @@ public struct StageCatalog: Sendable {
     return result
   }
 
-  private static func parameters(_ reader: inout DocumentReader, _ node: DocumentNode?)
-    -> [ParameterDeclaration]
-  {
+  private static func parameters(
+    _ reader: inout DocumentReader, _ node: DocumentNode?, isPipeline: Bool
+  ) -> [ParameterDeclaration] {
     var result: [ParameterDeclaration] = []
-    let keys = ["type", "default", "min", "max", "unit", "doc", "affects", "choices", "search", "package"]
-    for (name, _, value) in reader.members(node, of: "params", allowed: nil) {
+    // What a parameter of a pipeline stage affects is said by the stages that get it.
+    let keys =
+      ["type", "default", "min", "max", "unit", "doc", "choices", "search", "package"]
+      + (isPipeline ? [] : ["affects"])
+    for (name, keyNode, value) in reader.members(node, of: "params", allowed: nil) {
+      reader.checkName(name, "a parameter", keyNode)
       var fields: [String: DocumentNode] = [:]
       for (key, _, field) in reader.members(value, of: "parameter '\(name)'", allowed: keys) {
         fields[key] = field
@@ -246,30 +303,5 @@ public struct StageCatalog: Sendable {
       result.append(declaration)
     }
     return result
-  }
-}
-
-/// Reads text files with errors that say what to do.
-public enum FileText {
-  /// The file's text.
-  /// - Throws: `Diagnostics` when it can't be read or isn't UTF-8.
-  public static func read(_ path: String) throws -> String {
-    guard let data = FileManager.default.contents(atPath: path) else {
-      let folder = (path as NSString).deletingLastPathComponent
-      let near = (try? FileManager.default.contentsOfDirectory(atPath: folder.isEmpty ? "." : folder)) ?? []
-      let name = (path as NSString).lastPathComponent
-      let yaml = near.filter { $0.hasSuffix(".yaml") && !$0.hasSuffix(".lock.yaml") }.sorted()
-      throw Diagnostics([
-        Diagnostic(
-          code: "E005", "can't read '\(path)'", label: nil,
-          notes: yaml.isEmpty ? [] : ["there is: \(yaml.joined(separator: ", "))"],
-          help: DidYouMean.nearest(name, among: yaml).map { "did you mean '\($0)'?" }
-            ?? "give the path of a pipeline, such as pipelines/vocal.yaml")
-      ])
-    }
-    guard let text = String(validating: data, as: UTF8.self) else {
-      throw Diagnostics([Diagnostic(code: "E006", "'\(path)' is not UTF-8 text", help: "save it as UTF-8")])
-    }
-    return text
   }
 }

@@ -23,14 +23,19 @@ struct DocumentReader {
 
   /// Takes a document that this one extends, for its lines and mistakes.
   mutating func add(_ document: Document) {
-    documents[document.file] = document
+    guard documents.updateValue(document, forKey: document.file) == nil else { return }
     problems += document.problems
   }
 
   mutating func fail(
     _ code: String, _ message: String, _ node: DocumentNode?, label: String? = nil, help: String? = nil
   ) {
-    let place = location(node)
+    fail(code, message, at: location(node), label: label, help: help)
+  }
+
+  mutating func fail(
+    _ code: String, _ message: String, at place: SourceLocation?, label: String? = nil, help: String? = nil
+  ) {
     let source = place.flatMap { documents[$0.file]?.line($0.line) }
     problems.append(Diagnostic(code: code, message, at: place, sourceLine: source, label: label, help: help))
   }

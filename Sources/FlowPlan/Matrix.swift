@@ -44,7 +44,7 @@ extension Resolver {
         let value = substituted(condition)
         if let holds = Values.condition(value) {
           if !holds {
-            absent.insert(name)
+            scope.absent.insert(name)
             continue
           }
         } else if reader.problems.count == before {
@@ -57,7 +57,7 @@ extension Resolver {
         continue
       }
       let cells = self.matrix(matrix, name)
-      self.cells[name] = cells
+      scope.cells[name] = cells
       for (i, cell) in cells.enumerated() {
         result.append(
           StageEntry(
@@ -125,10 +125,12 @@ extension Resolver {
   private mutating func lookup(_ name: Substring, _ node: DocumentNode, _ cell: MatrixCell?) -> JSON? {
     if name.hasPrefix("params.") {
       let key = String(name.dropFirst(7))
-      if let value = shared[key] { return value }
+      if let value = scope.params[key] { return value }
       reader.fail(
-        "E025", "there is no parameter '\(key)' in params", node,
-        label: DidYouMean.hint(key, among: shared.keys, what: "parameter"))
+        "E025",
+        scope.isInner ? "this stage has no parameter '\(key)'" : "there is no parameter '\(key)' in params",
+        node,
+        label: DidYouMean.hint(key, among: scope.params.keys, what: "parameter"))
     } else if name.hasPrefix("matrix.") {
       let key = String(name.dropFirst(7))
       if let value = cell?.values.first(where: { $0.key == key })?.value { return value }

@@ -32,9 +32,9 @@ public struct Plan: Sendable, Hashable {
   public func part(from: [String], to: [String]) throws -> Set<String>? {
     if from.isEmpty, to.isEmpty { return nil }
     let names = stages.map(\.name)
-    /// A name, or that of a matrix for all of its cells.
+    /// A name, or that of a matrix for all of its cells, or that of a pipeline stage for all within.
     func found(_ name: String) throws -> [String] {
-      let hits = names.filter { $0 == name || $0.hasPrefix(name + "[") }
+      let hits = names.filter { $0 == name || $0.hasPrefix(name + "[") || $0.hasPrefix(name + "/") }
       guard hits.isEmpty else { return hits }
       throw Diagnostics([
         Diagnostic(
@@ -101,7 +101,8 @@ public struct PlannedStage: Sendable, Hashable {
     case pin
   }
 
-  /// Its name in this pipeline: that in the text, or `NAME[key=value,…]` for a cell of a matrix.
+  /// Its name in this pipeline: that in the text, `NAME[key=value,…]` for a cell of a matrix, `NAME/INNER` for a stage
+  /// within a pipeline stage.
   public var name: String
   /// Its contract.
   public var declaration: StageDeclaration

@@ -6,12 +6,14 @@ import FlowStageKit
 public struct Resolver {
   var reader: DocumentReader
   let catalog: StageCatalog
-  /// `params`, for `${params.x}`.
-  var shared: [String: JSON] = [:]
-  /// The cells of each stage that has a matrix, by the stage's name in the text.
-  var cells: [String: [MatrixCell]] = [:]
-  /// Stages that their `when` leaves out.
-  var absent: Set<String> = []
+  /// What may be referred to where the text is being read.
+  var scope = Scope()
+  /// Pipeline stages stay as they are: to check a declaration, those that it uses are checked on their own.
+  var isShallow = false
+  /// The limits are passed: nothing more is expanded.
+  var isTooMuch = false
+  /// How many stages there are so far, expanded.
+  var stageCount = 0
 
   /// The plan of a pipeline.
   /// - Parameters:
@@ -54,36 +56,18 @@ public struct Resolver {
         label: "the version of its language")
     }
     for (key, _, value) in reader.members(parts["params"], of: "params", allowed: nil) {
-      shared[key] = value.json
+      scope.params[key] = value.json
     }
     let sources = self.sources(parts["sources"])
-    let entries = expanded(reader.members(parts["stages"], of: "stages", allowed: nil))
-    if parts["stages"] == nil || (entries.isEmpty && absent.isEmpty) {
+    for source in sources { scope.inputs[source.name] = Scope.Input(references: [.source(source.name)]) }
+    let group = group(reader.members(parts["stages"], of: "stages", allowed: nil), scope)
+    if parts["stages"] == nil || (group.entries.isEmpty && group.scope.absent.isEmpty) {
       reader.fail("E015", "a pipeline needs 'stages'", parts["stages"] ?? root)
     }
-    var declarations: [String: StageDeclaration] = [:]
-    for entry in entries {
-      let node = entry.node["uses"]
-      let uses = node?.text ?? entry.base
-      if let declaration = catalog[uses] {
-        declarations[entry.name] = declaration
-      } else if entry.isFirst {
-        reader.fail(
-          "E020", "there is no stage '\(uses)'", node ?? entry.keyNode,
-          label: DidYouMean.hint(uses, among: catalog.names, what: "stage"), help: "'flow stages' lists all")
-      }
-    }
-    let names = Set(sources.map(\.name))
-    var stages: [PlannedStage] = []
-    stages.reserveCapacity(entries.count)
-    for entry in entries {
-      let before = reader.problems.count
-      if let stage = self.stage(entry, declarations, names) { stages.append(stage) }
-      // A mistake is said once, not for every cell of a matrix.
-      if !entry.isFirst, reader.problems.count > before { reader.problems.removeSubrange(before...) }
-    }
-    let results = self.results(parts["outputs"], declarations)
-    guard let ordered = ordered(stages, entries) else { return nil }
+    let stages = planned(group)
+    scope = group.scope
+    let results = self.results(parts["outputs"])
+    guard let ordered = ordered(stages) else { return nil }
     let last = reader.file.split(separator: "/").last ?? ""
     let name =
       reader.text(parts["name"], "'name'") ?? last.split(separator: ".").first.map(String.init) ?? "pipeline"
@@ -129,20 +113,18 @@ public struct Resolver {
     return result
   }
 
-  private mutating func results(_ node: DocumentNode?, _ declarations: [String: StageDeclaration])
-    -> [PlannedResult]
-  {
+  private mutating func results(_ node: DocumentNode?) -> [PlannedResult] {
     var results: [PlannedResult] = []
     for (name, keyNode, value) in reader.members(node, of: "outputs", allowed: nil) {
       reader.checkName(name, "an output", keyNode)
-      let references = self.references(value, declarations, [], nil)
+      let references = self.references(value, nil, takesInputs: false).map(\.reference)
       if !references.isEmpty { results.append(PlannedResult(name: name, references: references)) }
     }
     return results
   }
 
   /// The stages so that each comes after those it takes from; `nil` and a diagnostic when they go in a circle.
-  private mutating func ordered(_ stages: [PlannedStage], _ entries: [StageEntry]) -> [PlannedStage]? {
+  mutating func ordered(_ stages: [PlannedStage]) -> [PlannedStage]? {
     var index: [String: Int] = [:]
     for (i, stage) in stages.enumerated() { index[stage.name] = i }
     let needs = stages.map { stage in Set(stage.upstream.compactMap { index[$0] }) }
@@ -171,7 +153,7 @@ public struct Resolver {
     let names = loop[start...].map { stages[$0].name }
     reader.fail(
       "E024", "the stages take from each other in a circle: \(names.joined(separator: " <- "))",
-      entries.first { $0.name == names[0] }?.keyNode)
+      at: stages.first { $0.name == names[0] }?.location)
     return nil
   }
 }

@@ -2,34 +2,43 @@ import FlowCore
 import FlowStageKit
 
 extension Resolver {
-  private static let stageKeys = [
-    "uses", "in", "with", "resources", "on_error", "matrix", "when", "retry", "timeout", "retain",
-  ]
+  private static let stageKeys = ["uses", "in", "with", "matrix", "when"] + settingKeys
+  /// What a pipeline stage hands on to its stages.
+  static let settingKeys: [String] = ["resources", "on_error", "retry", "timeout", "retain"]
 
-  mutating func stage(
-    _ entry: StageEntry, _ declarations: [String: StageDeclaration], _ sources: Set<String>
-  ) -> PlannedStage? {
-    guard let declaration = declarations[entry.name] else { return nil }
-    let (name, keyNode, node) = (entry.base, entry.keyNode, entry.node)
-    var parts: [String: DocumentNode] = [:]
+  /// The members of a stage's text, keys checked.
+  mutating func parts(_ entry: StageEntry, _ declaration: StageDeclaration) -> [String: DocumentNode] {
     var elsewhere: [String: String] = [:]
     for parameter in declaration.parameters { elsewhere[parameter.name] = "under 'with'" }
     for input in declaration.inputs where elsewhere[input.name] == nil {
       elsewhere[input.name] = "under 'in'"
     }
+    var parts: [String: DocumentNode] = [:]
     for (key, _, value) in reader.members(
-      node, of: "stage '\(name)'", allowed: Resolver.stageKeys, elsewhere: elsewhere)
+      entry.node, of: "stage '\(entry.base)'", allowed: Resolver.stageKeys, elsewhere: elsewhere)
     { parts[key] = value }
+    return parts
+  }
 
-    let bindings = self.bindings(parts["in"], name, keyNode, declaration, declarations, sources, entry.cell)
-    let values = self.values(parts["with"], name, keyNode, declaration, entry.cell)
+  mutating func stage(_ entry: StageEntry) -> PlannedStage? {
+    guard let declaration = scope.declarations[entry.name] else { return nil }
+    let parts = parts(entry, declaration)
     var stage = PlannedStage(
-      name: entry.name, declaration: declaration, parameters: values, bindings: bindings,
-      resources: Values.resources(&reader, parts["resources"], standard: declaration.resources),
-      onError: reader.choice(parts["on_error"], "on_error", PlannedStage.OnError.skip),
-      location: reader.location(keyNode))
-    stage.retain = reader.choice(parts["retain"], "retain", PlannedStage.Retain.lru)
-    stage.timeout = parts["timeout"].flatMap { reader.seconds($0, "'timeout'") }
+      name: scope.prefix + entry.name, declaration: declaration,
+      parameters: values(parts["with"], entry.base, entry.keyNode, declaration, entry.cell),
+      bindings: bindings(parts["in"], entry.base, entry.keyNode, declaration, entry.cell),
+      resources: declaration.resources, location: reader.location(entry.keyNode))
+    settings(scope.inherited, entry.base, &stage)
+    settings(parts, entry.base, &stage)
+    return stage
+  }
+
+  /// Reads the settings that are no part of a key.
+  mutating func settings(_ parts: [String: DocumentNode], _ name: String, _ stage: inout PlannedStage) {
+    stage.resources = Values.resources(&reader, parts["resources"], standard: stage.resources)
+    stage.onError = reader.choice(parts["on_error"], "on_error", stage.onError)
+    stage.retain = reader.choice(parts["retain"], "retain", stage.retain)
+    if let node = parts["timeout"] { stage.timeout = reader.seconds(node, "'timeout'") }
     for (key, _, value) in reader.members(
       parts["retry"], of: "'retry' of stage '\(name)'", allowed: FailureCause.allCases.map(\.rawValue))
     {
@@ -40,12 +49,11 @@ extension Resolver {
         reader.fail("E014", "'\(key)' must be a whole number from 0 to 100", value)
       }
     }
-    return stage
   }
 
-  private mutating func bindings(
+  mutating func bindings(
     _ node: DocumentNode?, _ name: String, _ keyNode: DocumentNode, _ declaration: StageDeclaration,
-    _ declarations: [String: StageDeclaration], _ sources: Set<String>, _ cell: MatrixCell?
+    _ cell: MatrixCell?
   ) -> [String: [Reference]] {
     var bindings: [String: [Reference]] = [:]
     for (port, _, value) in reader.members(
@@ -58,14 +66,15 @@ extension Resolver {
           value)
       }
       let before = reader.problems.count
-      let found = references(value, declarations, sources, cell)
-      for reference in found { check(reference, input, declarations, value) }
+      let found = references(value, cell)
+      for one in found { check(one, input.type, "'\(input.name)'") }
       if found.isEmpty, reader.problems.count == before, !input.optional, value.elements?.isEmpty != true {
         reader.fail(
-          "E028", "stage '\(name)' needs '\(port)', and what it takes from is left out by its 'when'", value,
+          "E028", "stage '\(name)' needs '\(port)', and what it takes from is not there", value,
+          label: scope.isInner ? "left out by its 'when', or not bound" : "left out by its 'when'",
           help: "give this stage the same 'when'")
       }
-      if !found.isEmpty { bindings[port] = found }
+      if !found.isEmpty { bindings[port] = found.map(\.reference) }
     }
     for input in declaration.inputs where !input.optional && node?[input.name] == nil {
       reader.fail(
@@ -75,7 +84,7 @@ extension Resolver {
     return bindings
   }
 
-  private mutating func values(
+  mutating func values(
     _ node: DocumentNode?, _ name: String, _ keyNode: DocumentNode, _ declaration: StageDeclaration,
     _ cell: MatrixCell?
   ) -> [String: JSON] {
@@ -112,71 +121,89 @@ extension Resolver {
     return values
   }
 
+  /// Something that a text refers to: its type (`nil` for a source) and where it is written.
+  struct Found {
+    var reference: Reference
+    var type: ArtifactType?
+    var node: DocumentNode
+  }
+
   /// What `node` (a reference, or a list of them) refers to; those to stages that are left out are dropped.
-  mutating func references(
-    _ node: DocumentNode, _ declarations: [String: StageDeclaration], _ sources: Set<String>,
-    _ cell: MatrixCell?
-  ) -> [Reference] {
-    (node.elements ?? [node]).flatMap { element -> [Reference] in
+  mutating func references(_ node: DocumentNode, _ cell: MatrixCell?, takesInputs: Bool = true) -> [Found] {
+    (node.elements ?? [node]).flatMap { element -> [Found] in
       guard reader.text(element, "a reference") != nil, let text = substituted(element, cell).text else {
         return []
       }
-      return reference(text, element, declarations, sources)
+      return reference(text, element, takesInputs)
     }
   }
 
-  private mutating func reference(
-    _ text: String, _ node: DocumentNode, _ declarations: [String: StageDeclaration], _ sources: Set<String>
-  ) -> [Reference] {
+  private mutating func reference(_ text: String, _ node: DocumentNode, _ takesInputs: Bool) -> [Found] {
     // A cell's name may hold dots: 'train[rate=0.1].weights'.
     let closing = text.lastIndex(of: "]")
     guard let dot = text[(closing ?? text.startIndex)...].firstIndex(of: ".") else {
-      if sources.contains(text) { return [.source(text)] }
-      let all = sources.sorted() + declarations.flatMap { name, d in d.outputs.map { "\(name).\($0.name)" } }
+      if takesInputs, let input = scope.inputs[text] {
+        return input.references.map { Found(reference: $0, type: input.type, node: node) }
+      }
+      let inputs = takesInputs ? scope.inputs.keys.sorted() : []
+      let all = inputs + scope.declarations.flatMap { name, d in d.outputs.map { "\(name).\($0.name)" } }
+      let what = scope.isInner && takesInputs ? "input" : "source"
       reader.fail(
-        "E022", "there is no source '\(text)'", node, label: DidYouMean.hint(text, among: all, what: "source")
-      )
+        "E022", takesInputs ? "there is no \(what) '\(text)'" : "'\(text)' is not STAGE.OUTPUT", node,
+        label: DidYouMean.hint(text, among: all, what: what))
       return []
     }
     let (name, output) = (String(text[..<dot]), String(text[text.index(after: dot)...]))
-    let cells = self.cells[name]
+    let cells = scope.cells[name]
     let first = cells?.first.map { "\(name)[\($0.label)]" } ?? name
-    guard let declaration = declarations[first] else {
-      if !absent.contains(name) {
+    guard let declaration = scope.declarations[first] else {
+      if !scope.absent.contains(name) {
+        let names = Set(scope.declarations.keys).union(scope.cells.keys)
         reader.fail(
-          "E022", "there is no stage '\(name)' in this pipeline", node,
-          label: DidYouMean.hint(name, among: Set(declarations.keys).union(self.cells.keys), what: "stage"))
+          "E022", "there is no stage '\(name)' \(scope.isInner ? "here" : "in this pipeline")", node,
+          label: DidYouMean.hint(name, among: names, what: "stage"))
       }
       return []
     }
-    guard declaration.outputs.contains(where: { $0.name == output }) else {
+    guard let type = declaration.outputs.first(where: { $0.name == output })?.type else {
       reader.fail(
         "E022", "stage '\(name)' has no output '\(output)'", node,
         label: DidYouMean.hint(output, among: declaration.outputs.map(\.name), what: "output"))
       return []
     }
-    guard let cells else { return [.output(stage: name, output: output)] }
-    return cells.map { .cell(stage: "\(name)[\($0.label)]", output: output, label: $0.label) }
+    let found =
+      cells.map { $0.flatMap { given("\(name)[\($0.label)]", output, label: $0.label) } }
+      ?? given(name, output, label: nil)
+    return found.map { Found(reference: $0, type: type, node: node) }
   }
 
-  private mutating func check(
-    _ reference: Reference, _ input: InputDeclaration, _ declarations: [String: StageDeclaration],
-    _ node: DocumentNode
-  ) {
-    guard let (stage, output) = reference.origin else {
-      if input.type.sourceExtensions.isEmpty {
-        reader.fail(
-          "E023", "a source can't give '\(input.name)', which is of type \(input.type.rawValue)", node)
+  /// What an output of an entry of this scope is in the plan; `label` is that of the entry's cell.
+  private func given(_ name: String, _ output: String, label: String?) -> [Reference] {
+    let found =
+      scope.outputs[name].map { $0[output] ?? [] } ?? [.output(stage: scope.prefix + name, output: output)]
+    guard let label else { return found }
+    return found.map { reference in
+      switch reference {
+      case .source: reference
+      case .output(let stage, let output): .cell(stage: stage, output: output, label: label)
+      case .cell(let stage, let output, let inner):
+        .cell(stage: stage, output: output, label: "\(label)/\(inner)")
+      }
+    }
+  }
+
+  /// Says so when what was found can't be taken as `wanted`.
+  mutating func check(_ found: Found, _ wanted: ArtifactType, _ what: String) {
+    guard let type = found.type else {
+      if wanted.sourceExtensions.isEmpty {
+        reader.fail("E023", "a source can't give \(what), which is of type \(wanted.rawValue)", found.node)
       }
       return
     }
-    guard let type = declarations[stage]?.outputs.first(where: { $0.name == output })?.type,
-      type != input.type,
-      input.type != .files
-    else { return }
-    if input.type == .audio, [.stems, .samples].contains(type) { return }
-    let place = node.elements?.first { $0.text == reference.description } ?? node
+    guard type != wanted, wanted != .files else { return }
+    if wanted == .audio, [.stems, .samples].contains(type) { return }
     reader.fail(
-      "E023", "'\(input.name)' takes \(input.type.rawValue), but \(reference) is \(type.rawValue)", place)
+      "E023", "\(what) takes \(wanted.rawValue), but \(found.node.text ?? "this") is \(type.rawValue)",
+      found.node)
   }
 }

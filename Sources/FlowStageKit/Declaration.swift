@@ -16,6 +16,8 @@ public struct StageDeclaration: Sendable, Hashable {
     case native
     /// A program.
     case command(CommandTemplate)
+    /// Other declared stages, wired in its declaration; a plan has those instead of it.
+    case pipeline
   }
 
   /// The name that pipelines use, such as `train-flow`.

@@ -56,7 +56,10 @@ import Testing
 
   /// How often `a` and `b` ran.
   private func run(stages: [String] = ProbeTests.stages) async throws -> [Int] {
-    let catalog = StageCatalog(stages.compactMap { StageCatalog.parse(file: "s.yaml", text: $0).0 })
+    let catalog = try StageCatalog(
+      parsing: stages.map { text in
+        ("\(text.split(separator: "\n")[0].dropFirst("stage: ".count)).yaml", text)
+      })
     let plan = try Resolver.plan(
       file: folder.path + "/p.yaml", text: folder.text("p.yaml"), catalog: catalog)
     let engine = Engine(store: store, executor: LocalExecutor(store: store, stages: []), jobs: 2)
@@ -116,6 +119,33 @@ import Testing
     let spaced = ProbeTests.stages.map { $0.replacingOccurrences(of: "[cp, ", with: "[ cp,   ") }
     #expect(spaced != ProbeTests.stages)
     #expect(try await run(stages: spaced) == [0, 0])
+  }
+
+  /// The same two stages as one pipeline stage have the same keys.
+  @Test func puttingThemIntoAPipelineStageIsFree() async throws {
+    _ = try await run()
+    let both = """
+      stage: both
+      run: pipeline
+      inputs: { text: { type: lyrics } }
+      outputs: { text: { type: lyrics, from: b.text } }
+      params: { lr: { type: float } }
+      stages:
+        a: { uses: even, in: { text: text }, with: { lr: "${params.lr}" } }
+        b: { uses: copy, in: { text: a.text } }
+      """
+    try folder.write(
+      "p.yaml",
+      """
+      flow: 1
+      sources: { src: { path: src.txt } }
+      stages: { both: { in: { text: src }, with: { lr: 1 } } }
+      outputs: { b: both.text }
+      """)
+    #expect(try await run(stages: ProbeTests.stages + [both]) == [0, 0])
+    #expect(folder.text("p.lock.yaml").contains("  both/a:\n    stage: even@1\n"))
+    try edit("p.yaml", "lr: 1", "lr: 2")
+    #expect(try await run(stages: ProbeTests.stages + [both]) == [1, 0])
   }
 
   @Test func deletedOutputsComeBackFromTheCache() async throws {

@@ -62,6 +62,20 @@ import Testing
     }
   }
 
+  @Test func theStagesOfTheDocumentsAreValid() throws {
+    let readme = try String(contentsOfFile: repositoryRoot + "/stages/README.md", encoding: .utf8)
+    let blocks = readme.matches(of: #/```yaml\n((?:.|\n)*?)```/#).map { String($0.1) }
+    #expect(blocks.count >= 3)
+    let folder = repositoryRoot + "/stages"
+    let own = try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasSuffix(".yaml") }
+      .map { (file: $0, text: try String(contentsOfFile: folder + "/" + $0, encoding: .utf8)) }
+    for block in blocks {
+      let name = try #require(block.firstMatch(of: #/stage: (\S+)/#)).1
+      let texts = own.filter { $0.file != name + ".yaml" } + [("\(name).yaml", block)]
+      #expect(throws: Never.self, "\(name)") { try StageCatalog(parsing: texts) }
+    }
+  }
+
   /// Values for all parameters: the defaults, and something of the type where there is none.
   static func values(_ declaration: StageDeclaration) -> [String: JSON] {
     Dictionary(
