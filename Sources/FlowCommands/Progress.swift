@@ -59,6 +59,7 @@ final class Progress: Sendable {
         }
       case .retry(let stage, let item, let reason):
         line("warning: \(stage): \(item.isEmpty ? "" : item + ": ")\(reason); trying again", &state)
+      case .warning(let stage, let message): line("warning: \(stage): \(message)", &state)
       case .restoring(let stage, let item):
         let what = item.isEmpty ? "its result" : item
         line("\(stage): \(what) is gone from the cache and is made again", &state)

@@ -14,6 +14,10 @@ struct PipelineOptions: ParsableArguments {
   @Option(name: .long, help: "Overrides a value, such as stages.f0.with.fmax=900. May be repeated.")
   var set: [String] = []
 
+  @Option(
+    name: .long, help: "How many there are of a token, such as disk=2, or memory=8GiB. May be repeated.")
+  var limit: [String] = []
+
   @Flag(name: .long, help: "Prints one JSON document on standard output.")
   var json = false
 
@@ -34,7 +38,8 @@ struct Project {
     let file = try options.pipeline ?? Project.onlyPipeline()
     root = Project.root(from: file)
     catalog = try StageCatalog(loading: root == "." ? "stages" : root + "/stages")
-    plan = try Resolver.load(file, catalog: catalog, overrides: options.set)
+    plan = try Resolver.load(
+      file, catalog: catalog, overrides: options.set + options.limit.map { "limits.\($0)" })
     store = try Project.store(root)
   }
 
@@ -68,14 +73,16 @@ struct Project {
   }
 
   /// An engine whose workers are this executable.
-  func engine(jobs: Int?, observe: @escaping @Sendable (RunEvent) -> Void = { _ in }) -> Engine {
+  func engine(jobs: Int?, gpus: String? = nil, observe: @escaping @Sendable (RunEvent) -> Void = { _ in })
+    -> Engine
+  {
     let executable =
       (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"))
       ?? CommandLine.arguments[0]
     let pool = WorkerPool(store: store, command: [executable, "exec", "--cache", store.root])
     return Engine(
-      store: store, executor: pool, jobs: jobs ?? ProcessInfo.processInfo.activeProcessorCount,
-      observe: observe)
+      store: store, executor: pool,
+      capacity: .machine(jobs: jobs, gpus: gpus?.split(separator: ",").map(String.init)), observe: observe)
   }
 }
 

@@ -8,6 +8,7 @@ extension RunReport {
     .object([
       "schema": .string(schema), "pipeline": .string(plan.name), "seconds": .double(seconds),
       "interrupted": .bool(interrupted), "lock_file": lockFile.map { .string($0) } ?? .null,
+      "forecast": forecast.map { ["seconds": .double($0.seconds), "memory": .int($0.memory)] } ?? .null,
       "results": .object(Dictionary(uniqueKeysWithValues: results.map { ($0.name, JSON.string($0.folder)) })),
       "stages": .array(stages.map(\.document)),
     ])
@@ -23,6 +24,8 @@ extension StageReport {
         "total": .int(items.total), "cached": .int(items.cached), "run": .int(items.run),
         "quarantined": .int(items.quarantined),
       ]),
+      "expected_seconds": expectedSeconds.map { .double($0) } ?? .null,
+      "expected_memory": .int(expectedMemory),
       "seconds": .double(seconds), "failure": failure.map { .string($0) } ?? .null,
       "metrics": .object(metrics.mapValues { .double($0) }),
       "quarantined": .array(quarantined.map { ["id": .string($0.id), "reason": .string($0.reason)] }),

@@ -13,6 +13,9 @@ struct Run: AsyncParsableCommand {
   @OptionGroup var options: PipelineOptions
   @Option(name: .shortAndLong, help: "Threads in all; default: the processors.")
   var jobs: Int?
+  @Option(
+    name: .long, help: "The ids of the GPUs, such as 0,1; default: CUDA_VISIBLE_DEVICES, or all there are.")
+  var gpus: String?
   @Flag(name: .long, help: "No progress.")
   var quiet = false
   @Flag(name: .long, help: "Says what would be done, and does nothing (as 'flow plan').")
@@ -31,7 +34,7 @@ struct Run: AsyncParsableCommand {
       if frozen { return try check(project) }
       let only = try project.plan.part(from: from, to: to)
       let progress = Progress(Terminal(noColour: options.noColor), quiet: quiet)
-      let engine = project.engine(jobs: jobs) { progress.handle($0) }
+      let engine = project.engine(jobs: jobs, gpus: gpus) { progress.handle($0) }
       let interrupts = Run.interruptible { engine.cancel() }
       let report = try await engine.run(project.plan, projectRoot: project.root, only: only)
       withExtendedLifetime(interrupts) { progress.end() }
@@ -130,10 +133,17 @@ struct PlanCommand: AsyncParsableCommand {
       if stage.state == .run { line += ", \(stage.items.run) to run" }
       if stage.items.quarantined > 0 { line += ", \(stage.items.quarantined) set aside" }
       if stage.state != .cached, let seconds = stage.expectedSeconds, seconds >= 0.1 {
-        line += String(format: "  (took %.1f s of work when it last ran)", seconds)
+        line += String(
+          format: "   about %.1f s of work, %d MB each", seconds, stage.expectedMemory / 1_048_576)
       }
       Terminal.out(line)
       for reason in stage.reasons { Terminal.out("           because \(reason)") }
+    }
+    if let forecast = report.forecast {
+      Terminal.out(
+        String(
+          format: "in all   about %.1f s, %d MB of memory at once", forecast.seconds,
+          forecast.memory / 1_048_576))
     }
   }
 }
@@ -172,6 +182,7 @@ struct Why: AsyncParsableCommand {
       var options = PipelineOptions()
       options.pipeline = pipeline
       options.set = set
+      options.limit = []
       let project = try Project(options)
       let (report, _) = try project.engine(jobs: nil).why(project.plan, stage: stage, item: item)
       if report.reasons.isEmpty { return Terminal.out("\(stage) is up to date") }
@@ -192,6 +203,7 @@ struct Log: AsyncParsableCommand {
       var options = PipelineOptions()
       options.pipeline = pipeline
       options.set = set
+      options.limit = []
       let project = try Project(options)
       let engine = project.engine(jobs: nil)
       let (_, key) = try engine.why(project.plan, stage: stage, item: item)

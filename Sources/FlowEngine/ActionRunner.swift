@@ -42,31 +42,39 @@ struct ActionRunner: Sendable {
   enum Result: Sendable {
     case success(key: Digest, ActionRecord)
     case failure(String)
+    /// It had too little memory and may be tried again with more.
+    case wantsMemory(String)
   }
 
   private var store: Store { engine.store }
 
   /// Runs the action, or takes its record if it has one by now.
-  func perform(_ action: Action, _ stage: PlannedStage, _ item: String, _ threads: Int) async -> Result {
+  /// - Parameter canGrow: want of memory is for the caller to mend, who can wait for more; nothing is locked then.
+  func perform(_ action: Action, _ stage: PlannedStage, _ item: String, _ grant: Grant, canGrow: Bool) async
+    -> Result
+  {
     if let record = store.record(action.key) { return .success(key: action.key, record) }
     // Two runs on one cache share work: the second waits here and then finds the record.
     let lock = await ActionRunner.waiting { [store] in store.lock(action.key) }
     defer { withExtendedLifetime(lock) {} }
     if let record = store.record(action.key) { return .success(key: action.key, record) }
-    return await execute(action, stage, item, threads)
+    // With more memory or not at all: that is the caller's.
+    let retries = stage.retries.filter { $0.key != .outOfMemory }
+    return await execute(action, stage, item, grant, retries: retries, canGrow: canGrow)
   }
 
   /// Runs the action, whether it has a record or not.
-  private func execute(_ action: Action, _ stage: PlannedStage, _ item: String, _ threads: Int) async
-    -> Result
-  {
+  private func execute(
+    _ action: Action, _ stage: PlannedStage, _ item: String, _ grant: Grant,
+    retries: [FailureCause: Int], canGrow: Bool = false
+  ) async -> Result {
     let lines = Mutex<[String]>([])
     let begin = Date()
-    var (retries, healings) = (stage.retries, 0)
+    var (retries, healings) = (retries, 0)
     while true {
-      do { try await provide(action, threads) } catch { return .failure("\(error)") }
+      do { try await provide(action, grant) } catch { return .failure("\(error)") }
       let outcome = await engine.executor.run(
-        action, threads: threads, timeout: stage.timeout,
+        action, grant: grant, timeout: stage.timeout,
         progress: { [observe = engine.observe] in
           observe(.progress(stage: stage.name, item: item, fraction: $0, note: $1))
         },
@@ -77,6 +85,7 @@ struct ActionRunner: Sendable {
         healings += 1
         lines.withLock { $0.append("object \(digest.short) was damaged; it is made again") }
         continue
+      case .failed(.outOfMemory, let message, _) where canGrow: return .wantsMemory(message)
       case .failed(_, let message, _) where retries[outcome.cause ?? .other, default: 0] > 0:
         retries[outcome.cause ?? .other, default: 0] -= 1
         lines.withLock { $0.append("\(message); trying again") }
@@ -129,15 +138,15 @@ struct ActionRunner: Sendable {
   }
 
   /// Sees to it that the bytes of all inputs are in the store.
-  private func provide(_ action: Action, _ threads: Int) async throws {
+  private func provide(_ action: Action, _ grant: Grant) async throws {
     for file in action.inputs.values.flatMap({ $0.flatMap(\.files) }) where !store.contains(file.digest) {
-      if try !world.ingest(file.digest, store) { try await restore(file.digest, threads) }
+      if try !world.ingest(file.digest, store) { try await restore(file.digest, grant) }
     }
   }
 
   /// Makes an object again by running what gave it.
   /// - Throws: `StageFailure` when it can't be made.
-  func restore(_ digest: Digest, _ threads: Int) async throws {
+  func restore(_ digest: Digest, _ grant: Grant) async throws {
     if store.contains(digest) { return }
     guard let (entry, item) = registry.producer(of: digest) else { throw StoreError.missing(digest) }
     let template = Action.template(entry.stage, files: world.files[entry.stage.name] ?? [:])
@@ -148,7 +157,9 @@ struct ActionRunner: Sendable {
     defer { withExtendedLifetime(lock) {} }
     if store.contains(digest) { return }
     engine.observe(.restoring(stage: entry.stage.name, item: item))
-    if case .failure(let message) = await execute(action, entry.stage, item, threads) {
+    if case .failure(let message) = await execute(
+      action, entry.stage, item, grant, retries: entry.stage.retries)
+    {
       throw StageFailure(
         "what '\(entry.stage.name)' gave is gone from the cache and can't be made again: \(message)")
     }

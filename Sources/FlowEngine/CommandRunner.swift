@@ -22,16 +22,18 @@ final class CommandRunner: Sendable {
   /// The exit status by which a program sets its item aside (EX_DATAERR).
   static let rejection: Int32 = 65
 
+  /// What the program gave, and the most memory that it held, in bytes.
   /// - Throws: `ItemRejected`, `StageFailure`, `StageCancelled`; store errors.
-  func run(_ command: CommandTemplate, _ action: Action, threads: Int, _ io: StoreIO) throws
-    -> StageContext.Result
+  func run(_ command: CommandTemplate, _ action: Action, _ grant: Grant, _ io: StoreIO) throws
+    -> (StageContext.Result, memory: Int)
   {
     let root = URL(fileURLWithPath: io.scratchDirectory).standardizedFileURL.path
-    let layout = try Layout(root: root, action: action, threads: threads, io: io)
+    let layout = try Layout(root: root, action: action, threads: grant.threads, io: io)
     var words = command.words
     var environment = [
       "PATH": ProcessInfo.processInfo.environment["PATH"] ?? "/usr/local/bin:/usr/bin:/bin",
       "HOME": root, "TMPDIR": root, "LANG": "C.UTF-8",
+      "CUDA_VISIBLE_DEVICES": grant.gpus.joined(separator: ","),
     ]
     for (name, value) in command.environment {
       environment[name] = try layout.filled(value).joined(separator: " ")
@@ -50,10 +52,10 @@ final class CommandRunner: Sendable {
         "there is no program '\(program)'",
         help: "install it, or put its folder into PATH: \(environment["PATH"] ?? "")")
     }
-    let (status, last) = try spawn(path, words, environment, root, io)
+    let (status, last, memory) = try spawn(path, words, environment, root, io)
     if stopped.load(ordering: .sequentiallyConsistent) { throw StageCancelled() }
     switch status {
-    case .exited(0): return try layout.collect()
+    case .exited(0): return (try layout.collect(), memory)
     case .exited(CommandRunner.rejection): throw ItemRejected(last.isEmpty ? "\(program) refused it" : last)
     case .exited(let code):
       throw StageFailure("\(program) ended with status \(code)\(last.isEmpty ? "" : ": \(last)")")
@@ -80,7 +82,7 @@ final class CommandRunner: Sendable {
 
   private func spawn(
     _ path: String, _ words: [String], _ environment: [String: String], _ folder: String, _ io: StoreIO
-  ) throws -> (Status, last: String) {
+  ) throws -> (Status, last: String, memory: Int) {
     var ends: [Int32] = [0, 0]
     guard flow_pipe(&ends) == 0 else {
       throw StageFailure("no pipe: \(String(cString: strerror(errno)))")
@@ -105,9 +107,11 @@ final class CommandRunner: Sendable {
     return status
   }
 
-  /// Passes the program's lines on until it has ended; its status and last line.
-  private func follow(_ child: Int32, _ descriptor: Int32, _ io: StoreIO) -> (Status, last: String) {
-    var (pending, last, status) = ([UInt8](), "", Int32(0))
+  /// Passes the program's lines on until it has ended; its status, its last line, the most memory it held in bytes.
+  private func follow(_ child: Int32, _ descriptor: Int32, _ io: StoreIO)
+    -> (Status, last: String, memory: Int)
+  {
+    var (pending, last, status, usage) = ([UInt8](), "", Int32(0), rusage())
     var buffer = [UInt8](repeating: 0, count: 1 << 16)
     func take(_ line: some Collection<UInt8>) {
       let text = String(decoding: line, as: UTF8.self)
@@ -136,11 +140,11 @@ final class CommandRunner: Sendable {
       }
       if ended { break }
       // The pipe is closed, or a child of it may still hold it open.
-      if waitpid(child, &status, ready > 0 ? 0 : WNOHANG) == child { ended = true }
+      if wait4(child, &status, ready > 0 ? 0 : WNOHANG, &usage) == child { ended = true }
     }
     if !pending.isEmpty { take(pending) }
     let signal = status & 0x7F
-    return (signal == 0 ? .exited((status >> 8) & 0xFF) : .signal(signal), last)
+    return (signal == 0 ? .exited((status >> 8) & 0xFF) : .signal(signal), last, usage.ru_maxrss * 1024)
   }
 }
 

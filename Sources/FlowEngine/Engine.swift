@@ -9,18 +9,26 @@ public struct Engine: Sendable {
   /// The store.
   public let store: Store
   let executor: any Executor
-  let jobs: Int
+  let capacity: Capacity
   let observe: @Sendable (RunEvent) -> Void
 
-  /// An engine on `jobs` threads in all; `observe` gets events from many threads.
+  /// An engine that hands out `capacity`; `observe` gets events from many threads.
   public init(
-    store: Store, executor: any Executor, jobs: Int,
+    store: Store, executor: any Executor, capacity: Capacity,
     observe: @escaping @Sendable (RunEvent) -> Void = { _ in }
   ) {
     self.store = store
     self.executor = executor
-    self.jobs = max(1, jobs)
+    self.capacity = capacity
     self.observe = observe
+  }
+
+  /// An engine on `jobs` threads, with memory without bound and no GPU.
+  public init(
+    store: Store, executor: any Executor, jobs: Int,
+    observe: @escaping @Sendable (RunEvent) -> Void = { _ in }
+  ) {
+    self.init(store: store, executor: executor, capacity: Capacity(threads: jobs), observe: observe)
   }
 
   /// Asks the running actions to stop.
@@ -33,23 +41,47 @@ public struct Engine: Sendable {
     let world = try World(plan, store: store)
     let assessment = Assessment(
       store: store, world: world, manifest: PipelineManifest(store, pipeline: plan.name))
+    let reports = assess(plan, assessment)
+    world.stats.save()
+    var report = RunReport(
+      stages: plan.stages.compactMap { reports[$0.name] }, seconds: Date().timeIntervalSince(start))
+    report.forecast = Forecast(plan, reports, capacity.limited(plan))
+    return report
+  }
+
+  private func assess(_ plan: Plan, _ assessment: Assessment) -> [String: StageReport] {
     var reports: [String: StageReport] = [:]
     for stage in plan.stages {
       let open = stage.upstream.filter { reports[$0]?.outputs == nil }
+      var report: StageReport
       if open.isEmpty {
-        reports[stage.name] = assessment.assess(stage, world.inputs(stage, reports)).report
+        report = assessment.assess(stage, assessment.world.inputs(stage, reports)).report
       } else {
-        var report = StageReport(name: stage.name, state: .mayRun)
+        report = StageReport(name: stage.name, state: .mayRun)
         report.reasons = [.upstreamMayChange(open)]
         report.items.total = assessment.manifest.stages[stage.name]?.first?.total ?? 0
         report.items.run = report.items.total
-        reports[stage.name] = report
       }
-      reports[stage.name]?.expectedSeconds = assessment.manifest.stages[stage.name]?.first?.seconds
+      report.expect(stage, assessment.manifest.stages[stage.name]?.first)
+      reports[stage.name] = report
     }
-    world.stats.save()
-    return RunReport(
-      stages: plan.stages.compactMap { reports[$0.name] }, seconds: Date().timeIntervalSince(start))
+    return reports
+  }
+
+  /// Every stage that has to run finds the GPUs that it needs.
+  /// - Throws: `Diagnostics`.
+  private func checkDevices(_ plan: Plan, _ assessment: Assessment) throws {
+    let needy = plan.stages.filter { $0.resources.gpu > capacity.gpus.count }
+    guard !needy.isEmpty else { return }
+    let reports = assess(plan, assessment)
+    let problems = needy.filter { reports[$0.name]?.state != .cached }.map { stage in
+      Diagnostic(
+        code: "E035",
+        "stage '\(stage.name)' needs \(stage.resources.gpu == 1 ? "a GPU" : "\(stage.resources.gpu) GPUs"), and there \(capacity.gpus.isEmpty ? "is none" : capacity.gpus.count == 1 ? "is one" : "are \(capacity.gpus.count)")",
+        at: stage.location, notes: ["looked at --gpus, CUDA_VISIBLE_DEVICES, /dev/nvidia*"],
+        help: "run it where there is one, name them with --gpus 0,1, or leave the stage out with --to")
+    }
+    if !problems.isEmpty { throw Diagnostics(problems) }
   }
 
   /// Brings every stage up to date, writes the lock file, and lays out the results.
@@ -65,6 +97,7 @@ public struct Engine: Sendable {
     let world = try World(plan, store: store)
     var manifest = PipelineManifest(store, pipeline: plan.name)
     let assessment = Assessment(store: store, world: world, manifest: manifest)
+    try checkDevices(plan, assessment)
     let registry = Registry()
     let reports = await schedule(plan, assessment, registry)
     world.stats.save()
@@ -78,7 +111,7 @@ public struct Engine: Sendable {
     result.lockFile = try LockFile.write(whole, ordered, store: store)
     let runner = ActionRunner(engine: self, world: world, registry: registry)
     result.results = try await Results.lay(plan, reports, runner: runner, root: projectRoot)
-    if !result.failed { release(plan, reports) }
+    release(plan, reports, consumed: !result.failed)
     result.seconds = Date().timeIntervalSince(start)
     return result
   }
@@ -91,19 +124,24 @@ public struct Engine: Sendable {
 
   static let interruption = "interrupted"
 
-  /// Drops the bytes of outputs that are kept `until-consumed`, unless another stage or a result has the same bytes. Their
-  /// records stay: what is gone is made again if it is ever needed.
-  private func release(_ plan: Plan, _ reports: [String: StageReport]) {
-    let released = plan.stages.filter { $0.retain == .untilConsumed }
+  /// Drops the bytes of outputs that are kept `until-consumed` or `never`, unless a stage that keeps them has the same
+  /// bytes, or a result of the pipeline (which only `never` gives up: it lies under `runs/`). Their records stay: what is
+  /// gone is made again if it is ever needed.
+  private func release(_ plan: Plan, _ reports: [String: StageReport], consumed: Bool) {
+    func isReleased(_ stage: PlannedStage) -> Bool {
+      stage.retain == .never || (consumed && stage.retain == .untilConsumed)
+    }
+    let released = plan.stages.filter(isReleased)
     guard !released.isEmpty else { return }
     func digests(_ stage: PlannedStage) -> Set<Digest> {
       Set(
         (reports[stage.name]?.outputs ?? [:]).values.flatMap { $0.items.flatMap { $0.files.map(\.digest) } })
     }
     var kept = Set<Digest>()
-    for stage in plan.stages where stage.retain != .untilConsumed { kept.formUnion(digests(stage)) }
+    for stage in plan.stages where !isReleased(stage) { kept.formUnion(digests(stage)) }
     for result in plan.results {
-      for case let (stage, port)? in result.references.map(\.origin) {
+      for case let (stage, port)? in result.references.map(\.origin) where plan.stage(stage)?.retain != .never
+      {
         for item in reports[stage]?.outputs?[port]?.items ?? [] { kept.formUnion(item.files.map(\.digest)) }
       }
     }
@@ -119,10 +157,15 @@ extension StageReport {
     // A unit that failed has no entry: the stage is not known as a whole then.
     guard entries.count == items.total else { return }
     let (bytes, blob) = PipelineManifest.encode(entries)
+    let before = manifest.stages[name]?.first
+    // A part of the actions speaks for all of them.
+    let isMeasured = state == .done && items.run > 0
+    let whole = isMeasured ? work / Double(items.run) * Double(items.total) : before?.seconds ?? 0
+    let peak = isMeasured && items.run == items.total ? peakMemory : max(peakMemory, before?.peakMemory ?? 0)
     let known = StageManifest(
       digest: digest, template: template, total: items.total, quarantined: quarantined, metrics: metrics,
       inputs: inputs, outputs: (outputs ?? [:]).mapValues(\.tree),
-      seconds: seconds > 0 ? seconds : manifest.stages[name]?.first?.seconds ?? 0, units: blob)
+      seconds: whole, peakMemory: peak, units: blob)
     try manifest.put(name, known, units: bytes)
   }
 }

@@ -24,10 +24,10 @@ public enum ActionOutcome: Sendable, Hashable {
 
 /// Runs actions.
 public protocol Executor: Sendable {
-  /// Runs `action` on `threads` threads for at most `timeout` seconds; `progress` gets fractions and notes, `log` the
+  /// Runs `action` on what it was granted for at most `timeout` seconds; `progress` gets fractions and notes, `log` the
   /// stage's lines.
   func run(
-    _ action: Action, threads: Int, timeout: Double?, progress: @escaping @Sendable (Double, String) -> Void,
+    _ action: Action, grant: Grant, timeout: Double?, progress: @escaping @Sendable (Double, String) -> Void,
     log: @escaping @Sendable (String) -> Void
   ) async -> ActionOutcome
   /// Asks running actions to stop at their next checkpoint.
@@ -116,15 +116,15 @@ public final class LocalExecutor: Executor {
 
   /// See `Executor`. A stage in this process can't be ended, so there `timeout` does nothing.
   public func run(
-    _ action: Action, threads: Int, timeout: Double?, progress: @escaping @Sendable (Double, String) -> Void,
+    _ action: Action, grant: Grant, timeout: Double?, progress: @escaping @Sendable (Double, String) -> Void,
     log: @escaping @Sendable (String) -> Void
   ) async -> ActionOutcome {
-    execute(action, threads: threads, progress: progress, log: log)
+    execute(action, grant: grant, progress: progress, log: log)
   }
 
   /// The same, on the calling thread.
   func execute(
-    _ action: Action, threads: Int, progress: @escaping @Sendable (Double, String) -> Void,
+    _ action: Action, grant: Grant, progress: @escaping @Sendable (Double, String) -> Void,
     log: @escaping @Sendable (String) -> Void
   ) -> ActionOutcome {
     let stage = stages[action.stage]
@@ -147,18 +147,21 @@ public final class LocalExecutor: Executor {
     var seed: UInt64 = 0
     if case .int(let value)? = action.parameters["seed"] { seed = UInt64(bitPattern: Int64(value)) }
     let context = StageContext(
-      declaration: declaration, inputs: action.inputs, seed: seed, threads: threads, io: io)
+      declaration: declaration, inputs: action.inputs, seed: seed, threads: grant.threads, gpus: grant.gpus,
+      io: io)
     var outcome: ActionOutcome
+    Machine.forgetPeakMemory()
     do {
       let result: StageContext.Result
+      var programMemory = 0
       if let command = action.command {
-        result = try commands.run(command, action, threads: threads, io)
+        (result, programMemory) = try commands.run(command, action, grant, io)
       } else {
         try stage?.run(parameters: .object(action.parameters), context: context)
         result = context.result
       }
       outcome = .done(
-        outputs: result.outputs, metrics: result.metrics, peakMemory: LocalExecutor.peakMemory())
+        outputs: result.outputs, metrics: result.metrics, peakMemory: Machine.peakMemory() + programMemory)
     } catch let error as ItemRejected {
       outcome = .rejected(error.reason)
     } catch is StageCancelled {
@@ -174,11 +177,5 @@ public final class LocalExecutor: Executor {
     }
     if case .done = outcome { io.finish(keepCheckpoint: false) } else { io.finish(keepCheckpoint: true) }
     return outcome
-  }
-
-  static func peakMemory() -> Int {
-    var usage = rusage()
-    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-    return usage.ru_maxrss * 1024
   }
 }

@@ -48,8 +48,12 @@ public struct StageReport: Sendable {
   public var failure: String?
   /// The most memory that one of its workers held, bytes.
   public var peakMemory = 0
-  /// Seconds that its work took when it last ran.
+  /// Seconds of work that what has to run will take, by earlier runs.
   public var expectedSeconds: Double?
+  /// Bytes of memory that one of its actions will take, by earlier runs or its declaration.
+  public var expectedMemory = 0
+  /// Seconds of work of the actions that ran.
+  var work = 0.0
   /// The items of each output, when known.
   var outputs: [String: Artifact]?
   /// Its actions, when all are known.
@@ -75,6 +79,9 @@ public struct RunReport: Sendable {
   public var interrupted = false
   /// Where each result was laid out.
   public var results: [LaidResult] = []
+  /// Seconds that a run will take, and bytes of memory that it will hold at once, by earlier runs; `nil` when nothing is
+  /// known of a stage that has to run, or nothing has to.
+  public var forecast: Forecast?
   /// The lock file, when it was written.
   public var lockFile: String?
 
@@ -104,6 +111,8 @@ public enum RunEvent: Sendable {
   case item(stage: String, item: String, quarantined: String?)
   /// An action failed and is tried again.
   case retry(stage: String, item: String, reason: String)
+  /// Something that the user should know about a stage.
+  case warning(stage: String, String)
   /// What an action gave is gone from the cache and is made again.
   case restoring(stage: String, item: String)
   /// A stage is over.

@@ -69,7 +69,7 @@ enum Results {
   /// Puts an object's bytes at `path`; one that is gone or damaged is made again.
   private static func place(_ digest: Digest, _ path: String, _ runner: ActionRunner) async throws {
     do { try runner.engine.store.materialise(digest, at: path) } catch StoreError.missing {
-      try await runner.restore(digest, runner.engine.jobs)
+      try await runner.restore(digest, Grant(threads: runner.engine.capacity.threads))
       try runner.engine.store.materialise(digest, at: path)
     }
   }

@@ -15,7 +15,9 @@ extension Engine {
     for (i, stage) in plan.stages.enumerated() {
       for name in stage.upstream { if let from = index[name] { dependents[from].append(i) } }
     }
-    let gate = ThreadGate(jobs)
+    let capacity = capacity.limited(plan)
+    let gate = ResourceGate(capacity)
+    let ranks = Forecast.ranks(plan, assessment.manifest, capacity)
     let runner = ActionRunner(engine: self, world: assessment.world, registry: registry)
     // In reverse, so that the last is the first in the text.
     var ready = plan.stages.indices.filter { missing[$0] == 0 }.reversed() + []
@@ -43,7 +45,11 @@ extension Engine {
           let verdict = assessment.assess(stage, inputs)
           registry.add(stage, inputs, verdict.report.units)
           if verdict.report.state == .run {
-            group.addTask { (i, await run(stage, verdict, assessment, runner, gate)) }
+            let seats = Seats(
+              gate: gate, capacity: capacity, order: i, rank: ranks[stage.name] ?? 0,
+              request: Request(
+                stage, measured: assessment.manifest.stages[stage.name]?.first?.peakMemory, capacity))
+            group.addTask { (i, await run(stage, verdict, assessment, runner, seats)) }
           } else {
             settle(i, verdict.report)
           }
@@ -56,31 +62,61 @@ extension Engine {
     return reports
   }
 
+  /// Where the actions of a stage wait for what they need.
+  private struct Seats: Sendable {
+    var gate: ResourceGate
+    var capacity: Capacity
+    var order: Int
+    var rank: Double
+    var request: Request
+  }
+
+  /// Runs an action when there is room for it; one that had too little memory again with twice as much.
+  private func perform(
+    _ action: Action, _ stage: PlannedStage, _ item: String, _ runner: ActionRunner, _ seats: Seats
+  ) async -> ActionRunner.Result {
+    var request = seats.request
+    var retries = stage.retries[.outOfMemory] ?? 0
+    while true {
+      let grant = await seats.gate.enter(request, order: seats.order, rank: seats.rank)
+      let result = await runner.perform(action, stage, item, grant, canGrow: retries > 0)
+      await seats.gate.leave(request, grant)
+      guard case .wantsMemory(let message) = result else { return result }
+      retries -= 1
+      request = request.grown(seats.capacity)
+      let room = request.isAlone ? "alone" : "with \(request.memory / 1_048_576) MB set aside"
+      observe(.retry(stage: stage.name, item: item, reason: "\(message) (next \(room))"))
+    }
+  }
+
   /// Runs the units of a stage that are not known.
   private func run(
     _ stage: PlannedStage, _ verdict: Assessment.Verdict, _ assessment: Assessment, _ runner: ActionRunner,
-    _ gate: ThreadGate
+    _ seats: Seats
   ) async -> StageReport {
     var report = verdict.report
+    report.expect(stage, assessment.manifest.stages[stage.name]?.first)
     observe(.started(stage: stage.name, items: report.items.run, reasons: report.reasons))
     let begin = Date()
-    let threads = stage.resources.cpu == 0 ? jobs : min(stage.resources.cpu, jobs)
+    if seats.request.isAlone {
+      let (has, wants) = (seats.capacity.memory / 1_048_576, report.expectedMemory / 1_048_576)
+      observe(
+        .warning(
+          stage: stage.name,
+          "wants \(wants) MB of memory of \(has) MB; its actions run alone, one after the other"))
+    }
     let template = Action.template(stage, files: assessment.world.files[stage.name] ?? [:])
     var results: [Int: ActionRunner.Result] = [:]
     await withTaskGroup(of: (Int, ActionRunner.Result).self) { group in
       for (i, entry) in verdict.units.enumerated() where entry.entry == nil {
         let action = Action(stage, template: template, inputs: entry.unit.inputs)
         group.addTask {
-          await gate.enter(threads)
-          let result = await runner.perform(action, stage, entry.unit.item, threads)
-          await gate.leave(threads)
-          return (i, result)
+          (i, await perform(action, stage, entry.unit.item, runner, seats))
         }
       }
       for await (i, result) in group { results[i] = result }
     }
     var (entries, failures) = ([UnitEntry](), [(item: String, message: String)]())
-    var work = 0.0
     for (i, (unit, digest, entry)) in verdict.units.enumerated() {
       if let entry { entries.append(entry) }
       switch results[i] {
@@ -90,8 +126,8 @@ extension Engine {
             item: unit.item, inputs: digest, key: key, rejected: record.rejected, outputs: record.outputs,
             metrics: record.metrics))
         report.peakMemory = max(report.peakMemory, record.peakMemory)
-        work += record.seconds
-      case .failure(let message)?: failures.append((unit.item, message))
+        report.work += record.seconds
+      case .failure(let message)?, .wantsMemory(let message)?: failures.append((unit.item, message))
       case nil: break
       }
     }
@@ -115,30 +151,5 @@ extension Engine {
       report.outputs = nil
     }
     return report
-  }
-}
-
-/// Hands out threads, first come first served.
-actor ThreadGate {
-  private let capacity: Int
-  private var used = 0
-  private var queue: [(count: Int, continuation: CheckedContinuation<Void, Never>)] = []
-
-  init(_ capacity: Int) { self.capacity = capacity }
-
-  func enter(_ count: Int) async {
-    if queue.isEmpty, used + count <= capacity {
-      used += count
-      return
-    }
-    await withCheckedContinuation { queue.append((count, $0)) }
-  }
-
-  func leave(_ count: Int) {
-    used -= count
-    while let first = queue.first, used + first.count <= capacity {
-      used += first.count
-      queue.removeFirst().continuation.resume()
-    }
   }
 }

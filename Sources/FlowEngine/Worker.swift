@@ -19,7 +19,7 @@ enum WorkerMessage: Codable, Sendable {
 /// What the engine asks of a worker.
 struct WorkerRequest: Codable, Sendable {
   var action: Action
-  var threads: Int
+  var grant: Grant
 }
 
 /// The worker's side: `flow exec`.
@@ -64,7 +64,7 @@ public enum Worker {
         continue
       }
       let outcome = executor.execute(
-        request.action, threads: request.threads, progress: { answer(.progress($0, $1)) },
+        request.action, grant: request.grant, progress: { answer(.progress($0, $1)) },
         log: { answer(.log($0)) })
       switch outcome {
       case .done(let outputs, let metrics, let memory):
@@ -101,7 +101,8 @@ public final class WorkerPool: Executor {
   private let store: Store
   private let command: [String]
   private struct State {
-    var idle: [Child] = []
+    /// By the GPUs that they see, for a process sees those with which it began.
+    var idle: [[String]: [Child]] = [:]
     var busy: [Child] = []
     var stopping = false
   }
@@ -124,14 +125,14 @@ public final class WorkerPool: Executor {
 
   /// See `Executor`.
   public func run(
-    _ action: Action, threads: Int, timeout: Double?, progress: @escaping @Sendable (Double, String) -> Void,
+    _ action: Action, grant: Grant, timeout: Double?, progress: @escaping @Sendable (Double, String) -> Void,
     log: @escaping @Sendable (String) -> Void
   ) async -> ActionOutcome {
     await withCheckedContinuation { continuation in
       // A worker's answers are awaited on a thread of their own, not on one of the cooperative pool.
       let thread = Thread { [self] in
         continuation.resume(
-          returning: perform(action, threads: threads, timeout: timeout, progress: progress, log: log))
+          returning: perform(action, grant: grant, timeout: timeout, progress: progress, log: log))
       }
       thread.stackSize = 1 << 20
       thread.start()
@@ -139,16 +140,16 @@ public final class WorkerPool: Executor {
   }
 
   private func perform(
-    _ action: Action, threads: Int, timeout: Double?, progress: (Double, String) -> Void,
+    _ action: Action, grant: Grant, timeout: Double?, progress: (Double, String) -> Void,
     log: (String) -> Void
   ) -> ActionOutcome {
     let child: Child
     let line: String
     do {
       line = String(
-        decoding: try JSONEncoder().encode(WorkerRequest(action: action, threads: threads)), as: UTF8.self)
-      let ready = state.withLock { $0.idle.popLast() }
-      child = try ready ?? Child(command)
+        decoding: try JSONEncoder().encode(WorkerRequest(action: action, grant: grant)), as: UTF8.self)
+      let ready = state.withLock { $0.idle[grant.gpus]?.popLast() }
+      child = try ready ?? Child(command, gpus: grant.gpus)
     } catch {
       return .failed(.other, "can't start a worker: \(error)", help: "run 'flow doctor'")
     }
@@ -175,7 +176,7 @@ public final class WorkerPool: Executor {
       case .cancelled: outcome = .cancelled
       }
       if let outcome {
-        state.withLock { $0.idle.append(child) }
+        state.withLock { $0.idle[grant.gpus, default: []].append(child) }
         return outcome
       }
     }
@@ -213,12 +214,14 @@ public final class WorkerPool: Executor {
     private let output: FileHandle
     private let buffer = Mutex(Data())
 
-    init(_ command: [String]) throws {
+    init(_ command: [String], gpus: [String]) throws {
       signal(SIGPIPE, SIG_IGN)
       let (inputPipe, outputPipe) = (Pipe(), Pipe())
       let process = Process()
       process.executableURL = URL(fileURLWithPath: command[0])
       process.arguments = Array(command.dropFirst())
+      process.environment = ProcessInfo.processInfo.environment.merging(
+        ["CUDA_VISIBLE_DEVICES": gpus.joined(separator: ",")]) { $1 }
       process.standardInput = inputPipe
       process.standardOutput = outputPipe
       try process.run()

@@ -16,11 +16,13 @@ extension Resolver {
     let path = override[..<equals].split(separator: ".").map(String.init)
     let text = String(override[override.index(after: equals)...])
     guard let top = path.first, path.count >= 2 || ["name"].contains(top),
-      ["name", "params", "sources", "stages"].contains(top)
+      ["name", "params", "sources", "stages", "limits"].contains(top)
     else {
       return wrong("--set can't reach '\(override[..<equals])'", "begin with params., sources. or stages.")
     }
-    if path.count >= 2, let known = root[top]?.members, !known.contains(where: { $0.name == path[1] }) {
+    if path.count >= 2, top != "limits", let known = root[top]?.members,
+      !known.contains(where: { $0.name == path[1] })
+    {
       return wrong(
         "there is no '\(path[1])' in \(top)", DidYouMean.hint(path[1], among: known.map(\.name), what: "name")
       )

@@ -14,11 +14,15 @@ public struct Plan: Sendable, Hashable {
   public var stages: [PlannedStage]
   /// What is laid out for people under `runs/NAME/`, sorted by name.
   public var results: [PlannedResult]
+  /// How much of what its stages may use at once; in no key.
+  public var limits: Limits
 
   /// A plan.
   public init(
-    name: String, file: String, sources: [PlannedSource], stages: [PlannedStage], results: [PlannedResult]
+    name: String, file: String, sources: [PlannedSource], stages: [PlannedStage], results: [PlannedResult],
+    limits: Limits = Limits()
   ) {
+    self.limits = limits
     self.name = name
     self.file = file
     self.sources = sources
@@ -52,6 +56,20 @@ public struct Plan: Sendable, Hashable {
 
   /// The stage called `name`.
   public func stage(_ name: String) -> PlannedStage? { stages.first { $0.name == name } }
+}
+
+/// What `limits` of a pipeline says.
+public struct Limits: Sendable, Hashable {
+  /// Bytes of memory of all running actions together; `nil`: what the machine has.
+  public var memory: Int?
+  /// How many there are of each named token.
+  public var tokens: [String: Int]
+
+  /// Limits.
+  public init(memory: Int? = nil, tokens: [String: Int] = [:]) {
+    self.memory = memory
+    self.tokens = tokens
+  }
 }
 
 /// A folder (or one file) whose files are items: files of one stem, such as `take7.wav` and `take7.txt`, are one item
@@ -93,6 +111,8 @@ public struct PlannedStage: Sendable, Hashable {
 
   /// How long outputs stay in the cache once no stage needs them. What is gone is made again when it is needed.
   public enum Retain: String, Sendable, CaseIterable {
+    /// No longer than the run that made them, whatever became of it.
+    case never
     /// Until the stages that take from it have run.
     case untilConsumed = "until-consumed"
     /// Until room is needed: the least worth keeping goes first.

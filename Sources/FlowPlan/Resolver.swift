@@ -10,7 +10,9 @@ public struct Resolver {
   var scope = Scope()
   /// Pipeline stages stay as they are: to check a declaration, those that it uses are checked on their own.
   var isShallow = false
-  /// The limits are passed: nothing more is expanded.
+  /// How many there are of each token; `nil` where no pipeline says so.
+  var limits: Limits?
+  /// Too much is asked for: nothing more is expanded.
   var isTooMuch = false
   /// How many stages there are so far, expanded.
   var stageCount = 0
@@ -48,7 +50,7 @@ public struct Resolver {
     for override in overrides { apply(override, &root) }
     var parts: [String: DocumentNode] = [:]
     for (key, _, value) in reader.members(
-      root, of: "a pipeline", allowed: ["flow", "name", "params", "sources", "stages", "outputs"])
+      root, of: "a pipeline", allowed: ["flow", "name", "params", "sources", "stages", "outputs", "limits"])
     { parts[key] = value }
     if parts["flow"]?.json != .int(1) {
       reader.fail(
@@ -60,6 +62,7 @@ public struct Resolver {
     }
     let sources = self.sources(parts["sources"])
     for source in sources { scope.inputs[source.name] = Scope.Input(references: [.source(source.name)]) }
+    limits = Values.limits(&reader, parts["limits"])
     let group = group(reader.members(parts["stages"], of: "stages", allowed: nil), scope)
     if parts["stages"] == nil || (group.entries.isEmpty && group.scope.absent.isEmpty) {
       reader.fail("E015", "a pipeline needs 'stages'", parts["stages"] ?? root)
@@ -75,7 +78,7 @@ public struct Resolver {
     return Plan(
       name: name, file: reader.file,
       sources: sources.sorted { $0.name < $1.name },
-      stages: ordered, results: results.sorted { $0.name < $1.name })
+      stages: ordered, results: results.sorted { $0.name < $1.name }, limits: limits ?? Limits())
   }
 
   private mutating func sources(_ node: DocumentNode?) -> [PlannedSource] {

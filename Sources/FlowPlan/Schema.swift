@@ -91,7 +91,7 @@ public enum PipelineSchema {
       "matrix": ["type": "object", "description": "A stage for every combination: ${matrix.KEY}."],
       "when": ["type": ["boolean", "string"], "description": "true, false, 'A == B' or 'A != B'."],
       "on_error": ["enum": ["skip", "fail"]],
-      "retain": ["enum": ["until-consumed", "lru", "pin"]],
+      "retain": ["enum": ["never", "until-consumed", "lru", "pin"]],
       "timeout": ["type": ["number", "string"], "description": "Such as 90s, 15min or 2h."],
       "retry": .object([
         "type": "object", "additionalProperties": false,

@@ -30,7 +30,28 @@ extension Resolver {
       resources: declaration.resources, location: reader.location(entry.keyNode))
     settings(scope.inherited, entry.base, &stage)
     settings(parts, entry.base, &stage)
+    checkTokens(
+      stage, parts["resources"]?["tokens"] ?? scope.inherited["resources"]?["tokens"] ?? entry.keyNode)
     return stage
+  }
+
+  /// Finds tokens that the pipeline's `limits` don't have, or have too few of.
+  private mutating func checkTokens(_ stage: PlannedStage, _ node: DocumentNode) {
+    guard let limits else { return }
+    for (name, count) in stage.resources.tokens.sorted(by: { $0.key < $1.key }) {
+      let place = node.members?.first { $0.name == name }
+      guard let limit = limits.tokens[name] else {
+        reader.fail(
+          "E022", "stage '\(stage.name)' uses '\(name)', and 'limits' doesn't say how many there are",
+          place?.key ?? node, label: DidYouMean.hint(name, among: limits.tokens.keys, what: "limit"),
+          help: "limits: { \(name): 1 } at the top of the pipeline, or --limit \(name)=1")
+        continue
+      }
+      guard count > limit else { continue }
+      reader.fail(
+        "E018", "stage '\(stage.name)' uses \(count) of '\(name)', and 'limits' has \(limit)",
+        place?.value ?? node)
+    }
   }
 
   /// Reads the settings that are no part of a key.

@@ -69,25 +69,59 @@ enum Values {
     }
   }
 
-  /// `{ cpu: 2, memory: 512MiB }`.
+  /// `{ cpu: 2, memory: 512MiB, gpu: 1, tokens: { disk: 1 } }`.
   static func resources(_ reader: inout DocumentReader, _ node: DocumentNode?, standard: Resources)
     -> Resources
   {
     var result = standard
-    for (key, _, value) in reader.members(node, of: "resources", allowed: ["cpu", "memory"]) {
-      if key == "cpu" {
-        if case .int(let count) = value.json, count >= 0 {
-          result.cpu = count
-        } else {
-          reader.fail("E014", "'cpu' must be a whole number; 0 is all of the run's", value)
+    func count(_ value: DocumentNode, _ what: String, _ reader: inout DocumentReader) -> Int? {
+      if case .int(let count) = value.json, (0...1_000_000).contains(count) { return count }
+      reader.fail("E014", "\(what) must be a whole number from 0", value)
+      return nil
+    }
+    for (key, _, value) in reader.members(node, of: "resources", allowed: ["cpu", "memory", "gpu", "tokens"])
+    {
+      switch key {
+      case "cpu": result.cpu = count(value, "'cpu' (0 is all of the run's)", &reader) ?? result.cpu
+      case "gpu": result.gpu = count(value, "'gpu'", &reader) ?? result.gpu
+      case "memory": result.memory = memory(&reader, value) ?? result.memory
+      default:
+        for (name, keyNode, value) in reader.members(value, of: "tokens", allowed: nil) {
+          reader.checkName(name, "a token", keyNode)
+          result.tokens[name] = count(value, "'\(name)'", &reader)
         }
-      } else if let (size, overflow) = bytes(value.text ?? "") {
-        if overflow { reader.fail("E018", "'memory' is too large", value) } else { result.memory = size }
-      } else {
-        reader.fail("E014", "'memory' must be like 512MiB", value)
       }
     }
     return result
+  }
+
+  /// `{ disk: 2, memory: 8GiB }`.
+  static func limits(_ reader: inout DocumentReader, _ node: DocumentNode?) -> Limits {
+    var limits = Limits()
+    for (name, keyNode, value) in reader.members(node, of: "limits", allowed: nil) {
+      reader.checkName(name, "a token", keyNode)
+      if name == "memory" {
+        limits.memory = memory(&reader, value)
+      } else if name == "cpu" || name == "gpu" {
+        reader.fail(
+          "E011", "'\(name)' is no limit of a pipeline's", keyNode,
+          label: name == "cpu" ? "say it with -j" : "say it with --gpus")
+      } else if case .int(let count) = value.json, (1...1_000_000).contains(count) {
+        limits.tokens[name] = count
+      } else {
+        reader.fail("E014", "'\(name)' must be a whole number from 1", value)
+      }
+    }
+    return limits
+  }
+
+  private static func memory(_ reader: inout DocumentReader, _ value: DocumentNode) -> Int? {
+    guard let (size, overflow) = bytes(value.text ?? "") else {
+      reader.fail("E014", "'memory' must be like 512MiB", value)
+      return nil
+    }
+    if overflow { reader.fail("E018", "'memory' is too large", value) }
+    return overflow ? nil : size
   }
 
   private static func bytes(_ text: String) -> (size: Int, overflow: Bool)? {

@@ -63,11 +63,17 @@ public struct Resources: Sendable, Hashable {
   public var cpu: Int
   /// Memory in bytes, as an estimate for the scheduler; 0 when nothing is said.
   public var memory: Int
+  /// GPUs.
+  public var gpu: Int
+  /// Named tokens, of which a pipeline's `limits` say how many there are.
+  public var tokens: [String: Int]
 
   /// One thread and no statement about memory, unless said.
-  public init(cpu: Int = 1, memory: Int = 0) {
+  public init(cpu: Int = 1, memory: Int = 0, gpu: Int = 0, tokens: [String: Int] = [:]) {
     self.cpu = cpu
     self.memory = memory
+    self.gpu = gpu
+    self.tokens = tokens
   }
 }
 

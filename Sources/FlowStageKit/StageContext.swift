@@ -87,6 +87,8 @@ public final class StageContext: Sendable {
 
   /// Threads that the stage may use.
   public let threads: Int
+  /// The ids of the GPUs that the stage may use; `CUDA_VISIBLE_DEVICES` of its process names the same.
+  public let gpus: [String]
   private let declaration: StageDeclaration
   private let inputs: [String: [Item]]
   private let seed: UInt64
@@ -99,13 +101,16 @@ public final class StageContext: Sendable {
   ///   - inputs: the items of each bound input: one for an input of a stage `per: item` that is not `whole`.
   ///   - seed: the parameter `seed`, or 0.
   ///   - threads: threads granted.
+  ///   - gpus: ids of the GPUs granted.
   public init(
-    declaration: StageDeclaration, inputs: [String: [Item]], seed: UInt64 = 0, threads: Int, io: any StageIO
+    declaration: StageDeclaration, inputs: [String: [Item]], seed: UInt64 = 0, threads: Int,
+    gpus: [String] = [], io: any StageIO
   ) {
     self.declaration = declaration
     self.inputs = inputs
     self.seed = seed
     self.threads = max(1, threads)
+    self.gpus = gpus
     self.io = io
   }
 

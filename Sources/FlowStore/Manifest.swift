@@ -71,13 +71,15 @@ public struct StageManifest: Sendable, Hashable {
   public var inputs: [String: Tree], outputs: [String: Tree]
   /// Seconds of work of all actions together.
   public var seconds: Double
+  /// The most memory that one action held, bytes; 0 when none ran.
+  public var peakMemory: Int
   /// The digest of the units, which lie in a file of their own.
   public var units: Digest
 
   /// A manifest.
   public init(
     digest: Digest, template: Digest, total: Int, quarantined: [QuarantinedItem], metrics: [String: Double],
-    inputs: [String: Tree], outputs: [String: Tree], seconds: Double, units: Digest
+    inputs: [String: Tree], outputs: [String: Tree], seconds: Double, peakMemory: Int = 0, units: Digest
   ) {
     self.digest = digest
     self.template = template
@@ -87,6 +89,7 @@ public struct StageManifest: Sendable, Hashable {
     self.inputs = inputs
     self.outputs = outputs
     self.seconds = seconds
+    self.peakMemory = peakMemory
     self.units = units
   }
 }
@@ -94,7 +97,7 @@ public struct StageManifest: Sendable, Hashable {
 /// The manifests of a pipeline's stages, the latest first: going back to an earlier setting finds the earlier one.
 public struct PipelineManifest: Sendable {
   private static let generations = 4
-  private static let format = "flow-manifest/1"
+  private static let format = "flow-manifest/2"
   /// By stage.
   public private(set) var stages: [String: [StageManifest]] = [:]
   /// Small units are kept within, so that a thousand stages are one file.
@@ -208,6 +211,7 @@ extension ByteWriter {
     trees(manifest.inputs)
     trees(manifest.outputs)
     double(manifest.seconds)
+    number(manifest.peakMemory)
     digest(manifest.units)
   }
 
@@ -257,12 +261,12 @@ extension ByteReader {
         return QuarantinedItem(id: id, reason: reason)
       }),
       let metrics = metrics(), let inputs = trees(), let outputs = trees(), let seconds = double(),
-      let units = self.digest()
+      let peakMemory = number(), let units = self.digest()
     else { return nil }
     return StageManifest(
       digest: digest, template: template, total: total, quarantined: quarantined, metrics: metrics,
       inputs: inputs,
-      outputs: outputs, seconds: seconds, units: units)
+      outputs: outputs, seconds: seconds, peakMemory: peakMemory, units: units)
   }
 
   fileprivate mutating func unit() -> UnitEntry? {

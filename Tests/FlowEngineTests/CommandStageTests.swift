@@ -86,7 +86,9 @@ import Testing
     let names = Set(
       text.split(separator: "\n").compactMap { $0.split(separator: "=").first.map(String.init) })
     #expect(
-      names.isSubset(of: ["PATH", "HOME", "TMPDIR", "LANG", "GREETING", "PWD", "OLDPWD", "SHLVL", "_"]))
+      names.isSubset(of: [
+        "PATH", "HOME", "TMPDIR", "LANG", "GREETING", "PWD", "OLDPWD", "SHLVL", "_", "CUDA_VISIBLE_DEVICES",
+      ]))
   }
 
   @Test func aStageOverAllGetsAFolderPerItem() async throws {

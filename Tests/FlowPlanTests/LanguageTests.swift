@@ -249,3 +249,52 @@ import Testing
     #expect(problems.contains { $0.code == code }, "\(problems.map(\.message))")
   }
 }
+
+@Suite struct LimitTests {
+  private func text(_ limits: String, _ resources: String) -> String {
+    "limits: \(limits)\n"
+      + Fixture.good.replacingOccurrences(of: "with: { fmax: 900 }", with: "resources: \(resources)")
+  }
+
+  @Test func resourcesAndLimitsAreRead() throws {
+    let plan = try Fixture.plan(
+      text("{ disk: 2, memory: 8GiB }", "{ cpu: 2, gpu: 1, memory: 1GiB, tokens: { disk: 1 } }"))
+    #expect(plan.limits == Limits(memory: 8 << 30, tokens: ["disk": 2]))
+    #expect(
+      plan.stage("tune")?.resources == Resources(cpu: 2, memory: 1 << 30, gpu: 1, tokens: ["disk": 1]))
+    let set = try Fixture.plan(
+      text("{ disk: 2 }", "{ tokens: { disk: 1 } }"), ["limits.disk=9", "limits.net=1"])
+    #expect(set.limits.tokens == ["disk": 9, "net": 1])
+  }
+
+  @Test(arguments: [
+    ("{ disk: 2 }", "{ tokens: { disc: 1 } }", "E022", "did you mean 'disk'?"),
+    ("{ disk: 2 }", "{ tokens: { disk: 3 } }", "E018", "'limits' has 2"),
+    ("{ disk: 2 }", "{ disk: 1 }", "E011", "expected one of"), ("{ disk: 0 }", "{}", "E014", "from 1"),
+    ("{ disk: 2 }", "{ gpus: 1 }", "E011", "did you mean 'gpu'?"), ("{ cpu: 2 }", "{}", "E011", "-j"),
+    ("{ gpu: 2 }", "{}", "E011", "--gpus"), ("{ memory: lots }", "{}", "E014", "like 512MiB"),
+    ("{ disk: 2 }", "{ gpu: -1 }", "E014", "whole number"), ("[disk]", "{}", "E013", "mapping"),
+  ])
+  func aMistakeIsSaid(_ limits: String, _ resources: String, _ code: String, _ says: String) throws {
+    let found = Fixture.mistakes(text(limits, resources))
+    let hit = try #require(found.first { $0.code == code }, "\(found.map(\.message))")
+    #expect("\(hit.message)|\(hit.label ?? "")".contains(says))
+    #expect(hit.location != nil)
+  }
+
+  /// A stage's declaration asks for a token that the pipeline says nothing of: the place is the stage's in the pipeline.
+  @Test func aDeclaredTokenNeedsALimitToo() throws {
+    var tune = try #require(Fixture.catalog["tune"])
+    tune.resources.tokens = ["disk": 1]
+    let catalog = StageCatalog([tune, try #require(Fixture.catalog["train"])])
+    #expect {
+      try Resolver.plan(file: "p.yaml", text: Fixture.good, catalog: catalog)
+    } throws: { error in
+      let hit = (error as? Diagnostics)?.all.first
+      return hit?.code == "E022" && hit?.location?.line == 6 && hit?.help?.contains("--limit disk=1") == true
+    }
+    #expect(
+      try Resolver.plan(file: "p.yaml", text: Fixture.good, catalog: catalog, overrides: ["limits.disk=1"])
+        .stages.count == 2)
+  }
+}

@@ -1,0 +1,104 @@
+import FlowPlan
+import FlowStageKit
+import Foundation
+
+/// What a run may hand out.
+public struct Capacity: Sendable, Hashable {
+  /// Threads, at least 1.
+  public var threads: Int
+  /// Memory in bytes.
+  public var memory: Int
+  /// The ids of the GPUs.
+  public var gpus: [String]
+  /// Named tokens; a pipeline's `limits` are laid over these.
+  public var tokens: [String: Int] = [:]
+
+  /// A capacity; memory without bound and no GPU unless said.
+  public init(threads: Int, memory: Int = .max, gpus: [String] = []) {
+    self.threads = max(1, threads)
+    self.memory = memory
+    self.gpus = gpus
+  }
+
+  /// That of this machine.
+  /// - Parameters:
+  ///   - jobs: threads; all processors when `nil`.
+  ///   - gpus: ids; when `nil` those of `CUDA_VISIBLE_DEVICES`, or else one for each `/dev/nvidia0`, `/dev/nvidia1` …
+  public static func machine(jobs: Int?, gpus: [String]?) -> Capacity {
+    Capacity(
+      threads: jobs ?? ProcessInfo.processInfo.activeProcessorCount, memory: Machine.availableMemory(),
+      gpus: gpus ?? Machine.gpus())
+  }
+
+  /// What is left of it for a pipeline.
+  func limited(_ plan: Plan) -> Capacity {
+    var result = self
+    result.tokens.merge(plan.limits.tokens) { $1 }
+    if let memory = plan.limits.memory { result.memory = min(result.memory, memory) }
+    return result
+  }
+}
+
+/// What one action asks for while it runs; every part of it fits the run's capacity.
+struct Request: Sendable, Hashable {
+  /// Threads that it works on.
+  var threads: Int
+  /// Bytes of memory; 0 when nothing is known.
+  var memory: Int
+  /// GPUs.
+  var gpus: Int
+  /// Named tokens.
+  var tokens: [String: Int]
+  /// Nothing else may run beside it: it needs more memory than there is.
+  var isAlone = false
+
+  /// What an action of `stage` needs: its memory as measured in earlier runs with a fifth to spare, else as declared.
+  init(_ stage: PlannedStage, measured: Int?, _ capacity: Capacity) {
+    let resources = stage.resources
+    threads = resources.cpu == 0 ? capacity.threads : min(resources.cpu, capacity.threads)
+    gpus = min(resources.gpu, capacity.gpus.count)
+    tokens = resources.tokens.filter { $0.value > 0 && capacity.tokens[$0.key] != nil }
+    for (name, count) in tokens { tokens[name] = min(count, capacity.tokens[name] ?? count) }
+    memory = Request.estimate(resources.memory, measured)
+    fit(capacity)
+  }
+
+  /// Bytes to expect.
+  static func estimate(_ declared: Int, _ measured: Int?) -> Int {
+    guard let measured, measured > 0 else { return declared }
+    return Int((Double(measured) * 1.2).rounded())
+  }
+
+  /// The same with twice the memory, for an action that had too little.
+  func grown(_ capacity: Capacity) -> Request {
+    var result = self
+    // Nothing known: the whole machine is more than it had.
+    result.memory = memory == 0 ? capacity.memory : memory.multipliedReportingOverflow(by: 2).partialValue
+    if memory > capacity.memory / 2 { result.memory = capacity.memory }
+    result.isAlone = isAlone || result.memory >= capacity.memory
+    return result
+  }
+
+  private mutating func fit(_ capacity: Capacity) {
+    guard memory > capacity.memory else { return }
+    memory = capacity.memory
+    isAlone = true
+  }
+}
+
+/// What an action was given.
+public struct Grant: Sendable, Hashable, Codable {
+  /// Threads that it may use.
+  public var threads: Int
+  /// Bytes of memory that were set aside for it; 0 when nothing is known of its need.
+  public var memory: Int
+  /// The ids of its GPUs.
+  public var gpus: [String]
+
+  /// A grant.
+  public init(threads: Int, memory: Int = 0, gpus: [String] = []) {
+    self.threads = threads
+    self.memory = memory
+    self.gpus = gpus
+  }
+}
