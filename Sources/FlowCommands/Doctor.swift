@@ -1,5 +1,6 @@
 import ArgumentParser
 import FlowCore
+import FlowEngine
 import FlowStages
 import FlowStore
 import Foundation
@@ -31,6 +32,13 @@ struct Doctor: AsyncParsableCommand {
         name: "memory", ok: memory > 2000,
         detail: "\(memory) MiB, \(ProcessInfo.processInfo.activeProcessorCount) processors", help: nil))
     checks.append(.init(name: "cuda", ok: true, detail: "not built yet: training runs on the CPU", help: nil))
+    let rclone = Rclone.find()
+    checks.append(
+      .init(
+        name: "rclone", ok: true,
+        detail: rclone
+          ?? "not found: needed for 'flow cache push' and 'pull' only (sudo apt-get install rclone)",
+        help: nil))
     if json {
       Terminal.out(
         JSON.object([

@@ -108,7 +108,8 @@ struct Validate: AsyncParsableCommand {
 
 struct Cache: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Looks after the cache.", subcommands: [Usage.self, Verify.self, Collect.self])
+    abstract: "Looks after the cache.",
+    subcommands: [Usage.self, Verify.self, Collect.self, Push.self, Pull.self, RemoteCommand.self])
 
   struct Usage: AsyncParsableCommand {
     static let configuration = CommandConfiguration(commandName: "du", abstract: "Says how large it is.")

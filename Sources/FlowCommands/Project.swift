@@ -103,5 +103,9 @@ func reporting(json: Bool = false, noColor: Bool = false, _ body: () async throw
     Terminal.error(
       terminal.render(Diagnostic(code: "E040", "\(error)", help: "mend that and run the same command again")))
     throw ExitCode(1)
+  } catch let error as RemoteError {
+    if error == .interrupted { throw ExitCode(130) }
+    Terminal.error(terminal.render(error.diagnostic))
+    throw ExitCode(1)
   }
 }

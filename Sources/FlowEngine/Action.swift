@@ -77,9 +77,14 @@ extension Action {
     var parts = template.parts
     parts["inputs"] = .object(ports)
     preimage = JSON.object(parts).canonical
+    key = Action.key(of: preimage)
+  }
+
+  /// The key that a preimage stands for.
+  static func key(of preimage: String) -> Digest {
     var hasher = SHA256()
     hasher.field("flow-action/1", preimage.utf8)
-    key = hasher.finish()
+    return hasher.finish()
   }
 
   private static func identity(_ item: Item, named: Bool) -> JSON {

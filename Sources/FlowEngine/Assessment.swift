@@ -62,6 +62,8 @@ struct Assessment {
   let store: Store
   let world: World
   let manifest: PipelineManifest
+  /// Records that are on their way into the store.
+  var arriving: [Digest: ActionRecord] = [:]
 
   /// What the assessment of one stage came to: the report, and what is left to run.
   struct Verdict {
@@ -129,7 +131,7 @@ struct Assessment {
       let digest = unit.digest
       if let entry = before[unit.item], entry.inputs == digest { return (unit, digest, entry) }
       let action = Action(stage, template: template, inputs: unit.inputs)
-      let entry = store.record(action.key).map {
+      let entry = (arriving[action.key] ?? store.record(action.key)).map {
         UnitEntry(
           item: unit.item, inputs: digest, key: action.key, rejected: $0.rejected, outputs: $0.outputs,
           metrics: $0.metrics)

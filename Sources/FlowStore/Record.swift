@@ -33,6 +33,15 @@ public struct ActionRecord: Sendable, Hashable, Codable {
     self.peakMemory = peakMemory
   }
 
+  /// The record that a file of a store holds; `nil` when it is damaged.
+  init?(file data: [UInt8]) {
+    guard data.count > 65,
+      Digest(of: data.dropFirst(65)).hex == String(decoding: data.prefix(64), as: UTF8.self),
+      let record = try? JSONDecoder().decode(ActionRecord.self, from: Data(data.dropFirst(65)))
+    else { return nil }
+    self = record
+  }
+
   /// Every object that the record points to.
   public var objects: [Digest] {
     outputs.values.flatMap { $0.flatMap { $0.files.map(\.digest) } } + (log.map { [$0] } ?? [])
@@ -40,16 +49,13 @@ public struct ActionRecord: Sendable, Hashable, Codable {
 }
 
 extension Store {
-  private func recordPath(_ key: Digest) -> String { "\(root)/actions/\(key.hex.prefix(2))/\(key.hex)" }
+  func recordPath(_ key: Digest) -> String { "\(root)/\(Store.recordName(key))" }
 
   /// The record of `key`, if it is there and undamaged. The bytes of its outputs may be gone: what was made of what stays
   /// known, and they are made again when somebody needs them.
   public func record(_ key: Digest) -> ActionRecord? {
     guard let data = FileBytes.read(recordPath(key)) else { return nil }
-    guard data.count > 65,
-      Digest(of: data.dropFirst(65)).hex == String(decoding: data.prefix(64), as: UTF8.self),
-      let record = try? JSONDecoder().decode(ActionRecord.self, from: Data(data.dropFirst(65)))
-    else {
+    guard let record = ActionRecord(file: data) else {
       quarantine(recordPath(key))
       return nil
     }

@@ -46,9 +46,7 @@ public struct Store: Sendable {
   }
 
   /// Where an object lies.
-  public func path(of digest: Digest) -> String {
-    "\(root)/objects/\(digest.hex.prefix(2))/\(digest.hex).zst"
-  }
+  public func path(of digest: Digest) -> String { "\(root)/\(Store.objectName(digest))" }
 
   /// Whether the object is there (its content is checked when read).
   public func contains(_ digest: Digest) -> Bool { access(path(of: digest), F_OK) == 0 }
