@@ -148,7 +148,8 @@ final class CommandRunner: Sendable {
   }
 }
 
-/// The scratch folder of a command: `in/PORT/…`, `out/PORT/…`, `metrics.json`.
+/// The scratch folder of a command: `in/PORT/…`, `out/PORT/…`, `metrics.json`. The command works in it and gets relative
+/// paths, so that what it writes doesn't depend on where the cache lies.
 private struct Layout {
   private let root: String
   private let action: Action
@@ -157,20 +158,21 @@ private struct Layout {
 
   init(root: String, action: Action, threads: Int, io: StoreIO) throws {
     (self.root, self.action, self.threads, self.io) = (root, action, threads, io)
+    try io.scratch.makeFolders("in", action.inputs.keys)
+    try io.scratch.makeFolders("out", action.outputs)
     for (port, items) in action.inputs {
       for item in items {
         let folder = item.id.isEmpty ? inFolder(port) : "\(inFolder(port))/\(Results.safe(item.id))"
-        for file in item.files { try io.materialise(file, at: "\(folder)/\(Results.safe(file.name))") }
+        for file in item.files {
+          try io.materialise(file, at: "\(root)/\(folder)/\(Results.safe(file.name))")
+        }
       }
-    }
-    for port in action.outputs {
-      try FileManager.default.createDirectory(atPath: outFolder(port), withIntermediateDirectories: true)
     }
   }
 
-  private func inFolder(_ port: String) -> String { "\(root)/in/\(port)" }
-  private func outFolder(_ port: String) -> String { "\(root)/out/\(port)" }
-  private var metricsFile: String { root + "/metrics.json" }
+  private func inFolder(_ port: String) -> String { "in/\(port)" }
+  private func outFolder(_ port: String) -> String { "out/\(port)" }
+  private var metricsFile: String { "metrics.json" }
 
   /// What the mark stands for: usually one text, for a list one per element.
   private func value(_ mark: CommandTemplate.Mark) throws -> [String] {
@@ -233,7 +235,7 @@ private struct Layout {
   func collect() throws -> StageContext.Result {
     var result = StageContext.Result()
     for port in action.outputs {
-      let folder = outFolder(port)
+      let folder = "\(root)/\(outFolder(port))"
       let names = try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
       var (own, items) = ([ItemFile](), [Item]())
       for name in names {
@@ -254,7 +256,7 @@ private struct Layout {
       }
       result.outputs[port] = items
     }
-    if let data = FileManager.default.contents(atPath: metricsFile) {
+    if let data = FileManager.default.contents(atPath: "\(root)/\(metricsFile)") {
       guard case .object(let members)? = try? JSON(parsing: data) else {
         throw StageFailure("what the command wrote to {metrics} is not a JSON object of numbers")
       }

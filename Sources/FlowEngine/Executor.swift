@@ -38,25 +38,24 @@ public protocol Executor: Sendable {
 final class StoreIO: StageIO {
   private let store: Store
   private let folder: String
+  let scratch: Scratch
   private let report: @Sendable (Double, String) -> Void
   private let write: @Sendable (String) -> Void
   private let cancelled: @Sendable () -> Bool
 
   init(
-    store: Store, key: Digest, cancelled: @escaping @Sendable () -> Bool,
+    store: Store, key: Digest, scratch: Scratch, cancelled: @escaping @Sendable () -> Bool,
     progress: @escaping @Sendable (Double, String) -> Void, log: @escaping @Sendable (String) -> Void
-  ) throws {
+  ) {
     self.store = store
+    self.scratch = scratch
     folder = store.workFolder(key)
     report = progress
     write = log
     self.cancelled = cancelled
-    // What an ended try left, if there was one.
-    if access(folder, F_OK) == 0 { try? FileManager.default.removeItem(atPath: folder + "/scratch") }
-    try FileManager.default.createDirectory(atPath: folder + "/scratch", withIntermediateDirectories: true)
   }
 
-  var scratchDirectory: String { folder + "/scratch" }
+  var scratchDirectory: String { scratch.path }
   var checkpointDirectory: String {
     try? FileManager.default.createDirectory(
       atPath: folder + "/checkpoint", withIntermediateDirectories: true)
@@ -67,7 +66,7 @@ final class StoreIO: StageIO {
   func log(_ line: String) { write(line) }
 
   func materialise(_ file: ItemFile) throws -> String {
-    let path = "\(folder)/scratch/in/\(file.digest.short)-\(file.name)"
+    let path = "\(scratch.path)/\(file.digest.short)-\(file.name)"
     try materialise(file, at: path)
     return path
   }
@@ -89,9 +88,10 @@ final class StoreIO: StageIO {
     return ItemFile(name: name, digest: digest, size: size)
   }
 
-  /// Scratch is removed; the checkpoint only when the action is over.
+  /// Empties the scratch folder; removes the checkpoint when the action is over.
   func finish(keepCheckpoint: Bool) {
-    try? FileManager.default.removeItem(atPath: keepCheckpoint ? folder + "/scratch" : folder)
+    scratch.empty()
+    if !keepCheckpoint, access(folder, F_OK) == 0 { try? FileManager.default.removeItem(atPath: folder) }
   }
 }
 
@@ -101,6 +101,7 @@ public final class LocalExecutor: Executor {
   private let stages: [String: NativeStage]
   private let stop = Atomic<Bool>(false)
   private let commands = CommandRunner()
+  private let scratches = Mutex<[Scratch]>([])
 
   /// Runs `stages` over `store`.
   public init(store: Store, stages: [NativeStage]) {
@@ -133,14 +134,16 @@ public final class LocalExecutor: Executor {
         .other, "stage '\(action.stage)' is declared but not built into this flow",
         help: "rebuild, or remove it")
     }
-    let io: StoreIO
+    let scratch: Scratch
     do {
-      io = try StoreIO(
-        store: store, key: action.key, cancelled: { [self] in stop.load(ordering: .relaxed) },
-        progress: progress, log: log)
+      scratch = try scratches.withLock { $0.popLast() } ?? Scratch.take(in: store.root + "/tmp/scratch")
     } catch {
-      return .failed(.other, "can't make a scratch folder: \(error)", help: nil)
+      return .failed(.other, "no scratch folder: \(error)", help: nil)
     }
+    defer { scratches.withLock { $0.append(scratch) } }
+    let io = StoreIO(
+      store: store, key: action.key, scratch: scratch,
+      cancelled: { [self] in stop.load(ordering: .relaxed) }, progress: progress, log: log)
     var declaration = StageDeclaration(
       name: action.stage, version: action.version, doc: "", per: action.perItem ? .item : .all)
     declaration.outputs = action.outputs.map { OutputDeclaration(name: $0, type: .report) }

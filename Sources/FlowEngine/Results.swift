@@ -57,7 +57,14 @@ enum Results {
     let known = Dictionary(
       old.split(separator: "\n").map { line in (String(line.dropFirst(65)), String(line.prefix(64))) },
       uniquingKeysWith: { $1 })
-    for path in known.keys where wanted[path] == nil { unlink("\(folder)/\(path)") }
+    for path in known.keys where wanted[path] == nil {
+      unlink("\(folder)/\(path)")
+      // The folders that held nothing else go too; one that isn't empty stays.
+      var parent = (path as NSString).deletingLastPathComponent
+      while !parent.isEmpty, rmdir("\(folder)/\(parent)") == 0 {
+        parent = (parent as NSString).deletingLastPathComponent
+      }
+    }
     for (path, file) in wanted.sorted(by: { $0.key < $1.key })
     where known[path] != file.digest.hex || access("\(folder)/\(path)", F_OK) != 0 {
       try await place(file.digest, "\(folder)/\(path)", runner)

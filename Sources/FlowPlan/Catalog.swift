@@ -195,6 +195,16 @@ public struct StageCatalog: Sendable {
       case .threads, .metrics: break
       }
     }
+    // What looks like a mark and is none would reach the program as it stands.
+    for case .text(let text) in words.flatMap(CommandTemplate.pieces) {
+      for start in ["{in.", "{out.", "{params."] {
+        guard let found = text.range(of: start) else { continue }
+        let mark = text[found.lowerBound...].prefix { $0 != "}" }
+        reader.fail(
+          "E022", "'\(mark)}' is no mark", node,
+          help: "{in.PORT}, {in.PORT/FILE}, {in.PORT/*}, {out.PORT}, {params.NAME}, {threads}, {metrics}")
+      }
+    }
   }
 
   /// Inputs or outputs; `flags` are the keys beside `type` and `doc`.

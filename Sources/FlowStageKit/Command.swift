@@ -37,23 +37,53 @@ public struct CommandTemplate: Sendable, Hashable, Codable {
   /// The pieces of `word`. Braces that form no mark are text.
   public static func pieces(_ word: String) -> [Piece] {
     var result: [Piece] = []
-    var rest = word[...]
-    func add(_ text: Substring) { if !text.isEmpty { result.append(.text(String(text))) } }
-    while let match = rest.firstMatch(
-      of: #/\{(?:(in|out|params)\.([A-Za-z0-9_\-]+)(?:/([^{}/]+))?|(threads|metrics))\}/#)
-    {
-      add(rest[..<match.range.lowerBound])
-      let (kind, name, file) = (match.1 ?? "", String(match.2 ?? ""), match.3.map(String.init))
-      switch (kind, match.4) {
-      case ("in", _): result.append(.mark(.input(port: name, file: file)))
-      case ("out", _): result.append(.mark(.output(port: name)))
-      case ("params", _): result.append(.mark(.parameter(name)))
-      case (_, "threads"?): result.append(.mark(.threads))
-      default: result.append(.mark(.metrics))
+    var (text, rest) = (word[...].prefix(0), word[...])
+    while let open = rest.firstIndex(of: "{") {
+      guard let close = rest[open...].firstIndex(of: "}") else { break }
+      if let mark = Mark(rest[rest.index(after: open)..<close]) {
+        text = word[text.startIndex..<open]
+        if !text.isEmpty { result.append(.text(String(text))) }
+        result.append(.mark(mark))
+        rest = rest[rest.index(after: close)...]
+        text = rest.prefix(0)
+      } else {
+        rest = rest[rest.index(after: open)...]
       }
-      rest = rest[match.range.upperBound...]
     }
-    add(rest)
+    if text.startIndex < word.endIndex { result.append(.text(String(word[text.startIndex...]))) }
     return result
+  }
+}
+
+extension CommandTemplate.Mark {
+  /// What stands between the braces; `nil` when it is no mark.
+  fileprivate init?(_ text: Substring) {
+    if text == "threads" {
+      self = .threads
+      return
+    }
+    if text == "metrics" {
+      self = .metrics
+      return
+    }
+    guard let dot = text.firstIndex(of: ".") else { return nil }
+    let rest = text[text.index(after: dot)...]
+    let slash = rest.firstIndex(of: "/")
+    let name = rest[..<(slash ?? rest.endIndex)]
+    guard !name.isEmpty, name.utf8.allSatisfy(CommandTemplate.Mark.isNameByte) else { return nil }
+    let file = slash.map { rest[rest.index(after: $0)...] }
+    switch text[..<dot] {
+    case "in":
+      if let file, file.isEmpty || file.contains("/") || file.contains("{") { return nil }
+      self = .input(port: String(name), file: file.map { String($0) })
+    case "out" where file == nil: self = .output(port: String(name))
+    case "params" where file == nil: self = .parameter(String(name))
+    default: return nil
+    }
+  }
+
+  private static func isNameByte(_ byte: UInt8) -> Bool {
+    (byte >= 48 && byte <= 57) || (byte | 32 >= UInt8(ascii: "a") && byte | 32 <= UInt8(ascii: "z"))
+      || byte == UInt8(ascii: "_") || byte == UInt8(ascii: "-")
   }
 }

@@ -116,11 +116,18 @@ import Testing
     plan.results = [PlannedResult(name: "texts", references: [.output(stage: "upper", output: "text")])]
     _ = try await bench.engine.run(plan, projectRoot: bench.folder.path)
     #expect(bench.folder.text("runs/bench/texts/a.txt") == "A TEXT")
+    try bench.folder.write("texts/album/side/d.txt", "d text")
+    _ = try await bench.engine.run(plan, projectRoot: bench.folder.path)
+    #expect(bench.folder.text("runs/bench/texts/album/side/d.txt") == "D TEXT")
+    unlink(bench.folder.path + "/texts/album/side/d.txt")
     unlink(bench.folder.path + "/texts/a.txt")
     unlink(bench.folder.path + "/runs/bench/texts/b.txt")
     _ = try await bench.engine.run(plan, projectRoot: bench.folder.path)
     #expect(bench.folder.read("runs/bench/texts/a.txt") == nil)
     #expect(bench.folder.text("runs/bench/texts/b.txt") == "B TEXT")
+    #expect(
+      !FileManager.default.fileExists(atPath: bench.folder.path + "/runs/bench/texts/album"),
+      "no empty folders are left")
   }
 }
 

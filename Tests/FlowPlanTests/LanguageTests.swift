@@ -227,11 +227,14 @@ import Testing
       CommandTemplate.pieces("a{in.audio/*}b{x}{params.db}") == [
         .text("a"), .mark(.input(port: "audio", file: "*")), .text("b{x}"), .mark(.parameter("db")),
       ])
+    #expect(CommandTemplate.pieces("{a{threads}}") == [.text("{a"), .mark(.threads), .text("}")])
+    #expect(CommandTemplate.pieces("{out.audio/x}{") == [.text("{out.audio/x}{")])
   }
 
   @Test(arguments: [
     ("{in.audio/*}", "{in.audoi/*}", "E022"), ("{params.db}", "{params.dB}", "E022"),
-    ("{out.audio}", "{out.x}", "E022"),
+    ("{out.audio}", "{out.x}", "E022"), ("{params.db}", "{params.}", "E022"),
+    ("{out.audio}/", "{out.audio/}", "E022"), ("{in.audio/*}", "{in.audio/a/b}", "E022"),
     ("run: command", "run: native", "E015"), ("run: command", "run: comand", "E014"),
     (
       "command: [sox, \"{in.audio/*}\", \"{out.audio}/audio.wav\", gain, \"{params.db}\"]", "command: sox it",
