@@ -62,9 +62,10 @@ let package = Package(
     .target(name: "CKernels", dependencies: ["COpenBLAS"], cSettings: kernelFlags),
     .target(name: "CFluidSynth"),
     .target(name: "CProcess"),
+    .target(name: "CCodec", dependencies: ["CZstd"], cSettings: kernelFlags),
 
     // 0
-    .target(name: "FlowCore", dependencies: ["CCrypto"], swiftSettings: optimized),
+    .target(name: "FlowCore", dependencies: ["CCrypto", "CProcess"], swiftSettings: optimized),
 
     // 1
     .target(name: "FlowTensor", dependencies: ["FlowCore"], swiftSettings: numeric),
@@ -80,7 +81,7 @@ let package = Package(
       swiftSettings: numeric),
     .target(
       name: "FlowScore", dependencies: ["FlowCore", "CFluidSynth"], swiftSettings: optimized),
-    .target(name: "FlowStore", dependencies: ["FlowCore", "CZstd"], swiftSettings: optimized),
+    .target(name: "FlowStore", dependencies: ["FlowCore", "CCodec", "CZstd"], swiftSettings: optimized),
     .target(name: "FlowStageKit", dependencies: ["FlowCore"], swiftSettings: optimized),
 
     // 3
@@ -120,7 +121,7 @@ let package = Package(
         .unsafeFlags(["-l_FoundationCShims", "-l_FoundationICU", "-use-ld=lld"]),
       ]),
     .executableTarget(
-      name: "flow-bench", dependencies: ["FlowAudio"], path: "Benchmarks/flow-bench", swiftSettings: optimized
+      name: "flow-bench", dependencies: ["FlowAudio", "FlowCore", "FlowStore"], path: "Benchmarks/flow-bench", swiftSettings: optimized
     ),
 
     // Tests

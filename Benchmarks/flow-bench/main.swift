@@ -1,5 +1,7 @@
 // Times parts of flow for the scripts under Benchmarks/, which run the peer beside it:
-//   flow-bench f0 FILE [RUNS]    one JSON line: seconds of audio, CPU seconds of each run
+//   flow-bench f0 FILE [RUNS]        one JSON line: seconds of audio, CPU seconds of each run
+//   flow-bench codec FOLDER FILE...  a line a file: name, bytes, ratio, MB/s into and out of a store in FOLDER, digests included
+//   flow-bench hash FILE             MB/s of digesting it, by the clock, the best of five
 import FlowAudio
 import Foundation
 
@@ -16,19 +18,16 @@ func fail(_ message: String) -> Never {
 }
 
 let arguments = CommandLine.arguments
-guard arguments.count >= 3, arguments[1] == "f0" else { fail("usage: flow-bench f0 FILE [RUNS]") }
-let runs = arguments.count > 3 ? Int(arguments[3]) ?? 5 : 5
+guard arguments.count >= 3 else {
+  fail("usage: flow-bench f0 FILE [RUNS] | codec FOLDER FILE... | hash FILE")
+}
 do {
-  let audio = try AudioFile.read(arguments[2])
-  let samples = audio.mono
-  let tracker = PYIN(fmin: 65.40639132514966, fmax: 1046.5)
-  var times: [Double] = []
-  for _ in 0..<max(1, runs) {
-    let begin = cpuSeconds()
-    _ = try tracker.track(samples, sampleRate: audio.sampleRate)
-    times.append(cpuSeconds() - begin)
+  switch arguments[1] {
+  case "f0": try timeF0(arguments[2], runs: arguments.count > 3 ? Int(arguments[3]) ?? 5 : 5)
+  case "codec": try timeCodec(arguments[2], Array(arguments[3...]))
+  case "hash": try timeHash(arguments[2])
+  default: fail("flow-bench doesn't know '\(arguments[1])'")
   }
-  print("{\"audio\": \(audio.duration), \"cpu\": \(times)}")
 } catch {
   fail("\(error)")
 }

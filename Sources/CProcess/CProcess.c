@@ -9,6 +9,8 @@
 
 int flow_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
 
+int flow_syncfs(int file) { return syncfs(file); }
+
 pid_t flow_spawn(const char *path, char *const argv[], char *const envp[], const char *directory, int output,
                  int *error) {
   volatile int failure = 0;

@@ -119,11 +119,15 @@ extension Store {
     try publish(writer.bytes + bytes, at: path)
   }
 
-  /// What `publishChecked` wrote; `nil` when it isn't there or is damaged.
+  /// What `publishChecked` wrote; `nil` when it isn't there or is damaged (then it is set aside).
   public func readChecked(_ path: String) -> [UInt8]? {
-    guard let data = FileBytes.read(path), data.count >= 32 else { return nil }
-    let body = Array(data[32...])
-    let digest = data[..<32].withUnsafeBytes { Digest(bytes: $0) }
-    return Digest(of: body) == digest ? body : nil
+    guard let data = try? disk.contents(path) else { return nil }
+    if data.count >= 32 {
+      let body = Array(data[32...])
+      let digest = data[..<32].withUnsafeBytes { Digest(bytes: $0) }
+      if Digest(of: body) == digest { return body }
+    }
+    quarantine(path)
+    return nil
   }
 }

@@ -54,7 +54,13 @@ extension Store {
   /// The record of `key`, if it is there and undamaged. The bytes of its outputs may be gone: what was made of what stays
   /// known, and they are made again when somebody needs them.
   public func record(_ key: Digest) -> ActionRecord? {
-    guard let data = FileBytes.read(recordPath(key)) else { return nil }
+    let file: [UInt8]?
+    do throws(FileError) { file = try disk.contents(recordPath(key)) } catch {
+      // Something that is no file; a device that fails is another matter, the record may be good.
+      if [EISDIR, ELOOP, ENXIO].contains(error.code) { quarantine(recordPath(key)) }
+      return nil
+    }
+    guard let data = file else { return nil }
     guard let record = ActionRecord(file: data) else {
       quarantine(recordPath(key))
       return nil
@@ -89,7 +95,7 @@ extension Store {
   }
 
   /// Deletes a record.
-  public func removeRecord(_ key: Digest) { unlink(recordPath(key)) }
+  public func removeRecord(_ key: Digest) { disk.discard(recordPath(key)) }
 
   /// Bytes on disk of an object; 0 when it is not there.
   public func diskSize(_ digest: Digest) -> Int {
@@ -127,7 +133,7 @@ extension Store {
         guard stat(path(of: digest), &status) == 0, time(nil) - status.st_mtim.tv_sec > 3600 || budget != nil
         else { continue }
         freed += Int(status.st_size)
-        unlink(path(of: digest))
+        remove(digest)
       }
     }
     sweep()

@@ -84,18 +84,19 @@ public final class StatCache {
 
   /// Digest and size of the file at `path` by reading it, a piece at a time.
   public static func hash(_ path: String) -> (digest: Digest, size: Int)? {
-    let file = open(path, O_RDONLY | O_CLOEXEC)
-    guard file >= 0 else { return nil }
-    defer { close(file) }
+    guard let (file, size) = try? Store.openSource(path) else { return nil }
+    defer { close(file.descriptor) }
+    let reader = PieceReader(file, RealFileSystem(), size: size) { _ in Packer.most }
+    defer { reader.end() }
     var hasher = SHA256()
-    var size = 0
-    var buffer = [UInt8](repeating: 0, count: 1 << 18)
-    while true {
-      guard let count = try? Descriptor.read(file, &buffer) else { return nil }
-      if count == 0 { return (hasher.finish(), size) }
-      buffer.withUnsafeBytes { hasher.update(UnsafeRawBufferPointer(rebasing: $0[..<count])) }
-      size += count
-    }
+    var count = 0
+    do throws(StoreError) {
+      while let piece = try reader.next() {
+        hasher.update(piece)
+        count += piece.count
+      }
+    } catch { return nil }
+    return (hasher.finish(), count)
   }
 
   /// Digest and size of the file at `path` if they are known and it has not changed; it is not read.

@@ -6,8 +6,8 @@ public enum StoreError: Error, Sendable, Hashable, CustomStringConvertible {
   case unwritable(path: String, reason: String)
   case unreadable(String)
   case missing(Digest)
+  case changed(String)
   case outOfMemory
-  case compression(String)
 
   /// The message, for a reader.
   public var description: String {
@@ -15,34 +15,67 @@ public enum StoreError: Error, Sendable, Hashable, CustomStringConvertible {
     case .unwritable(let path, let reason): "can't write \(path): \(reason)"
     case .unreadable(let reason): "can't be read: \(reason)"
     case .missing(let digest): "object \(digest.short) is missing or damaged; it will be made again"
+    case .changed(let path): "\(path) changed while it was read; run again"
     case .outOfMemory: "out of memory"
-    case .compression(let why): "zstd: \(why)"
     }
+  }
+
+  /// The failure of a call. On a full disk it says how much would be needed at least, and how much is free.
+  init(_ error: FileError, needed: Int? = nil) {
+    guard error.call != "read" else {
+      self = .unreadable("\(error)")
+      return
+    }
+    var reason = "\(error.call): \(error.reason)"
+    if error.code == ENOSPC || error.code == EDQUOT {
+      let need = needed.map { "\($0) bytes needed, " } ?? ""
+      reason += " (\(need)\(Store.freeBytes(error.path)) bytes free); 'flow cache gc' makes room"
+    }
+    self = .unwritable(path: error.path, reason: reason)
   }
 }
 
-/// The content-hashed store: immutable zstd objects named by the SHA-256 of what they hold, records of finished actions by
+/// The content-hashed store: immutable objects named by the SHA-256 of what they hold, records of finished actions by
 /// key, scratch and checkpoints of actions in progress. Several processes may use one store at once; everything is
 /// published by rename, and a record only after its objects.
 public struct Store: Sendable {
   /// The folder, usually `cache`.
   public let root: String
+  /// The way to the disk.
+  public let disk: any FileSystem
 
   /// The store at `root`, made if need be.
   /// - Throws: `StoreError.unwritable`.
-  public init(root: String) throws(StoreError) {
+  public init(root: String, disk: any FileSystem = Disk.standard) throws(StoreError) {
     self.root = root
-    for folder in ["objects", "actions", "work", "tmp", "quarantine", "runs"] {
-      try Store.makeFolder(root + "/" + folder)
+    self.disk = disk
+    for folder in ["objects", "actions", "work", "tmp", "quarantine", "runs"]
+    where access("\(root)/\(folder)", W_OK) != 0 {
+      try makeFolder(root + "/" + folder)
     }
   }
 
-  static func makeFolder(_ path: String) throws(StoreError) {
-    do {
-      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    } catch {
-      throw .unwritable(path: path, reason: error.localizedDescription)
+  /// Makes a folder and those above it. A file that lies in its way within the store is set aside.
+  func makeFolder(_ path: String) throws(StoreError) {
+    do throws(FileError) { try disk.makeFolders(path) } catch {
+      guard error.code == EEXIST || error.code == ENOTDIR, clear(path) else { throw StoreError(error) }
+      do throws(FileError) { try disk.makeFolders(path) } catch { throw StoreError(error) }
     }
+  }
+
+  /// Sets aside the first thing on the way to the folder `path` within the store that is none; whether there was one.
+  private func clear(_ path: String) -> Bool {
+    guard path.hasPrefix(root + "/") else { return false }
+    var here = root
+    for part in path.dropFirst(root.count + 1).split(separator: "/") {
+      here += "/" + part
+      var status = stat()
+      if lstat(here, &status) == 0, status.st_mode & S_IFMT != S_IFDIR {
+        quarantine(here)
+        return true
+      }
+    }
+    return false
   }
 
   /// Where an object lies.
@@ -51,87 +84,174 @@ public struct Store: Sendable {
   /// Whether the object is there (its content is checked when read).
   public func contains(_ digest: Digest) -> Bool { access(path(of: digest), F_OK) == 0 }
 
+  /// Whether the object is there; a collection of garbage that runs at the same time then spares it.
+  private func isKept(_ digest: Digest) -> Bool {
+    do throws(FileError) { try disk.touch(path(of: digest)) } catch { return false }
+    return true
+  }
+
   /// Stores `bytes`.
   /// - Throws: `StoreError`.
   @discardableResult
   public func put(_ bytes: [UInt8]) throws(StoreError) -> Digest {
     let digest = Digest(of: bytes)
-    if contains(digest) { return digest }
-    var result: Result<[UInt8], StoreError> = .failure(.outOfMemory)
-    bytes.withUnsafeBytes { raw in
-      do throws(StoreError) { result = .success(try Zstd.compress(raw)) } catch { result = .failure(error) }
-    }
-    try publish(try result.get(), at: path(of: digest), mode: 0o444)
+    if isKept(digest) { return digest }
+    try publish(try ObjectFile.encode(bytes), at: path(of: digest), mode: 0o444)
     return digest
   }
 
   /// Stores the bytes of the file at `path`, a piece at a time however large it is.
   /// - Throws: `StoreError`.
   public func put(contentsOf path: String) throws(StoreError) -> (digest: Digest, size: Int) {
-    let input = open(path, O_RDONLY | O_CLOEXEC)
-    guard input >= 0 else { throw .unreadable("\(path): \(String(cString: strerror(errno)))") }
-    defer { close(input) }
-    let temporary = "\(root)/tmp/\(getpid())-\(UInt64.random(in: 0 ... .max))"
-    let output = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o444)
-    guard output >= 0 else { throw Store.failure(temporary) }
+    let input = try Store.openSource(path)
+    defer { Foundation.close(input.file.descriptor) }
+    let temporary = temporaryName()
+    let output = try opening(temporary, .create(0o444))
     do throws(StoreError) {
-      let (digest, size) = try Zstd.compress(from: input, to: output)
-      guard close(output) == 0 else { throw Store.failure(temporary) }
-      if contains(digest) {
-        unlink(temporary)
-        return (digest, size)
+      let digest: Digest
+      do throws(StoreError) {
+        digest = try ObjectFile.encode(input.file, size: input.size, to: output, disk)
+      } catch {
+        try? disk.close(output)
+        throw error
       }
-      try Store.makeFolder((self.path(of: digest) as NSString).deletingLastPathComponent)
-      guard rename(temporary, self.path(of: digest)) == 0 else { throw Store.failure(self.path(of: digest)) }
-      return (digest, size)
+      try closing(output)
+      if isKept(digest) {
+        disk.discard(temporary)
+      } else {
+        try moving(temporary, to: self.path(of: digest))
+      }
+      return (digest, input.size)
     } catch {
-      unlink(temporary)
+      disk.discard(temporary)
       throw error
     }
+  }
+
+  /// Opens a file of the user's; a symbolic link is followed, what is no regular file is refused.
+  static func openSource(_ path: String) throws(StoreError) -> (file: OpenFile, size: Int) {
+    let file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard file >= 0 else { throw .unreadable("\(path): \(String(cString: strerror(errno)))") }
+    var status = stat()
+    guard fstat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+      close(file)
+      throw .unreadable("\(path): not a file")
+    }
+    return (OpenFile(descriptor: file, path: path), Int(status.st_size))
   }
 
   /// Writes an object's bytes to the file at `path`, checked against its digest, a piece at a time; a damaged one is moved
   /// to quarantine.
+  /// - Parameter size: the object's size where it is known: what claims to be larger is damaged.
   /// - Throws: `StoreError.missing`, `StoreError.unwritable`.
-  public func materialise(_ digest: Digest, at path: String, mode: UInt32 = 0o644) throws(StoreError) {
-    let input = open(self.path(of: digest), O_RDONLY | O_CLOEXEC)
-    guard input >= 0 else { throw .missing(digest) }
-    defer { close(input) }
+  public func materialise(_ digest: Digest, size: Int = .max, at path: String, mode: UInt32 = 0o644)
+    throws(StoreError)
+  {
+    let input = try openObject(digest)
+    defer { try? disk.close(input) }
     let folder = (path as NSString).deletingLastPathComponent
-    try Store.makeFolder(folder.isEmpty ? "." : folder)
-    let temporary = "\(folder.isEmpty ? "." : folder)/.flow-\(getpid())-\(UInt64.random(in: 0 ... .max))"
-    let output = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
-    guard output >= 0 else { throw Store.failure(temporary) }
+    do throws(FileError) { try disk.makeFolders(folder.isEmpty ? "." : folder) } catch {
+      throw StoreError(error)
+    }
+    let temporary = "\(folder.isEmpty ? "." : folder)/.flow-\(Store.uniqueName())"
+    let output = try opening(temporary, .create(mode))
     do throws(StoreError) {
-      let found = try Zstd.decompress(from: input, to: output)
-      guard close(output) == 0 else { throw Store.failure(path) }
+      let found: Digest?
+      do throws(StoreError) {
+        found = try ObjectFile.decode(input, to: output, limit: size, disk)
+      } catch {
+        try? disk.close(output)
+        throw error
+      }
+      try closing(output)
       guard found == digest else {
         quarantine(self.path(of: digest))
         throw .missing(digest)
       }
-      guard rename(temporary, path) == 0 else { throw Store.failure(path) }
+      do throws(FileError) { try disk.rename(temporary, path) } catch { throw StoreError(error) }
     } catch {
-      unlink(temporary)
+      disk.discard(temporary)
       throw error
     }
   }
 
+  /// Opens an object's file. What is no file is set aside.
+  private func openObject(_ digest: Digest) throws(StoreError) -> OpenFile {
+    let path = path(of: digest)
+    do throws(FileError) {
+      let file = try disk.opening(path, .read)
+      var status = stat()
+      if fstat(file.descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG { return file }
+      try? disk.close(file)
+    } catch {
+      guard [ENOENT, ENOTDIR, ELOOP, ENXIO].contains(error.code) else { throw StoreError(error) }
+      if error.code == ENOENT { throw .missing(digest) }
+    }
+    quarantine(path)
+    throw .missing(digest)
+  }
+
   /// The bytes of an object, checked against its digest; a damaged one is moved to quarantine.
-  /// - Throws: `StoreError.missing`.
-  public func get(_ digest: Digest) throws(StoreError) -> [UInt8] {
-    guard let frame = FileBytes.read(path(of: digest)) else { throw .missing(digest) }
-    if let bytes = Zstd.decompress(frame), Digest(of: bytes) == digest { return bytes }
-    quarantine(path(of: digest))
+  /// - Throws: `StoreError.missing`; `StoreError.unreadable` when the device fails.
+  public func get(_ digest: Digest, size: Int = .max) throws(StoreError) -> [UInt8] {
+    let path = path(of: digest)
+    let file: [UInt8]?
+    do throws(FileError) { file = try disk.contents(path) } catch {
+      guard [EISDIR, ELOOP, ENXIO].contains(error.code) else { throw StoreError(error) }
+      quarantine(path)
+      throw .missing(digest)
+    }
+    guard let file else { throw .missing(digest) }
+    if let bytes = try ObjectFile.decode(file, limit: size), Digest(of: bytes) == digest { return bytes }
+    quarantine(path)
     throw .missing(digest)
   }
 
   /// Deletes an object.
-  public func remove(_ digest: Digest) { unlink(path(of: digest)) }
+  public func remove(_ digest: Digest) { disk.discard(path(of: digest)) }
 
-  /// Moves a damaged file out of the way.
+  /// Moves a damaged file out of the way; where that can't be, deletes it.
   public func quarantine(_ path: String) {
     let name = (path as NSString).lastPathComponent
-    rename(path, "\(root)/quarantine/\(name).\(UInt64.random(in: 0 ... .max))")
+    let to = "\(root)/quarantine/\(name).\(UInt64.random(in: 0 ... .max))"
+    do throws(FileError) { try disk.rename(path, to) } catch { disk.discard(path) }
+  }
+
+  private static func uniqueName() -> String { "\(getpid())-\(UInt64.random(in: 0 ... .max))" }
+  private func temporaryName() -> String { "\(root)/tmp/\(Store.uniqueName())" }
+
+  private func opening(_ path: String, _ mode: OpenMode) throws(StoreError) -> OpenFile {
+    do throws(FileError) { return try disk.opening(path, mode) } catch {
+      guard error.code == ENOENT else { throw StoreError(error) }
+      // Someone emptied the cache meanwhile.
+      try makeFolder((path as NSString).deletingLastPathComponent)
+      do throws(FileError) { return try disk.opening(path, mode) } catch { throw StoreError(error) }
+    }
+  }
+
+  /// Closes what was written; only then is it known to have room.
+  private func closing(_ file: OpenFile) throws(StoreError) {
+    do throws(FileError) { try disk.close(file) } catch {
+      // The system has closed it all the same.
+      if error.code != EINTR { throw StoreError(error) }
+    }
+  }
+
+  /// Renames within the store; the folder is made, and what is no file there is set aside.
+  private func moving(_ from: String, to path: String) throws(StoreError) {
+    for _ in 0..<3 {
+      do throws(FileError) {
+        try disk.rename(from, path)
+        return
+      } catch {
+        switch error.code {
+        case ENOENT, ENOTDIR: try makeFolder((path as NSString).deletingLastPathComponent)
+        case EISDIR, ENOTEMPTY, EEXIST: quarantine(path)
+        default: throw StoreError(error)
+        }
+      }
+    }
+    throw .unwritable(path: path, reason: "something else comes back there again and again")
   }
 
   /// Writes a file whole or not at all: a temporary file on the same file system, then renamed. What a power cut tears
@@ -139,30 +259,22 @@ public struct Store: Sendable {
   /// - Throws: `StoreError.unwritable`.
   public func publish(_ bytes: [UInt8], at path: String, mode: UInt32 = 0o644) throws(StoreError) {
     let folder = (path as NSString).deletingLastPathComponent
-    try Store.makeFolder(folder.isEmpty ? "." : folder)
     // Beside the target where that lies outside the store, which may be on another file system.
-    let name = "\(getpid())-\(UInt64.random(in: 0 ... .max))"
+    let isOurs = path.hasPrefix(root + "/")
     let temporary =
-      path.hasPrefix(root + "/") ? "\(root)/tmp/\(name)" : "\(folder.isEmpty ? "." : folder)/.flow-\(name)"
-    let file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
-    guard file >= 0 else { throw Store.failure(temporary) }
-    var done = 0
-    while done < bytes.count {
-      let count = bytes.withUnsafeBytes { raw in
-        write(file, raw.baseAddress.map { $0 + done }, bytes.count - done)
-      }
-      if count < 0 {
-        if errno == EINTR { continue }
-        let error = Store.failure(temporary)
-        close(file)
-        unlink(temporary)
-        throw error
-      }
-      done += count
+      isOurs ? temporaryName() : "\(folder.isEmpty ? "." : folder)/.flow-\(Store.uniqueName())"
+    if !isOurs { try makeFolder(folder.isEmpty ? "." : folder) }
+    do throws(FileError) { try disk.writeFile(temporary, bytes, permissions: mode) } catch {
+      throw StoreError(error, needed: bytes.count)
     }
-    guard close(file) == 0, rename(temporary, path) == 0 else {
-      let error = Store.failure(path)
-      unlink(temporary)
+    do throws(StoreError) {
+      if isOurs {
+        try moving(temporary, to: path)
+      } else {
+        do throws(FileError) { try disk.rename(temporary, path) } catch { throw StoreError(error) }
+      }
+    } catch {
+      disk.discard(temporary)
       throw error
     }
   }
@@ -171,24 +283,24 @@ public struct Store: Sendable {
   func removeUnused(in folder: String, keeping names: Set<String>) {
     for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
     where !names.contains(name) {
-      unlink("\(folder)/\(name)")
+      disk.discard("\(folder)/\(name)")
     }
   }
 
-  static func failure(_ path: String) -> StoreError {
-    let code = errno
-    var reason = String(cString: strerror(code))
-    if code == ENOSPC,
-      let free = try? FileManager.default.attributesOfFileSystem(
-        forPath: (path as NSString).deletingLastPathComponent)[.systemFreeSize] as? Int
-    {
-      reason += " (\(free / 1_048_576) MiB free); 'flow cache gc' makes room"
+  /// Free bytes of the file system of `path`.
+  static func freeBytes(_ path: String) -> Int {
+    var status = statvfs()
+    var at = path
+    while statvfs(at, &status) != 0 {
+      let above = (at as NSString).deletingLastPathComponent
+      guard above != at else { return 0 }
+      at = above.isEmpty ? "." : above
     }
-    return .unwritable(path: path, reason: reason)
+    return Int(status.f_bavail) * Int(status.f_frsize)
   }
 
   /// Takes the kernel's lock of `key`, waiting for whoever has it; it ends with the returned value or the process.
-  public func lock(_ key: Digest) -> StoreLock? { StoreLock(path: root + "/locks", key: key) }
+  public func lock(_ key: Digest) -> StoreLock? { StoreLock(path: root + "/locks", key: key, disk) }
 
   /// The scratch folder of an action.
   public func workFolder(_ key: Digest) -> String { "\(root)/work/\(key.hex)" }
@@ -199,9 +311,8 @@ public struct Store: Sendable {
 public final class StoreLock: Sendable {
   private let file: Int32
 
-  init?(path: String, key: Digest) {
-    let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
-    guard file >= 0 else { return nil }
+  init?(path: String, key: Digest, _ disk: any FileSystem) {
+    guard let file = try? disk.opening(path, .lock).descriptor else { return nil }
     self.file = file
     var range = flock()
     range.l_type = Int16(F_WRLCK)

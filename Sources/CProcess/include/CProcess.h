@@ -11,4 +11,7 @@ pid_t flow_spawn(const char *path, char *const argv[], char *const envp[], const
 /// A pipe whose ends no program inherits by accident: ends[0] to read, ends[1] to write. 0, or -1 and errno.
 int flow_pipe(int ends[2]);
 
+/// Linux's syncfs, which its header hides from Swift.
+int flow_syncfs(int file);
+
 #endif
