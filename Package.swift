@@ -121,7 +121,8 @@ let package = Package(
         .unsafeFlags(["-l_FoundationCShims", "-l_FoundationICU", "-use-ld=lld"]),
       ]),
     .executableTarget(
-      name: "flow-bench", dependencies: ["FlowAudio", "FlowCore", "FlowStore"], path: "Benchmarks/flow-bench", swiftSettings: optimized
+      name: "flow-bench", dependencies: ["FlowAudio", "FlowCore", "FlowStore"], path: "Benchmarks/flow-bench",
+      swiftSettings: optimized
     ),
 
     // Tests

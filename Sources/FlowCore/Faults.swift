@@ -151,6 +151,12 @@ public final class FaultyFileSystem: FileSystem {
   }
 
   /// See `FileSystem`.
+  public func link(_ from: String, _ to: String) throws(FileError) {
+    try pass("link", to)
+    try base.link(from, to)
+  }
+
+  /// See `FileSystem`.
   public func unlink(_ path: String) throws(FileError) {
     try pass("unlink", path, writes: false)
     try base.unlink(path)

@@ -69,6 +69,8 @@ public protocol FileSystem: Sendable {
   func close(_ file: OpenFile) throws(FileError)
   /// Gives a file another name, in place of what had it.
   func rename(_ from: String, _ to: String) throws(FileError)
+  /// Gives a file a second name.
+  func link(_ from: String, _ to: String) throws(FileError)
   /// Deletes a file.
   func unlink(_ path: String) throws(FileError)
   /// Makes a folder.
@@ -128,6 +130,11 @@ public struct RealFileSystem: FileSystem {
   /// See `FileSystem`.
   public func rename(_ from: String, _ to: String) throws(FileError) {
     guard Foundation.rename(from, to) == 0 else { throw FileError("rename", to, errno) }
+  }
+
+  /// See `FileSystem`.
+  public func link(_ from: String, _ to: String) throws(FileError) {
+    guard Foundation.link(from, to) == 0 else { throw FileError("link", to, errno) }
   }
 
   /// See `FileSystem`.

@@ -33,9 +33,9 @@ extension Store {
   }
 
   private func lay(_ own: String, at path: String) throws(StoreError) -> Int? {
-    try Store.makeFolder((path as NSString).deletingLastPathComponent)
-    if link(own, path) != 0 {
-      if errno == ENOENT { return nil }
+    try makeFolder((path as NSString).deletingLastPathComponent)
+    do throws(FileError) { try disk.link(own, path) } catch {
+      if error.code == ENOENT { return nil }
       guard let bytes = FileBytes.read(own) else { return nil }
       try publish(bytes, at: path)
     }
@@ -48,13 +48,11 @@ extension Store {
   /// - Throws: `StoreError`.
   public func adopt(_ digest: Digest, from path: String) throws(StoreError) -> Bool {
     guard try holds(digest, path) else {
-      unlink(path)
+      disk.discard(path)
       return false
     }
-    let own = self.path(of: digest)
-    try Store.makeFolder((own as NSString).deletingLastPathComponent)
     chmod(path, 0o444)
-    guard rename(path, own) == 0 else { throw Store.failure(own) }
+    try moving(path, to: self.path(of: digest))
     return true
   }
 
@@ -70,13 +68,10 @@ extension Store {
 
   /// Whether the file decodes to what the digest says.
   private func holds(_ digest: Digest, _ path: String) throws(StoreError) -> Bool {
-    let input = open(path, O_RDONLY | O_CLOEXEC)
-    guard input >= 0 else { return false }
-    defer { close(input) }
-    let nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC)
-    guard nowhere >= 0 else { throw Store.failure("/dev/null") }
-    defer { close(nowhere) }
-    return try Zstd.decompress(from: input, to: nowhere) == digest
+    let input: OpenFile
+    do throws(FileError) { input = try disk.opening(path, .read) } catch { return false }
+    defer { try? disk.close(input) }
+    return try ObjectFile.decode(input, to: nil, limit: .max, disk) == digest
   }
 
   /// An empty folder for files in exchange, of this process. Folders of processes that have gone are removed.
@@ -91,7 +86,7 @@ extension Store {
       try? FileManager.default.removeItem(atPath: "\(parent)/\(name)")
     }
     let path = "\(parent)/exchange-\(getpid())-\(UInt32.random(in: 0 ... .max))"
-    try Store.makeFolder(path)
+    try makeFolder(path)
     return path
   }
 }

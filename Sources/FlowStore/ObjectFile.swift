@@ -102,7 +102,7 @@ enum ObjectFile {
 
   /// Unpacks the open object file `input` into `output`, a piece at a time; the digest of what it held, or `nil` when it
   /// is damaged or holds more than `limit` bytes.
-  static func decode(_ input: OpenFile, to output: OpenFile, limit: Int, _ disk: any FileSystem)
+  static func decode(_ input: OpenFile, to output: OpenFile?, limit: Int, _ disk: any FileSystem)
     throws(StoreError) -> Digest?
   {
     do throws(FileError) {
@@ -116,7 +116,7 @@ enum ObjectFile {
     } catch { throw StoreError(error) }
   }
 
-  private static func pieces(_ input: OpenFile, _ size: Int, _ output: OpenFile, _ disk: any FileSystem)
+  private static func pieces(_ input: OpenFile, _ size: Int, _ output: OpenFile?, _ disk: any FileSystem)
     throws(FileError) -> Digest?
   {
     var failure: FileError?
@@ -141,7 +141,7 @@ enum ObjectFile {
           let room = packer.room(piece.count)
           guard packer.unpack(piece, UnsafeRawBufferPointer(body), room) else { return false }
           hasher.update(UnsafeRawBufferPointer(room))
-          try disk.writeAll(output, UnsafeRawBufferPointer(room))
+          if let output { try disk.writeAll(output, UnsafeRawBufferPointer(room)) }
         }
       } catch {
         failure = error
@@ -149,7 +149,7 @@ enum ObjectFile {
       }
     }
     if let failure { throw failure }
-    guard let lent else { throw FileError("allocate", output.path, ENOMEM) }
+    guard let lent else { throw FileError("allocate", input.path, ENOMEM) }
     return lent ? hasher.finish() : nil
   }
 

@@ -24,7 +24,7 @@ final class Packer {
   }
 
   /// Packers that wait for work. Making one costs as much as packing a small object.
-  private struct Idle: @unchecked Sendable {  // only ever touched under the lock; a packer is in it or in use, not both
+  private struct Idle: @unchecked Sendable {  // a packer is either in it, under the lock, or in use
     var packers: [Packer] = []
   }
   private static let idle = Mutex(Idle())

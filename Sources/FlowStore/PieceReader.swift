@@ -4,7 +4,7 @@ import Synchronization
 
 /// Reads a file piece by piece. A large one is read ahead on a thread of its own, so that whoever digests it never waits
 /// for the copying.
-final class PieceReader: @unchecked Sendable {  // a buffer belongs to one thread at a time: the semaphores hand it over
+final class PieceReader: @unchecked Sendable {  // the semaphores hand each buffer from thread to thread
   private static let large = 8 << 20
   private let file: OpenFile
   private let disk: any FileSystem

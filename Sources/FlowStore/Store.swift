@@ -238,7 +238,7 @@ public struct Store: Sendable {
   }
 
   /// Renames within the store; the folder is made, and what is no file there is set aside.
-  private func moving(_ from: String, to path: String) throws(StoreError) {
+  func moving(_ from: String, to path: String) throws(StoreError) {
     for _ in 0..<3 {
       do throws(FileError) {
         try disk.rename(from, path)

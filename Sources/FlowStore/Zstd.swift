@@ -24,10 +24,10 @@ enum Zstd {
   /// Decompresses the frame that begins with `head` and goes on in `input` into `output`, a piece at a time; the digest of
   /// what it held, or `nil` when it is damaged or larger than `limit`.
   static func decompress(
-    _ input: OpenFile, _ head: UnsafeRawBufferPointer, to output: OpenFile, limit: Int,
+    _ input: OpenFile, _ head: UnsafeRawBufferPointer, to output: OpenFile?, limit: Int,
     _ disk: any FileSystem
   ) throws(FileError) -> Digest? {
-    guard let context = ZSTD_createDCtx() else { throw FileError("allocate", output.path, ENOMEM) }
+    guard let context = ZSTD_createDCtx() else { throw FileError("allocate", input.path, ENOMEM) }
     defer { ZSTD_freeDCtx(context) }
     let from = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 17, alignment: 64)
     let to = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
@@ -48,7 +48,7 @@ enum Zstd {
         if ZSTD_isError(left) != 0 || total > limit { return nil }
         let made = UnsafeRawBufferPointer(rebasing: to[..<target.pos])
         hasher.update(made)
-        try disk.writeAll(output, made)
+        if let output { try disk.writeAll(output, made) }
       }
       count = try disk.fill(input, from)
     }
