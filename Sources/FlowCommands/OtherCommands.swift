@@ -12,7 +12,7 @@ struct Flow: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "flow", abstract: "Fine-tunes a song generator from one YAML file.",
     discussion:
-      "Exit codes: 0 done, 1 a stage failed or --frozen found a difference, 2 bad input, 4 doctor found a fault, 130 interrupted.",
+      "Exit codes: 0 done, 1 a stage failed or --frozen found a difference, 2 bad input, 3 licences deny a stage, 4 doctor found a fault, 130 interrupted.",
     version: "0.1.0",
     subcommands: [
       Run.self, PlanCommand.self, Status.self, Why.self, Log.self, Stages.self, Validate.self, Doctor.self,

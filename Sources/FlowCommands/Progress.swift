@@ -76,6 +76,7 @@ final class Progress: Sendable {
     let name = Terminal.padded(report.name, 16)
     switch report.state {
     case .failed: return terminal.styled("failed ", "1;31") + " \(name) \(report.failure ?? "")"
+    case .denied: return terminal.styled("denied ", "1;31") + " \(name) by its licences"
     case .cached: return "cached  \(name)\(report.items.quarantined) set aside"
     default:
       var text =

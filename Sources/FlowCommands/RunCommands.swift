@@ -45,6 +45,7 @@ struct Run: AsyncParsableCommand {
       }
       if report.interrupted { throw ExitCode(130) }
       if report.failed { throw ExitCode(1) }
+      if report.denied { throw ExitCode(3) }
     }
   }
 
@@ -57,12 +58,12 @@ struct Run: AsyncParsableCommand {
       Terminal.error(
         "\(stage.name): \(stage.failure ?? stage.reasons.map(\.description).joined(separator: ", "))")
     }
-    if open.isEmpty, !engine.lockIsCurrent(project.plan, report) {
+    if open.isEmpty, try !engine.lockIsCurrent(project.plan, report) {
       Terminal.error("the lock file would change: run without --frozen and commit it")
     } else if open.isEmpty {
       return Terminal.out("frozen: \(report.stages.count) stages are as the lock file says")
     }
-    throw ExitCode(1)
+    throw ExitCode(!open.isEmpty && open.allSatisfy { $0.state == .denied } ? 3 : 1)
   }
 
   /// The first interrupt asks running actions to stop, the second ends at once.
@@ -85,13 +86,23 @@ struct Run: AsyncParsableCommand {
     let idle = report.stages.filter { $0.state == .cached && $0.items.total == 0 }.count
     let failed = report.stages.filter { $0.state == .failed }
     let memory = report.stages.map(\.peakMemory).max() ?? 0
-    var head = failed.isEmpty ? "done" : (report.interrupted ? "interrupted" : "failed")
+    var head =
+      failed.isEmpty
+      ? (report.denied ? "done but for what licences deny" : "done")
+      : (report.interrupted ? "interrupted" : "failed")
     head += String(format: " in %.2f s", report.seconds) + "   \(done) stages run, \(cached) cached"
     if idle > 0 { head += ", \(idle) without items" }
     if !failed.isEmpty { head += ", \(failed.count) failed" }
     if memory > 0 { head += "   peak memory of a worker \(memory / 1_048_576) MB" }
     Terminal.out(head)
     for stage in failed { Terminal.out("  failed    \(stage.name): \(stage.failure ?? "")") }
+    for stage in report.stages where stage.state == .denied {
+      if let denial = stage.denial {
+        Terminal.error(Terminal(noColour: options.noColor).render(denial))
+      } else {
+        Terminal.error("not made: \(stage.name): \(stage.failure ?? "")")
+      }
+    }
     let width = max(9, report.results.map(\.name.count).max() ?? 0)
     for result in report.results where result.count > 0 {
       let what = result.count == 1 ? result.example : "\(result.count) files, such as \(result.example)"
@@ -138,6 +149,7 @@ struct PlanCommand: AsyncParsableCommand {
       }
       Terminal.out(line)
       for reason in stage.reasons { Terminal.out("           because \(reason)") }
+      if stage.state == .denied { Terminal.out("           because \(stage.failure ?? "")") }
     }
     if let forecast = report.forecast {
       Terminal.out(

@@ -84,6 +84,23 @@ struct Assessment {
     return hasher.finish()
   }
 
+  /// The report of a stage that licences keep from being made, or that takes from one; `nil` for all others.
+  func denied(_ stage: PlannedStage, _ policy: LicensePolicy, _ reports: [String: StageReport])
+    -> StageReport?
+  {
+    var report = StageReport(name: stage.name, state: .denied)
+    if let provenance = world.provenance[stage.name], !provenance.isAllowed {
+      let denial = provenance.diagnostic(stage, policy)
+      report.denial = denial
+      report.failure = ([denial.message] + denial.notes).joined(separator: "; ")
+    } else if let from = stage.upstream.first(where: { reports[$0]?.state == .denied }) {
+      report.failure = "stage '\(from)', which it takes from, is not made"
+    } else {
+      return nil
+    }
+    return report
+  }
+
   /// Assesses a stage whose inputs are known.
   func assess(_ stage: PlannedStage, _ inputs: [String: Artifact]) -> Verdict {
     let template = Action.template(stage, files: world.files[stage.name] ?? [:])

@@ -39,6 +39,7 @@ public struct Engine: Sendable {
   public func assess(_ plan: Plan) throws -> RunReport {
     let start = Date()
     let world = try World(plan, store: store)
+    let plan = world.licensed(plan)
     let assessment = Assessment(
       store: store, world: world, manifest: PipelineManifest(store, pipeline: plan.name))
     let reports = assess(plan, assessment)
@@ -54,7 +55,9 @@ public struct Engine: Sendable {
     for stage in plan.stages {
       let open = stage.upstream.filter { reports[$0]?.outputs == nil }
       var report: StageReport
-      if open.isEmpty {
+      if let denied = assessment.denied(stage, plan.licenses, reports) {
+        report = denied
+      } else if open.isEmpty {
         report = assessment.assess(stage, assessment.world.inputs(stage, reports)).report
       } else {
         report = StageReport(name: stage.name, state: .mayRun)
@@ -74,7 +77,7 @@ public struct Engine: Sendable {
     let needy = plan.stages.filter { $0.resources.gpu > capacity.gpus.count }
     guard !needy.isEmpty else { return }
     let reports = assess(plan, assessment)
-    let problems = needy.filter { reports[$0.name]?.state != .cached }.map { stage in
+    let problems = needy.filter { [.run, .mayRun].contains(reports[$0.name]?.state) }.map { stage in
       Diagnostic(
         code: "E035",
         "stage '\(stage.name)' needs \(stage.resources.gpu == 1 ? "a GPU" : "\(stage.resources.gpu) GPUs"), and there \(capacity.gpus.isEmpty ? "is none" : capacity.gpus.count == 1 ? "is one" : "are \(capacity.gpus.count)")",
@@ -95,6 +98,10 @@ public struct Engine: Sendable {
     if let only { plan.stages.removeAll { !only.contains($0.name) } }
     let start = Date()
     let world = try World(plan, store: store)
+    plan = world.licensed(plan)
+    for (name, provenance) in world.provenance.sorted(by: { $0.key < $1.key }) where !provenance.isAllowed {
+      observe(.warning(stage: name, "will not be made: its licences are not allowed"))
+    }
     var manifest = PipelineManifest(store, pipeline: plan.name)
     let assessment = Assessment(store: store, world: world, manifest: manifest)
     try checkDevices(plan, assessment)
@@ -102,23 +109,25 @@ public struct Engine: Sendable {
     let reports = await schedule(plan, assessment, registry)
     world.stats.save()
     let ordered = plan.stages.compactMap { reports[$0.name] }
-    for report in ordered where report.state != .failed || report.units != nil {
+    for report in ordered where report.units != nil {
       try report.save(&manifest)
     }
     try manifest.save(names: Set(whole.stages.map(\.name)))
     var result = RunReport(stages: ordered, seconds: 0)
     result.interrupted = ordered.contains { $0.failure == Engine.interruption }
-    result.lockFile = try LockFile.write(whole, ordered, store: store)
+    result.lockFile = try LockFile.write(world.licensed(whole), ordered, store: store)
     let runner = ActionRunner(engine: self, world: world, registry: registry)
     result.results = try await Results.lay(plan, reports, runner: runner, root: projectRoot)
-    release(plan, reports, consumed: !result.failed)
+    release(plan, reports, consumed: !result.failed && !result.denied)
     result.seconds = Date().timeIntervalSince(start)
     return result
   }
 
   /// Whether the lock file is what a run that finds everything as in `report` would write.
-  public func lockIsCurrent(_ plan: Plan, _ report: RunReport) -> Bool {
-    FileBytes.read(LockFile.path(plan)).map { String(decoding: $0, as: UTF8.self) }
+  /// - Throws: `Diagnostics` when a source or a file parameter is missing.
+  public func lockIsCurrent(_ plan: Plan, _ report: RunReport) throws -> Bool {
+    let plan = try World(plan, store: store).licensed(plan)
+    return FileBytes.read(LockFile.path(plan)).map { String(decoding: $0, as: UTF8.self) }
       == LockFile.text(plan, report.stages, old: "")
   }
 

@@ -22,7 +22,9 @@ enum LockFile {
 
   static func text(_ plan: Plan, _ reports: [StageReport], old: String) -> String {
     var byName: [String: StageReport] = [:]
-    for report in reports where report.state != .failed { byName[report.name] = report }
+    for report in reports where report.state != .failed && report.state != .denied {
+      byName[report.name] = report
+    }
     let oldBlocks = byName.count < plan.stages.count ? blocks(old) : [:]
     var text =
       "# What was made from what; written by flow, to be reviewed and kept in git.\n"

@@ -14,6 +14,8 @@ public enum StageState: String, Sendable, Hashable {
   case done
   /// It failed, or what it takes from did.
   case failed
+  /// Its licences don't allow it, or those of what it takes from.
+  case denied
 }
 
 /// How many items a stage has, and what became of them.
@@ -46,6 +48,8 @@ public struct StageReport: Sendable {
   public var metrics: [String: Double] = [:]
   /// Why it failed, and what to do next.
   public var failure: String?
+  /// What is to be said when its licences don't allow it.
+  public var denial: Diagnostic?
   /// The most memory that one of its workers held, bytes.
   public var peakMemory = 0
   /// Seconds of work that what has to run will take, by earlier runs.
@@ -87,6 +91,9 @@ public struct RunReport: Sendable {
 
   /// Whether a stage failed.
   public var failed: Bool { stages.contains { $0.state == .failed } }
+
+  /// Whether licences keep a stage from being made.
+  public var denied: Bool { stages.contains { $0.state == .denied } }
 }
 
 /// A result as it lies under `runs/NAME/`.

@@ -27,13 +27,26 @@ enum Results {
         && origin.flatMap { plan.stage($0.stage)?.declaration.per } == .all
       let folder = (root == "." ? "" : root + "/") + "runs/\(plan.name)/\(result.name)"
       let artifact = Artifact.union(parts)
-      laid.append(try await lay(result.name, artifact, isAlone: isAlone, folder: folder, runner: runner))
+      var beside: [ItemFile] = []
+      for reference in result.references {
+        guard let stage = reference.origin?.stage, let provenance = runner.world.provenance[stage] else {
+          continue
+        }
+        let text = Array(provenance.attribution(stage, pipeline: plan.name).utf8)
+        let name = result.references.count == 1 ? "ATTRIBUTION.md" : "ATTRIBUTION-\(safe(stage)).md"
+        let digest = try runner.engine.store.put(text)
+        beside.append(ItemFile(name: name.replacing("/", with: "-"), digest: digest, size: text.count))
+      }
+      laid.append(
+        try await lay(result.name, artifact, isAlone: isAlone, beside: beside, folder: folder, runner: runner)
+      )
     }
     return laid
   }
 
   private static func lay(
-    _ name: String, _ artifact: Artifact, isAlone: Bool, folder: String, runner: ActionRunner
+    _ name: String, _ artifact: Artifact, isAlone: Bool, beside: [ItemFile], folder: String,
+    runner: ActionRunner
   ) async throws -> LaidResult {
     var wanted: [String: ItemFile] = [:]
     for item in artifact.items {
@@ -46,11 +59,13 @@ enum Results {
         wanted[path] = file
       }
     }
+    let example = wanted.keys.min() ?? ""
+    for file in beside { wanted[file.name] = file }
     let store = runner.engine.store
     let manifest = "\(folder)/.flow"
     let listing = wanted.sorted { $0.key < $1.key }.map { "\($0.value.digest.hex) \($0.key)\n" }.joined()
     let result = LaidResult(
-      name: name, folder: folder, count: wanted.count, example: wanted.keys.sorted().first ?? "")
+      name: name, folder: folder, count: wanted.count, example: example)
     let old = FileBytes.read(manifest).map { String(decoding: $0, as: UTF8.self) } ?? ""
     let isThere = wanted.keys.allSatisfy { access("\(folder)/\($0)", F_OK) == 0 }
     if old == listing, isThere { return result }

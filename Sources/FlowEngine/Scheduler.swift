@@ -33,6 +33,10 @@ extension Engine {
       while true {
         while let i = ready.popLast() {
           let stage = plan.stages[i]
+          if let report = assessment.denied(stage, plan.licenses, reports) {
+            settle(i, report)
+            continue
+          }
           if let broken = stage.upstream.first(where: { reports[$0]?.outputs == nil }) {
             var report = StageReport(name: stage.name, state: .failed)
             report.failure =

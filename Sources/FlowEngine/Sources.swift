@@ -10,6 +10,8 @@ struct SourceScan {
   private(set) var items: [Item] = []
   /// Where each object's bytes can be read, until they are in the store.
   private(set) var paths: [Digest: String] = [:]
+  /// What a manifest says of the licences and authors of single items.
+  private(set) var rights: [String: Rights] = [:]
 
   /// Scans the source's folder, takes its one file, or reads its manifest. Hidden files are skipped; files of one stem
   /// are one item.
@@ -24,7 +26,7 @@ struct SourceScan {
       ])
     }
     if source.isManifest {
-      (items, paths) = try ManifestFile.read(source, stats: stats)
+      (items, paths, rights) = try ManifestFile.read(source, stats: stats)
       return
     }
     var files: [Found] = []

@@ -10,6 +10,8 @@ final class World: Sendable {
   private let paths: [Digest: String]
   /// Path and digest of file parameters, by stage and name.
   let files: [String: [String: (path: String, digest: Digest)]]
+  /// What each gated stage is made from.
+  let provenance: [String: Provenance]
   nonisolated(unsafe) let stats: StatCache  // used before the run's tasks start and after they end
 
   init(_ plan: Plan, store: Store) throws {
@@ -25,6 +27,7 @@ final class World: Sendable {
       }
     }
     var (sources, paths) = ([String: [ArtifactType: Artifact]](), [Digest: String]())
+    var rights: [String: [String: Rights]] = [:]
     for source in plan.sources {
       do {
         let scan = try SourceScan(source, stats: stats)
@@ -32,6 +35,7 @@ final class World: Sendable {
           sources[source.name, default: [:]][type] = Artifact(scan.items(of: type))
         }
         paths.merge(scan.paths) { a, _ in a }
+        rights[source.name] = scan.rights
       } catch let error as Diagnostics { problems += error.all }
     }
     var files: [String: [String: (path: String, digest: Digest)]] = [:]
@@ -54,6 +58,8 @@ final class World: Sendable {
     }
     if !problems.isEmpty { throw Diagnostics(problems) }
     self.sources = sources
+    provenance = World.provenance(
+      plan, items: { name, type in sources[name]?[type]?.items.map(\.id) ?? [] }, rights: rights)
     self.files = files
     self.stats = stats
     self.paths = paths
@@ -115,7 +121,7 @@ extension Engine {
   /// Why `stage` (or one of its items) would run: reasons from its last result to now.
   /// - Throws: `Diagnostics`.
   public func why(_ plan: Plan, stage: String, item: String?) throws -> (report: StageReport, key: Digest?) {
-    guard let planned = plan.stage(stage) else {
+    guard plan.stage(stage) != nil else {
       let names = plan.stages.map(\.name)
       throw Diagnostics([
         Diagnostic(
@@ -124,12 +130,18 @@ extension Engine {
       ])
     }
     let world = try World(plan, store: store)
+    let plan = world.licensed(plan)
     let assessment = Assessment(
       store: store, world: world, manifest: PipelineManifest(store, pipeline: plan.name))
     var reports: [String: StageReport] = [:]
     var found: StageReport?
     var keys: [String: Digest] = [:]
     for step in plan.stages {
+      if let denied = assessment.denied(step, plan.licenses, reports) {
+        reports[step.name] = denied
+        if step.name == stage { found = denied }
+        continue
+      }
       let open = step.upstream.filter { reports[$0]?.outputs == nil }
       guard open.isEmpty else {
         if step.name == stage {
@@ -144,9 +156,9 @@ extension Engine {
       reports[step.name] = verdict.report
       guard step.name == stage else { continue }
       found = verdict.report
-      let template = Action.template(planned, files: world.files[stage] ?? [:])
-      for unit in Unit.all(planned, inputs.mapValues(\.items)) {
-        keys[unit.item] = Action(planned, template: template, inputs: unit.inputs).key
+      let template = Action.template(step, files: world.files[stage] ?? [:])
+      for unit in Unit.all(step, inputs.mapValues(\.items)) {
+        keys[unit.item] = Action(step, template: template, inputs: unit.inputs).key
       }
     }
     let report = found ?? StageReport(name: stage, state: .mayRun)

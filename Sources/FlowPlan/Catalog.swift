@@ -74,9 +74,10 @@ public struct StageCatalog: Sendable {
     guard let root = reader.root else { return (nil, nil, reader.problems) }
     let isPipeline = root["run"]?.text == "pipeline"
     let keys =
-      commonKeys + (isPipeline ? ["stages"] : ["version", "per", "resources", "command", "shell", "env"])
+      commonKeys
+      + (isPipeline ? ["stages"] : ["version", "per", "resources", "gate", "command", "shell", "env"])
     let elsewhere = Dictionary(
-      (isPipeline ? ["version", "per", "resources"] : []).map { ($0, "in the stages within") },
+      (isPipeline ? ["version", "per", "resources", "gate"] : []).map { ($0, "in the stages within") },
       uniquingKeysWith: { $1 })
     var parts: [String: DocumentNode] = [:]
     for (key, _, value) in reader.members(root, of: "a stage", allowed: keys, elsewhere: elsewhere) {
@@ -107,6 +108,7 @@ public struct StageCatalog: Sendable {
       }
       declaration.per = reader.choice(parts["per"], "per", StageDeclaration.Per.item)
       declaration.run = run(&reader, parts, declaration)
+      declaration.gate = parts["gate"].flatMap { reader.choice($0, "gate", StageDeclaration.Gate.license) }
       declaration.resources = Values.resources(&reader, parts["resources"], standard: Resources())
     }
     return (reader.problems.isEmpty ? declaration : nil, body, reader.problems)

@@ -16,6 +16,8 @@ public struct Plan: Sendable, Hashable {
   public var results: [PlannedResult]
   /// How much of what its stages may use at once; in no key.
   public var limits: Limits
+  /// What may go into what gated stages make.
+  public var licenses = LicensePolicy()
 
   /// A plan.
   public init(
@@ -87,6 +89,8 @@ public struct PlannedSource: Sendable, Hashable {
   public var exclude: [String] = []
   /// SPDX licence expression of its items, if said.
   public var license: String?
+  /// Who made its items, if said.
+  public var authors: [String] = []
   /// Where it stands in the document.
   public var location: SourceLocation?
 

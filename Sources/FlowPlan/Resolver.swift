@@ -50,7 +50,8 @@ public struct Resolver {
     for override in overrides { apply(override, &root) }
     var parts: [String: DocumentNode] = [:]
     for (key, _, value) in reader.members(
-      root, of: "a pipeline", allowed: ["flow", "name", "params", "sources", "stages", "outputs", "limits"])
+      root, of: "a pipeline",
+      allowed: ["flow", "name", "params", "sources", "stages", "outputs", "limits", "licenses"])
     { parts[key] = value }
     if parts["flow"]?.json != .int(1) {
       reader.fail(
@@ -75,10 +76,12 @@ public struct Resolver {
     let name =
       reader.text(parts["name"], "'name'") ?? last.split(separator: ".").first.map(String.init) ?? "pipeline"
     reader.checkName(name, "a pipeline", parts["name"])
-    return Plan(
+    var plan = Plan(
       name: name, file: reader.file,
       sources: sources.sorted { $0.name < $1.name },
       stages: ordered, results: results.sorted { $0.name < $1.name }, limits: limits ?? Limits())
+    plan.licenses = licenses(parts["licenses"])
+    return plan
   }
 
   private mutating func sources(_ node: DocumentNode?) -> [PlannedSource] {
@@ -86,12 +89,18 @@ public struct Resolver {
     for (name, keyNode, value) in reader.members(node, of: "sources", allowed: nil) {
       reader.checkName(name, "a source", keyNode)
       var source = PlannedSource(name: name, path: "", location: reader.location(keyNode))
+      var said: [String: DocumentNode] = [:]
       for (key, _, field) in reader.members(
-        value, of: "source '\(name)'", allowed: ["path", "manifest", "glob", "exclude", "license"])
+        value, of: "source '\(name)'", allowed: ["path", "manifest", "glob", "exclude", "license", "author"])
       {
-        if key == "glob" || key == "exclude" {
-          let patterns = field.text.map { [$0] } ?? reader.strings(field, "'\(key)'")
-          if key == "glob" { source.include = patterns } else { source.exclude = patterns }
+        said[key] = field
+        if ["glob", "exclude", "author"].contains(key) {
+          let texts = field.text.map { [$0] } ?? reader.strings(field, "'\(key)'")
+          switch key {
+          case "glob": source.include = texts
+          case "exclude": source.exclude = texts
+          default: source.authors = texts
+          }
           continue
         }
         guard let raw = substituted(field).text else {
@@ -99,7 +108,7 @@ public struct Resolver {
           continue
         }
         if key == "license" {
-          source.license = raw
+          source.license = license(raw, field)
           continue
         }
         // A path is of the folder of the file that says it; one given by --set is of the working folder.
@@ -110,6 +119,13 @@ public struct Resolver {
         source.isManifest = key == "manifest"
         source.location = reader.location(field)
       }
+      // What a file says of its own songs holds for no others, which --set or a file that extends it names.
+      func isOfAnother(_ key: String) -> Bool {
+        guard let place = said[key]?.place else { return false }
+        return place.file != (said["path"] ?? said["manifest"])?.place?.file
+      }
+      if isOfAnother("license") { source.license = nil }
+      if isOfAnother("author") { source.authors = [] }
       if source.path.isEmpty { reader.fail("E015", "source '\(name)' needs 'path'", keyNode) }
       result.append(source)
     }

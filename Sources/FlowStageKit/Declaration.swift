@@ -20,6 +20,12 @@ public struct StageDeclaration: Sendable, Hashable {
     case pipeline
   }
 
+  /// What must be asked before the stage runs.
+  public enum Gate: String, Sendable, CaseIterable {
+    /// Whether the pipeline's `licenses` allow those of everything that it is made from.
+    case license
+  }
+
   /// The name that pipelines use, such as `train-flow`.
   public var name: String
   /// Bumped when the same inputs give other outputs; part of every action key.
@@ -38,6 +44,8 @@ public struct StageDeclaration: Sendable, Hashable {
   public var parameters: [ParameterDeclaration]
   /// What one action needs; never part of a key.
   public var resources: Resources
+  /// What must be asked first.
+  public var gate: Gate?
 
   /// A declaration.
   public init(

@@ -205,6 +205,38 @@ struct Shell {
     #expect(edited.code == 1 && edited.error.contains("the lock file would change"))
   }
 
+  @Test func whatLicencesDenyEndsWithCode3AndSaysWhy() throws {
+    let text = """
+      flow: 1
+      licenses: { allow: [CC0-1.0] }
+      sources: { songs: { path: songs, license: CC-BY-NC-4.0 } }
+      stages: { pack: { in: { files: songs } } }
+
+      """
+    let shell = try Shell(pipeline: text)
+    try shell.folder.write(
+      "stages/pack.yaml",
+      """
+      stage: pack
+      version: 1
+      per: all
+      run: command
+      gate: license
+      command: [touch, "{out.files}/packed"]
+      inputs: { files: { type: files } }
+      outputs: { files: { type: files } }
+      """)
+    let plan = try shell("plan", "pipelines/p.yaml")
+    #expect(plan.code == 0 && plan.out.contains("denied   pack"))
+    let denied = try shell("run", "pipelines/p.yaml")
+    #expect(denied.code == 3, "\(denied.error)")
+    #expect(denied.error.contains("error[E050]: stage 'pack' is not made"))
+    #expect(denied.error.contains("CC-BY-NC-4.0: 2 items of source 'songs' (mary, row), through pack"))
+    #expect(denied.error.contains("allow: [CC-BY-NC-4.0, CC0-1.0]"))
+    #expect(try shell("run", "pipelines/p.yaml", "--set", "sources.songs.license=CC0-1.0").code == 0)
+    #expect(try shell("run", "pipelines/p.yaml", "--frozen").code == 3)
+  }
+
   @Test func partsOfAPipelineRunAloneAndTheLockFileKeepsTheRest() throws {
     let shell = try Shell()
     #expect(try shell("run", "pipelines/p.yaml", "--to", "synthesise").out.contains("1 stages run"))

@@ -199,7 +199,7 @@ import Testing
     try folder.write(
       "list.jsonl",
       """
-      {"id": "one", "path": "in/a.wav", "license": "CC0-1.0"}
+      {"id": "one", "path": "in/a.wav", "singer": "A", "license": "CC0-1.0", "author": "B"}
 
       {"id": "two", "paths": ["in/deep/b.wav", "in/a.txt"]}
       """)
@@ -208,7 +208,8 @@ import Testing
       $0.isManifest = true
     }
     #expect(items.map(\.id) == ["one", "two"])
-    #expect(items[0].attributes == ["license": "CC0-1.0"])
+    // Licence and author are kept apart: they are in no key.
+    #expect(items[0].attributes == ["singer": "A"])
     #expect(items[1].files.map(\.name) == ["source.txt", "source.wav"])
   }
 
