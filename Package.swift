@@ -137,7 +137,7 @@ let package = Package(
     tests("FlowStore"),
     tests("FlowPlan", ["FlowStageKit"]),
     tests("FlowModels", ["FlowTensor", "FlowTensorCPU", "FlowNN"]),
-    tests("FlowEngine", ["FlowStore", "FlowPlan", "FlowStageKit"]),
+    tests("FlowEngine", ["FlowStore", "FlowPlan", "FlowStageKit", "CProcess"]),
     tests("FlowStages", ["FlowStageKit", "FlowStore", "FlowPlan", "FlowEngine", "FlowAudio", "FlowScore"]),
     tests("FlowCommands", ["FlowPlan", "FlowEngine", "FlowStages"]),
   ]

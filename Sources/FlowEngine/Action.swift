@@ -1,6 +1,7 @@
 public import FlowCore
 import FlowPlan
 public import FlowStageKit
+import Foundation
 
 /// A stage bound to parameters and inputs: a self-contained document that a worker runs wherever the store is visible.
 public struct Action: Sendable, Hashable, Codable {
@@ -18,6 +19,8 @@ public struct Action: Sendable, Hashable, Codable {
   public var inputs: [String: [Item]]
   /// The command line, in a command stage.
   public var command: CommandTemplate?
+  /// The paths of its file parameters.
+  public var files: [String]
   /// What the key was made of, canonical JSON.
   public var preimage: String
 }
@@ -27,6 +30,7 @@ extension Action {
   struct Template: Sendable {
     var parameters: [String: JSON]
     var parts: [String: JSON]
+    var files: [String] = []
     /// The digest of `parts` and of what one action covers.
     var digest: Digest
   }
@@ -36,8 +40,12 @@ extension Action {
     let declaration = stage.declaration
     var parameters = stage.parameters
     var keyParameters = stage.keyParameters
+    var paths: [String] = []
     for (name, file) in files {
-      parameters[name] = .string(file.path)
+      // A worker may have another working folder.
+      let path = absolute(file.path)
+      paths.append(path)
+      parameters[name] = .string(path)
       if keyParameters[name] != nil { keyParameters[name] = .string("sha256:" + file.digest.hex) }
     }
     var parts: [String: JSON] = [
@@ -54,7 +62,11 @@ extension Action {
     var hasher = SHA256()
     hasher.field("template", JSON.object(parts).canonical.utf8)
     hasher.field("per", declaration.per.rawValue.utf8)
-    return Template(parameters: parameters, parts: parts, digest: hasher.finish())
+    return Template(parameters: parameters, parts: parts, files: paths.sorted(), digest: hasher.finish())
+  }
+
+  private static func absolute(_ path: String) -> String {
+    path.hasPrefix("/") ? path : FileManager.default.currentDirectoryPath + "/" + path
   }
 
   /// The action of `stage` on `inputs`.
@@ -65,7 +77,11 @@ extension Action {
     perItem = declaration.per == .item
     outputs = declaration.outputs.map(\.name)
     parameters = template.parameters
-    if case .command(let line) = declaration.run { command = line }
+    files = template.files
+    if case .command(let line) = declaration.run {
+      command = line
+      command?.reads = line.reads.map(Action.absolute)
+    }
     self.inputs = inputs
     var ports: [String: JSON] = [:]
     for input in declaration.inputs {

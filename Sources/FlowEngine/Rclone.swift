@@ -79,7 +79,7 @@ public final class Rclone: Sendable {
       ProcessInfo.processInfo.environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
     defer { for text in arguments + variables { free(text) } }
     var failure: Int32 = 0
-    let child = flow_spawn(program, &arguments, &variables, ".", out, &failure)
+    let child = flow_spawn(program, &arguments, &variables, ".", out, -1, &failure)
     guard child > 0 else { throw .failed(remote: remote, said: String(cString: strerror(failure))) }
     running.store(child, ordering: .sequentiallyConsistent)
     if stopped.load(ordering: .sequentiallyConsistent) { kill(-child, SIGTERM) }

@@ -75,7 +75,9 @@ public struct StageCatalog: Sendable {
     let isPipeline = root["run"]?.text == "pipeline"
     let keys =
       commonKeys
-      + (isPipeline ? ["stages"] : ["version", "per", "resources", "gate", "command", "shell", "env"])
+      + (isPipeline
+        ? ["stages"]
+        : ["version", "per", "resources", "gate", "command", "shell", "env", "sandbox", "reads"])
     let elsewhere = Dictionary(
       (isPipeline ? ["version", "per", "resources", "gate"] : []).map { ($0, "in the stages within") },
       uniquingKeysWith: { $1 })
@@ -146,7 +148,7 @@ public struct StageCatalog: Sendable {
       return .native
     }
     guard kind == "command" else {
-      for key in ["command", "shell", "env"] where parts[key] != nil {
+      for key in ["command", "shell", "env", "sandbox", "reads"] where parts[key] != nil {
         reader.fail("E015", "'\(key)' is for stages that run a program", parts[key], help: "run: command")
       }
       return .native
@@ -171,7 +173,9 @@ public struct StageCatalog: Sendable {
     for (name, _, value) in reader.members(parts["env"], of: "'env'", allowed: nil) {
       environment[name] = reader.text(value, "'\(name)'")
     }
-    let template = CommandTemplate(words: words, shell: shell, environment: environment)
+    var template = CommandTemplate(words: words, shell: shell, environment: environment)
+    if let node = parts["sandbox"] { template.sandbox = reader.flag(node, "'sandbox'") }
+    template.reads = reader.strings(parts["reads"], "'reads'")
     check(&reader, template, declaration, parts["command"])
     return .command(template)
   }

@@ -11,6 +11,10 @@ public struct CommandTemplate: Sendable, Hashable, Codable {
   public var shell: Bool
   /// Variables beside `PATH`, `HOME`, `TMPDIR` and `LANG`; values may hold the same marks as words.
   public var environment: [String: String]
+  /// Whether the kernel keeps the program to its inputs, its outputs, `reads` and the system's folders.
+  public var sandbox = true
+  /// Files and folders that it may read beside its inputs, such as a folder of models; no part of a key.
+  public var reads: [String] = []
 
   /// A command.
   public init(words: [String], shell: Bool = false, environment: [String: String] = [:]) {

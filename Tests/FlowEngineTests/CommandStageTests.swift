@@ -1,3 +1,4 @@
+import CProcess
 import FlowCore
 import FlowPlan
 import FlowStageKit
@@ -42,6 +43,51 @@ import Testing
     #expect(bench.folder.text("runs/bench/out/b.txt") == "b text")
     #expect(try await run(copy, bench).state == .cached)
     #expect(try await run(stage(["cp", "-f", "{in.text/*}", "{out.text}/copy.txt"]), bench).items.run == 3)
+  }
+
+  /// What isn't declared can't be read, by the kernel's word.
+  @Test func undeclaredReadsAreRefused() async throws {
+    guard flow_sandbox_version() > 0 else {
+      print("skipped: this kernel has no Landlock")
+      return
+    }
+    let bench = try Bench()
+    let secret = bench.folder.path + "/secret.txt"
+    try bench.folder.write("secret.txt", "secret")
+    func reader(_ change: (inout CommandTemplate) -> Void) -> PlannedStage {
+      var stage = stage(["cp", secret, "{out.text}/copy.txt"])
+      if case .command(var template) = stage.declaration.run {
+        change(&template)
+        stage.declaration.run = .command(template)
+      }
+      return stage
+    }
+    let refused = try await run(reader { _ in }, bench)
+    #expect(refused.failure?.contains("reads: [PATH]") ?? false, "\(refused.failure ?? "it was read")")
+    let written = try await run(stage(["cp", "{in.text/*}", bench.folder.path + "/planted.txt"]), bench)
+    #expect(written.failure != nil && bench.folder.read("planted.txt") == nil)
+    #expect(try await run(reader { $0.reads = [secret] }, bench).failure == nil)
+    #expect(bench.folder.text("runs/bench/out/a.txt") == "secret")
+    for key in bench.store.recordKeys() { bench.store.removeRecord(key) }
+    #expect(try await run(reader { $0.sandbox = false }, bench).failure == nil)
+  }
+
+  /// A script is a file parameter: it may be read, and its content is in the key.
+  @Test func aScriptIsAFileParameter() async throws {
+    let bench = try Bench()
+    try bench.folder.write("tool.sh", "tr a-z A-Z < \"$1\" > \"$2/t.txt\"")
+    var tool = stage(["sh", "{params.script}", "{in.text/*}", "{out.text}"])
+    tool.declaration.parameters = [
+      ParameterDeclaration(
+        name: "script", kind: .file(search: [bench.folder.path + "/tool.sh"], package: nil), standard: .null)
+    ]
+    tool.parameters = ["script": .null]
+    #expect(try await run(tool, bench).failure == nil)
+    #expect(bench.folder.text("runs/bench/out/b.txt") == "B TEXT")
+    #expect(try await run(tool, bench).state == .cached)
+    try bench.folder.write("tool.sh", "tr a-z b-za < \"$1\" > \"$2/t.txt\"")
+    #expect(try await run(tool, bench).items.run == 3)
+    #expect(bench.folder.text("runs/bench/out/b.txt") == "c ufyu")
   }
 
   /// No shell reads an argument, whatever is in it.
