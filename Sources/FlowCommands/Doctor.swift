@@ -32,6 +32,11 @@ struct Doctor: AsyncParsableCommand {
         name: "memory", ok: memory > 2000,
         detail: "\(memory) MiB, \(ProcessInfo.processInfo.activeProcessorCount) processors", help: nil))
     checks.append(.init(name: "cuda", ok: true, detail: "not built yet: training runs on the CPU", help: nil))
+    checks.append(
+      .init(
+        name: "sandbox", ok: true,
+        detail: CommandSandbox.version.map { "Landlock, version \($0): commands see only what they declare" }
+          ?? "this kernel has no Landlock: commands can read undeclared files", help: nil))
     let rclone = Rclone.find()
     checks.append(
       .init(

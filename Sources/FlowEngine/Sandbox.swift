@@ -34,3 +34,12 @@ final class Sandbox {
 
   deinit { close(rules) }
 }
+
+/// Whether command stages can be kept to what they declare on this machine.
+public enum CommandSandbox {
+  /// The version of the kernel's Landlock interface; `nil` where it has none.
+  public static var version: Int? {
+    let version = flow_sandbox_version()
+    return version > 0 ? Int(version) : nil
+  }
+}

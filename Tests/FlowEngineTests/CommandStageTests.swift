@@ -14,7 +14,7 @@ import Testing
   private func stage(
     _ words: [String], per: StageDeclaration.Per = .item, shell: Bool = false,
     environment: [String: String] = [:],
-    parameters: [String: JSON] = [:]
+    parameters: [String: JSON] = [:], sandbox: Bool = true
   ) -> PlannedStage {
     var declaration = StageDeclaration(
       name: "run", version: 1, doc: "", per: per, inputs: [InputDeclaration(name: "text", type: .lyrics)],
@@ -22,7 +22,9 @@ import Testing
       parameters: parameters.keys.sorted().map {
         ParameterDeclaration(name: $0, kind: .string, standard: nil)
       })
-    declaration.run = .command(CommandTemplate(words: words, shell: shell, environment: environment))
+    var template = CommandTemplate(words: words, shell: shell, environment: environment)
+    template.sandbox = sandbox
+    declaration.run = .command(template)
     return PlannedStage(
       name: "run", declaration: declaration, parameters: parameters, bindings: ["text": [.source("texts")]],
       resources: Resources())
@@ -187,10 +189,11 @@ import Testing
     let bench = try Bench()
     for name in ["b", "c"] { unlink(bench.folder.path + "/texts/\(name).txt") }
     let counter = bench.folder.path + "/count"
-    var flaky = stage([
-      "sh", "-c", "echo x >> \"$2\"; [ $(wc -l < \"$2\") -ge 3 ] && echo done > \"$1\"/o.txt", "sh",
-      "{out.text}", counter,
-    ])
+    var flaky = stage(
+      [
+        "sh", "-c", "echo x >> \"$2\"; [ $(wc -l < \"$2\") -ge 3 ] && echo done > \"$1\"/o.txt", "sh",
+        "{out.text}", counter,
+      ], sandbox: false)
     flaky.retries = [.other: 1]
     #expect(try await run(flaky, bench).failure != nil)
     flaky.retries = [.other: 5]
