@@ -44,6 +44,9 @@ struct Doctor: AsyncParsableCommand {
         detail: rclone
           ?? "not found: needed for 'flow cache push' and 'pull' only (sudo apt-get install rclone)",
         help: nil))
+    checks.append(
+      .init(
+        name: "slurm", ok: true, detail: "\(SlurmExecutor.found()) (only '--on slurm' needs it)", help: nil))
     if json {
       Terminal.out(
         JSON.object([

@@ -76,10 +76,7 @@ struct Project {
   func engine(jobs: Int?, gpus: String? = nil, observe: @escaping @Sendable (RunEvent) -> Void = { _ in })
     -> Engine
   {
-    let executable =
-      (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"))
-      ?? CommandLine.arguments[0]
-    let pool = WorkerPool(store: store, command: [executable, "exec", "--cache", store.root])
+    let pool = WorkerPool(store: store, command: Exec.worker(store))
     return Engine(
       store: store, executor: pool,
       capacity: .machine(jobs: jobs, gpus: gpus?.split(separator: ",").map(String.init)), observe: observe)

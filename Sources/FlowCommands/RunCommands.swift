@@ -26,6 +26,7 @@ struct Run: AsyncParsableCommand {
   var to: [String] = []
   @Option(name: .long, help: "Only this stage, what takes from it, and what those need. May be repeated.")
   var from: [String] = []
+  @OptionGroup var place: PlaceOptions
 
   func run() async throws {
     try await reporting(json: options.json, noColor: options.noColor) {
@@ -34,7 +35,7 @@ struct Run: AsyncParsableCommand {
       if frozen { return try check(project) }
       let only = try project.plan.part(from: from, to: to)
       let progress = Progress(Terminal(noColour: options.noColor), quiet: quiet)
-      let engine = project.engine(jobs: jobs, gpus: gpus) { progress.handle($0) }
+      let engine = try place.engine(project, jobs: jobs, gpus: gpus) { progress.handle($0) }
       let interrupts = Run.interruptible { engine.cancel() }
       let report = try await engine.run(project.plan, projectRoot: project.root, only: only)
       withExtendedLifetime(interrupts) { progress.end() }
@@ -226,11 +227,4 @@ struct Log: AsyncParsableCommand {
       Terminal.out(text.isEmpty ? "(it said nothing)" : text)
     }
   }
-}
-
-struct Exec: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "A worker.", shouldDisplay: false)
-  @Option var cache: String
-
-  func run() throws { Worker.serve(store: try Store(root: cache), stages: AllStages.list) }
 }

@@ -50,9 +50,9 @@ struct ActionRunner: Sendable {
 
   /// Runs the action, or takes its record if it has one by now.
   /// - Parameter canGrow: want of memory is for the caller to mend, who can wait for more; nothing is locked then.
-  func perform(_ action: Action, _ stage: PlannedStage, _ item: String, _ grant: Grant, canGrow: Bool) async
-    -> Result
+  func perform(_ assignment: Assignment, _ stage: PlannedStage, _ item: String, canGrow: Bool) async -> Result
   {
+    let action = assignment.action
     if let record = store.record(action.key) { return .success(key: action.key, record) }
     // Two runs on one cache share work: the second waits here and then finds the record.
     let lock = await ActionRunner.waiting { [store] in store.lock(action.key) }
@@ -60,21 +60,23 @@ struct ActionRunner: Sendable {
     if let record = store.record(action.key) { return .success(key: action.key, record) }
     // With more memory or not at all: that is the caller's.
     let retries = stage.retries.filter { $0.key != .outOfMemory }
-    return await execute(action, stage, item, grant, retries: retries, canGrow: canGrow)
+    return await execute(assignment, stage, item, retries: retries, canGrow: canGrow)
   }
 
   /// Runs the action, whether it has a record or not.
   private func execute(
-    _ action: Action, _ stage: PlannedStage, _ item: String, _ grant: Grant,
-    retries: [FailureCause: Int], canGrow: Bool = false
+    _ given: Assignment, _ stage: PlannedStage, _ item: String, retries: [FailureCause: Int],
+    canGrow: Bool = false
   ) async -> Result {
+    var assignment = given
+    let action = assignment.action
     let lines = Mutex<[String]>([])
     let begin = Date()
     var (retries, healings) = (retries, 0)
     while true {
-      do { try await provide(action, grant) } catch { return .failure("\(error)") }
+      do { try await provide(action, assignment.grant) } catch { return .failure("\(error)") }
       let outcome = await engine.executor.run(
-        action, grant: grant, timeout: stage.timeout,
+        assignment,
         progress: { [observe = engine.observe] in
           observe(.progress(stage: stage.name, item: item, fraction: $0, note: $1))
         },
@@ -84,10 +86,13 @@ struct ActionRunner: Sendable {
         // Provided a moment ago, but damaged: the read set it aside, so it is made again.
         healings += 1
         lines.withLock { $0.append("object \(digest.short) was damaged; it is made again") }
+        assignment.company = 0
         continue
       case .failed(.outOfMemory, let message, _) where canGrow: return .wantsMemory(message)
       case .failed(_, let message, _) where retries[outcome.cause ?? .other, default: 0] > 0:
         retries[outcome.cause ?? .other, default: 0] -= 1
+        if outcome.cause == .outOfMemory { assignment.growth *= 2 }
+        assignment.company = 0
         lines.withLock { $0.append("\(message); trying again") }
         engine.observe(.retry(stage: stage.name, item: item, reason: message))
         continue
@@ -101,17 +106,14 @@ struct ActionRunner: Sendable {
     _ action: Action, _ stage: PlannedStage, _ item: String, _ outcome: ActionOutcome, _ lines: [String],
     _ seconds: Double
   ) -> Result {
-    var record = ActionRecord(preimage: action.preimage, seconds: seconds)
+    var record = ActionRecord(action, outcome, seconds: seconds)
     var failure: String?
     switch outcome {
-    case .done(let outputs, let metrics, let memory):
-      record.outputs = outputs
-      record.metrics = metrics.filter { $0.value.isFinite }
-      record.peakMemory = memory
-      engine.observe(.item(stage: stage.name, item: item, quarantined: nil))
-    case .rejected(let reason):
-      record.rejected = reason
-      engine.observe(.item(stage: stage.name, item: item, quarantined: reason))
+    case .recorded(let record):
+      engine.observe(.item(stage: stage.name, item: item, quarantined: record.rejected))
+      return .success(key: action.key, record)
+    case .done, .rejected:
+      engine.observe(.item(stage: stage.name, item: item, quarantined: record.rejected))
     case .failed(_, let message, let help):
       failure = message + (help.map { " (\($0))" } ?? "")
       engine.observe(.item(stage: stage.name, item: item, quarantined: message))
@@ -153,12 +155,15 @@ struct ActionRunner: Sendable {
     let unit = Unit.all(entry.stage, entry.inputs.mapValues(\.items)).first { $0.item == item }
     guard let unit else { throw StoreError.missing(digest) }
     let action = Action(entry.stage, template: template, inputs: unit.inputs)
+    var assignment = Assignment(action, stage: entry.stage.name, grant: grant, timeout: entry.stage.timeout)
+    assignment.grant.memory = entry.stage.resources.memory
+    assignment.gpus = entry.stage.resources.gpu
     let lock = await ActionRunner.waiting { [store] in store.lock(action.key) }
     defer { withExtendedLifetime(lock) {} }
     if store.contains(digest) { return }
     engine.observe(.restoring(stage: entry.stage.name, item: item))
     if case .failure(let message) = await execute(
-      action, entry.stage, item, grant, retries: entry.stage.retries)
+      assignment, entry.stage, item, retries: entry.stage.retries)
     {
       throw StageFailure(
         "what '\(entry.stage.name)' gave is gone from the cache and can't be made again: \(message)")
@@ -174,6 +179,21 @@ struct ActionRunner: Sendable {
   private static func waiting<T: Sendable>(_ body: @escaping @Sendable () -> T) async -> T {
     await withCheckedContinuation { continuation in
       Thread { continuation.resume(returning: body()) }.start()
+    }
+  }
+}
+
+extension ActionRecord {
+  /// What is kept of `outcome`.
+  init(_ action: Action, _ outcome: ActionOutcome, seconds: Double) {
+    self.init(preimage: action.preimage, seconds: seconds)
+    switch outcome {
+    case .done(let outputs, let metrics, let memory):
+      self.outputs = outputs
+      self.metrics = metrics.filter { $0.value.isFinite }
+      peakMemory = memory
+    case .rejected(let reason): rejected = reason
+    case .recorded, .failed, .missing, .cancelled: break
     }
   }
 }

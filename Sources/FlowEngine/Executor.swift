@@ -15,6 +15,8 @@ public enum ActionOutcome: Sendable, Hashable {
   case failed(FailureCause, String, help: String?)
   /// An object that it takes is missing or damaged.
   case missing(Digest)
+  /// Done or rejected where it ran, which put its record into the store.
+  case recorded(ActionRecord)
   /// The run was interrupted.
   case cancelled
 
@@ -22,16 +24,50 @@ public enum ActionOutcome: Sendable, Hashable {
   var cause: FailureCause? { if case .failed(let cause, _, _) = self { cause } else { nil } }
 }
 
+/// An action with what it may use.
+public struct Assignment: Sendable, Codable {
+  /// What to run.
+  public var action: Action
+  /// What it was granted; on a cluster, what to ask for.
+  public var grant: Grant
+  /// GPUs to ask for on a cluster, which gives them ids itself.
+  public var gpus = 0
+  /// Seconds after which it is ended.
+  public var timeout: Double?
+  /// The stage's name in the pipeline.
+  public var stage: String
+  /// How many times more memory it gets, because it ran out of it before.
+  public var growth = 1
+  /// Seconds that such an action took in earlier runs, if there were any.
+  public var expectedSeconds: Double?
+  /// How many actions of its stage come together with it; 0 when that isn't known.
+  public var company = 0
+
+  /// An action of the stage called `stage`.
+  public init(_ action: Action, stage: String, grant: Grant, timeout: Double? = nil) {
+    self.action = action
+    self.stage = stage
+    self.grant = grant
+    self.timeout = timeout
+  }
+}
+
 /// Runs actions.
 public protocol Executor: Sendable {
-  /// Runs `action` on what it was granted for at most `timeout` seconds; `progress` gets fractions and notes, `log` the
-  /// stage's lines.
+  /// How many actions it takes at once when they run elsewhere; `nil` when they run on this machine.
+  var elsewhere: Int? { get }
+  /// Runs an action; `progress` gets fractions and notes, `log` the stage's lines.
   func run(
-    _ action: Action, grant: Grant, timeout: Double?, progress: @escaping @Sendable (Double, String) -> Void,
+    _ assignment: Assignment, progress: @escaping @Sendable (Double, String) -> Void,
     log: @escaping @Sendable (String) -> Void
   ) async -> ActionOutcome
   /// Asks running actions to stop at their next checkpoint.
   func cancel()
+}
+
+extension Executor {
+  /// On this machine.
+  public var elsewhere: Int? { nil }
 }
 
 /// `StageIO` over the store: one action's scratch, checkpoint and inputs.
@@ -115,12 +151,12 @@ public final class LocalExecutor: Executor {
     commands.kill()
   }
 
-  /// See `Executor`. A stage in this process can't be ended, so there `timeout` does nothing.
+  /// See `Executor`. A stage in this process can't be ended, so there a timeout does nothing.
   public func run(
-    _ action: Action, grant: Grant, timeout: Double?, progress: @escaping @Sendable (Double, String) -> Void,
+    _ assignment: Assignment, progress: @escaping @Sendable (Double, String) -> Void,
     log: @escaping @Sendable (String) -> Void
   ) async -> ActionOutcome {
-    execute(action, grant: grant, progress: progress, log: log)
+    execute(assignment.action, grant: assignment.grant, progress: progress, log: log)
   }
 
   /// The same, on the calling thread.

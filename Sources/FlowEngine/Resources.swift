@@ -30,6 +30,18 @@ public struct Capacity: Sendable, Hashable {
       gpus: gpus ?? Machine.gpus())
   }
 
+  /// That of a cluster, of which this machine sees nothing: what one action may have.
+  public static func cluster(threads: Int) -> Capacity {
+    Capacity(threads: threads, gpus: (0..<64).map(String.init))
+  }
+
+  /// What to hand out here of actions that run elsewhere: `count` at once, and the tokens.
+  func elsewhere(_ count: Int) -> Capacity {
+    var result = Capacity(threads: count)
+    result.tokens = tokens
+    return result
+  }
+
   /// What is left of it for a pipeline.
   func limited(_ plan: Plan) -> Capacity {
     var result = self
@@ -76,6 +88,13 @@ struct Request: Sendable, Hashable {
     result.memory = memory == 0 ? capacity.memory : memory.multipliedReportingOverflow(by: 2).partialValue
     if memory > capacity.memory / 2 { result.memory = capacity.memory }
     result.isAlone = isAlone || result.memory >= capacity.memory
+    return result
+  }
+
+  /// What is held here of an action that runs elsewhere.
+  var elsewhere: Request {
+    var result = self
+    (result.threads, result.memory, result.gpus, result.isAlone) = (1, 0, 0, false)
     return result
   }
 

@@ -15,8 +15,10 @@ extension Engine {
     for (i, stage) in plan.stages.enumerated() {
       for name in stage.upstream { if let from = index[name] { dependents[from].append(i) } }
     }
-    let capacity = capacity.limited(plan)
-    let gate = ResourceGate(capacity)
+    var capacity = capacity.limited(plan)
+    // A limit of this machine's memory is none of a cluster's.
+    if executor.elsewhere != nil { capacity.memory = .max }
+    let gate = ResourceGate(executor.elsewhere.map(capacity.elsewhere) ?? capacity)
     let ranks = Forecast.ranks(plan, assessment.manifest, capacity)
     let runner = ActionRunner(engine: self, world: assessment.world, registry: registry)
     // In reverse, so that the last is the first in the text.
@@ -77,18 +79,25 @@ extension Engine {
 
   /// Runs an action when there is room for it; one that had too little memory again with twice as much.
   private func perform(
-    _ action: Action, _ stage: PlannedStage, _ item: String, _ runner: ActionRunner, _ seats: Seats
+    _ first: Assignment, _ stage: PlannedStage, _ item: String, _ runner: ActionRunner, _ seats: Seats
   ) async -> ActionRunner.Result {
-    var request = seats.request
+    var (request, assignment) = (seats.request, first)
     var retries = stage.retries[.outOfMemory] ?? 0
     while true {
-      let grant = await seats.gate.enter(request, order: seats.order, rank: seats.rank)
-      let result = await runner.perform(action, stage, item, grant, canGrow: retries > 0)
-      await seats.gate.leave(request, grant)
+      let held = executor.elsewhere == nil ? request : request.elsewhere
+      let grant = await seats.gate.enter(held, order: seats.order, rank: seats.rank)
+      assignment.grant = executor.elsewhere == nil ? grant : assignment.grant
+      let result = await runner.perform(assignment, stage, item, canGrow: retries > 0)
+      await seats.gate.leave(held, grant)
       guard case .wantsMemory(let message) = result else { return result }
       retries -= 1
-      request = request.grown(seats.capacity)
-      let room = request.isAlone ? "alone" : "with \(request.memory / 1_048_576) MB set aside"
+      assignment.growth *= 2
+      assignment.company = 0
+      var room = "with \(assignment.growth) times as much"
+      if executor.elsewhere == nil {
+        request = request.grown(seats.capacity)
+        room = request.isAlone ? "alone" : "with \(request.memory / 1_048_576) MB set aside"
+      }
       observe(.retry(stage: stage.name, item: item, reason: "\(message) (next \(room))"))
     }
   }
@@ -110,12 +119,19 @@ extension Engine {
           "wants \(wants) MB of memory of \(has) MB; its actions run alone, one after the other"))
     }
     let template = Action.template(stage, files: assessment.world.files[stage.name] ?? [:])
+    let last = assessment.manifest.stages[stage.name]?.first
+    let expected = last.flatMap { $0.total > 0 ? $0.seconds / Double($0.total) : nil }
     var results: [Int: ActionRunner.Result] = [:]
     await withTaskGroup(of: (Int, ActionRunner.Result).self) { group in
       for (i, entry) in verdict.units.enumerated() where entry.entry == nil {
-        let action = Action(stage, template: template, inputs: entry.unit.inputs)
-        group.addTask {
-          (i, await perform(action, stage, entry.unit.item, runner, seats))
+        var assignment = Assignment(
+          Action(stage, template: template, inputs: entry.unit.inputs), stage: stage.name,
+          grant: Grant(threads: seats.request.threads, memory: seats.request.memory), timeout: stage.timeout)
+        assignment.gpus = seats.request.gpus
+        assignment.expectedSeconds = expected
+        assignment.company = report.items.run
+        group.addTask { [assignment] in
+          (i, await perform(assignment, stage, entry.unit.item, runner, seats))
         }
       }
       for await (i, result) in group { results[i] = result }

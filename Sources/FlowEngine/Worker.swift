@@ -28,7 +28,9 @@ public enum Worker {
   /// what was standard output; standard output itself becomes standard error, so that no library can disturb the answers.
   /// "cancel" among the requests asks the running stage to stop.
   public static func serve(store: Store, stages: [NativeStage]) {
+    // Who started it says when to stop, and it ends with that one; a cluster's signals reach both.
     signal(SIGINT, SIG_IGN)
+    signal(SIGTERM, SIG_IGN)
     signal(SIGPIPE, SIG_IGN)
     let answers = dup(1)
     dup2(2, 1)
@@ -73,6 +75,7 @@ public enum Worker {
       case .failed(let cause, let message, let help): answer(.failed(cause, message, help))
       case .missing(let digest): answer(.missing(digest))
       case .cancelled: answer(.cancelled)
+      case .recorded: answer(.failed(.other, "a worker doesn't keep records", nil))
       }
     }
   }
@@ -125,29 +128,31 @@ public final class WorkerPool: Executor {
 
   /// See `Executor`.
   public func run(
-    _ action: Action, grant: Grant, timeout: Double?, progress: @escaping @Sendable (Double, String) -> Void,
+    _ assignment: Assignment, progress: @escaping @Sendable (Double, String) -> Void,
     log: @escaping @Sendable (String) -> Void
   ) async -> ActionOutcome {
     await withCheckedContinuation { continuation in
       // A worker's answers are awaited on a thread of their own, not on one of the cooperative pool.
       let thread = Thread { [self] in
         continuation.resume(
-          returning: perform(action, grant: grant, timeout: timeout, progress: progress, log: log))
+          returning: perform(assignment, progress: progress, log: log))
       }
       thread.stackSize = 1 << 20
       thread.start()
     }
   }
 
-  private func perform(
-    _ action: Action, grant: Grant, timeout: Double?, progress: (Double, String) -> Void,
-    log: (String) -> Void
-  ) -> ActionOutcome {
+  /// The same, on the calling thread.
+  func perform(_ assignment: Assignment, progress: (Double, String) -> Void, log: (String) -> Void)
+    -> ActionOutcome
+  {
+    let (grant, timeout) = (assignment.grant, assignment.timeout)
     let child: Child
     let line: String
     do {
       line = String(
-        decoding: try JSONEncoder().encode(WorkerRequest(action: action, grant: grant)), as: UTF8.self)
+        decoding: try JSONEncoder().encode(WorkerRequest(action: assignment.action, grant: grant)),
+        as: UTF8.self)
       let ready = state.withLock { $0.idle[grant.gpus]?.popLast() }
       child = try ready ?? Child(command, gpus: grant.gpus)
     } catch {

@@ -1,5 +1,5 @@
 /// Suggestions for mistyped names.
-enum DidYouMean {
+package enum DidYouMean {
   /// The nearest of `names` to `typed` by Damerau-Levenshtein distance (optimal string alignment), if it is near: at most 2
   /// edits, or a third of the length.
   static func nearest(_ typed: String, among names: some Sequence<String>) -> String? {
@@ -17,7 +17,7 @@ enum DidYouMean {
   }
 
   /// "did you mean 'x'?", or a list of what is valid.
-  static func hint(_ typed: String, among names: some Collection<String>, what: String) -> String {
+  package static func hint(_ typed: String, among names: some Collection<String>, what: String) -> String {
     if let name = nearest(typed, among: names) { return "did you mean '\(name)'?" }
     if names.isEmpty { return "there is no \(what) here" }
     return "expected one of: \(names.sorted().joined(separator: ", "))"

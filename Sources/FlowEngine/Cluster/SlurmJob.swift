@@ -1,0 +1,63 @@
+import FlowCore
+import FlowStore
+import Foundation
+
+/// The `sbatch` of a batch: how many tasks, what each may use.
+struct SlurmJob {
+  var batch: Batch
+  /// The actions of each task.
+  var tasks: [[Assignment]]
+  /// Bytes that a task may use, if said.
+  var memory: Int?
+
+  /// What a task needs beside its stage: flow itself, and the worker before it has begun.
+  static let overhead = 128 << 20
+
+  /// Actions in tasks that are neither trivially short nor more than an array may have.
+  static func split(_ assignments: [Assignment], _ settings: SlurmSettings, maxArraySize: Int)
+    -> [[Assignment]]
+  {
+    let count = assignments.count
+    var size: Int
+    if let expected = assignments.first?.expectedSeconds {
+      size = Int(min(Double(count), (settings.taskSeconds / max(expected, 0.001)).rounded(.up)))
+    } else {
+      size = (count + settings.tasks - 1) / settings.tasks
+    }
+    size = max(1, size, (count + maxArraySize - 1) / maxArraySize)
+    // As many tasks as that takes, all of about one length.
+    let tasks = (count + size - 1) / size
+    return (0..<tasks).map { Array(assignments[count * $0 / tasks..<count * ($0 + 1) / tasks]) }
+  }
+
+  /// The options for `sbatch`; the script comes last.
+  func arguments(_ settings: SlurmSettings, folder: String) -> [String] {
+    var result = [
+      "--job-name=\(batch.id)", "--export=NONE", "--requeue", "--open-mode=append", "--nodes=1", "--ntasks=1",
+      "--chdir=\(folder)", "--output=\(batch.folder)/%a.log",
+      "--array=0-\(tasks.count - 1)" + (settings.atOnce.map { "%\($0)" } ?? ""),
+      "--cpus-per-task=\(max(1, tasks[0][0].grant.threads))",
+    ]
+    if tasks[0][0].gpus > 0 { result.append("--gres=gpu:\(tasks[0][0].gpus)") }
+    if let memory { result.append("--mem=\((memory + 1_048_575) / 1_048_576)M") }
+    // The worker keeps each action's timeout; Slurm's limit is for a node that does not answer.
+    let limits = tasks.map { $0.map(\.timeout) }
+    if !limits.joined().contains(where: { $0 == nil }) {
+      let seconds = limits.map { $0.reduce(0) { $0 + ($1 ?? 0) } }.max() ?? 0
+      result.append("--time=\(Int(min(seconds, 3e8) / 60) + 2)")
+    }
+    return result + settings.arguments
+  }
+
+  /// What each task runs. Of the submitter's environment it gets what decides on OpenBLAS's kernels, hence on the last
+  /// digits of results.
+  static func script(program: String, store: Store, batch: Batch, environment: [String: String]) -> String {
+    func quoted(_ text: String) -> String { "'" + text.replacingOccurrences(of: "'", with: #"'\''"#) + "'" }
+    let names = environment.keys.filter { $0.wholeMatch(of: #/OPENBLAS_[A-Z0-9_]+/#) != nil }.sorted()
+    let lines =
+      ["#!/bin/sh"] + names.map { "export \($0)=\(quoted(environment[$0] ?? ""))" } + [
+        "exec \(quoted(program)) exec --cache \(quoted(store.root)) --batch \(quoted(batch.id))", "",
+      ]
+    return lines.joined(separator: "\n")
+  }
+}
