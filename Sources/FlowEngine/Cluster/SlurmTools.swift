@@ -75,7 +75,7 @@ struct SlurmTools: Sendable {
     defer { for text in words + variables { free(text) } }
     var failure: Int32 = 0
     let child = flow_spawn(
-      path, &words, &variables, FileManager.default.currentDirectoryPath, ends[1], &failure)
+      path, &words, &variables, FileManager.default.currentDirectoryPath, ends[1], -1, &failure)
     close(ends[1])
     defer { close(ends[0]) }
     guard child > 0 else {
