@@ -140,11 +140,24 @@ struct MetricsCommand: AsyncParsableCommand {
 struct SchemaCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "schema", abstract: "Prints the JSON schema (draft 7) of pipelines, for editors.")
+  @Flag(help: "That of the declarations in stages/ instead.") var stage = false
+  @Flag(
+    help:
+      "Writes both, to schemas/pipeline.json and schemas/stage.json, where the pipelines' first lines look.")
+  var write = false
 
   func run() async throws {
     try await reporting {
-      let catalog = try StageCatalog(loading: Project.root(from: nil) + "/stages")
-      Terminal.out(PipelineSchema.document(catalog).pretty)
+      let root = Project.root(from: nil)
+      let catalog = try StageCatalog(loading: root + "/stages")
+      let (pipelines, stages) = (PipelineSchema.document(catalog), StageSchema.document(catalog))
+      guard write else { return Terminal.out((stage ? stages : pipelines).pretty) }
+      try FileManager.default.createDirectory(atPath: root + "/schemas", withIntermediateDirectories: true)
+      for (name, document) in [("pipeline", pipelines), ("stage", stages)] {
+        let path = "\(root)/schemas/\(name).json"
+        try Data((document.pretty + "\n").utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
+        Terminal.out(path)
+      }
     }
   }
 }

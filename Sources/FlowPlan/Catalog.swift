@@ -102,7 +102,7 @@ public struct StageCatalog: Sendable {
       body = self.body(&reader, document, parts)
     } else {
       if let node = parts["version"] {
-        if case .int(let value) = node.json, value >= 1 {
+        if let value = DocumentReader.whole(node.json), value >= 1 {
           declaration.version = value
         } else {
           reader.fail("E014", "'version' must be a whole number from 1", node)
@@ -285,6 +285,14 @@ public struct StageCatalog: Sendable {
         if let value = Int(exactly: bound) { return value }
         reader.fail("E014", "'\(key)' of '\(name)' must be a whole number of 64 bits", fields[key])
         return nil
+      }
+      for (key, types) in [
+        ("min", ["int", "float", "ints", "floats"]), ("max", ["int", "float", "ints", "floats"]),
+        ("choices", ["choice"]), ("search", ["file"]), ("package", ["file"]),
+      ] where fields[key] != nil && !types.contains(type) {
+        reader.fail(
+          "E014", "'\(key)' is not for parameters of type '\(type)'", fields[key],
+          label: "for \(types.joined(separator: ", "))")
       }
       let (least, most) = (integer("min", low), integer("max", high))
       if type == "choice", choices.isEmpty, reader.problems.count == before {

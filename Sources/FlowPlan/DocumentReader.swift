@@ -53,7 +53,7 @@ struct DocumentReader {
   ) -> [(key: String, keyNode: DocumentNode, value: DocumentNode)] {
     guard let node else { return [] }
     guard let members = node.members else {
-      if node.text?.isEmpty ?? false { return [] }
+      if node.json == .null { return [] }
       fail("E013", "\(what()) must be a mapping of names to values", node, label: "this is not a mapping")
       return []
     }
@@ -117,6 +117,15 @@ struct DocumentReader {
     return false
   }
 
+  /// A whole number, however it is written: 12, 12.0, 1.2e1.
+  static func whole(_ value: JSON) -> Int? {
+    switch value {
+    case .int(let value): value
+    case .double(let value): Int(exactly: value)
+    default: nil
+    }
+  }
+
   /// A number, if one is given.
   mutating func number(_ node: DocumentNode?, _ what: String) -> Double? {
     guard let node else { return nil }
@@ -154,7 +163,9 @@ struct DocumentReader {
     let units: [(String, Double)] = [("min", 60), ("ms", 0.001), ("s", 1), ("h", 3600), ("d", 86_400)]
     if let text = node.text {
       for (unit, factor) in units where text.hasSuffix(unit) {
-        if let value = Double(text.dropLast(unit.count)), value > 0, value.isFinite { return value * factor }
+        let digits = text.dropLast(unit.count)
+        let isPlain = digits.allSatisfy { $0 == "." || $0.isASCII && $0.isNumber }
+        if isPlain, let value = Double(digits), value > 0, value.isFinite { return value * factor }
         break
       }
     }

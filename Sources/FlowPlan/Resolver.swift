@@ -53,7 +53,7 @@ public struct Resolver {
       root, of: "a pipeline",
       allowed: ["flow", "name", "params", "sources", "stages", "outputs", "limits", "licenses"])
     { parts[key] = value }
-    if parts["flow"]?.json != .int(1) {
+    if parts["flow"].flatMap({ DocumentReader.whole($0.json) }) != 1 {
       reader.fail(
         "E016", "a pipeline begins with 'flow: 1'", parts["flow"] ?? root,
         label: "the version of its language")
@@ -126,6 +126,9 @@ public struct Resolver {
       }
       if isOfAnother("license") { source.license = nil }
       if isOfAnother("author") { source.authors = [] }
+      if let manifest = said["manifest"], said["path"] != nil {
+        reader.fail("E014", "source '\(name)' has both 'path' and 'manifest'", manifest, help: "keep one")
+      }
       if source.path.isEmpty { reader.fail("E015", "source '\(name)' needs 'path'", keyNode) }
       result.append(source)
     }
@@ -136,6 +139,7 @@ public struct Resolver {
     var results: [PlannedResult] = []
     for (name, keyNode, value) in reader.members(node, of: "outputs", allowed: nil) {
       reader.checkName(name, "an output", keyNode)
+      if value.json == .null { continue }
       let references = self.references(value, nil, takesInputs: false).map(\.reference)
       if !references.isEmpty { results.append(PlannedResult(name: name, references: references)) }
     }

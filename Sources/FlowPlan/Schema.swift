@@ -2,35 +2,12 @@ public import FlowCore
 import FlowStageKit
 
 /// The JSON schema (draft 7) of pipelines over a catalog, for editors: every key, type, range, default and doc of every
-/// stage.
+/// stage. It accepts what `Resolver` accepts and refuses what it refuses, but for names that refer to nothing, types of
+/// artifacts, circles, licences, values behind `${…}` and what a base gives.
 public enum PipelineSchema {
   /// The schema's document.
   public static func document(_ catalog: StageCatalog) -> JSON {
     let stages = catalog.names.compactMap { catalog[$0] }
-    let named: [JSON] = stages.map { stage in
-      .object([
-        "if": .object([
-          "properties": .object(["uses": .object(["const": .string(stage.name)])]), "required": ["uses"],
-        ]),
-        "then": .object(["properties": .object(["with": with(stage), "in": inputs(stage)])]),
-      ])
-    }
-    // A stage without 'uses' is the declared stage of its name.
-    let implied = Dictionary(
-      uniqueKeysWithValues: stages.map { stage in
-        (
-          stage.name,
-          JSON.object([
-            "allOf": [
-              ["$ref": "#/definitions/stage"],
-              .object([
-                "if": ["not": ["required": ["uses"]]],
-                "then": .object(["properties": .object(["with": with(stage), "in": inputs(stage)])]),
-              ]),
-            ]
-          ])
-        )
-      })
     return .object([
       "$schema": "http://json-schema.org/draft-07/schema#",
       "title": "flow pipeline",
@@ -38,90 +15,227 @@ public enum PipelineSchema {
       "additionalProperties": false,
       "properties": .object([
         "flow": ["const": 1, "description": "The version of the language."],
-        "name": .object(["type": "string", "pattern": .string(namePattern)]),
-        "extends": ["anyOf": [["type": "string"], ["type": "array", "items": ["type": "string"]]]],
+        "name": SchemaParts.name,
+        "extends": ["$ref": "#/definitions/texts"],
         "params": ["type": ["object", "null"]],
-        "sources": .object(["type": ["object", "null"], "additionalProperties": source]),
-        "stages": .object([
-          "type": "object", "properties": .object(implied),
-          "additionalProperties": ["$ref": "#/definitions/stage"],
+        "sources": .object([
+          "type": ["object", "null"], "additionalProperties": source, "propertyNames": SchemaParts.names,
         ]),
-        "outputs": [
-          "type": ["object", "null"], "additionalProperties": ["$ref": "#/definitions/references"],
-        ],
-      ]),
-      "anyOf": [["required": ["flow", "stages"]], ["required": ["extends"]]],
-      "definitions": .object([
-        "references": [
-          "anyOf": [["type": "string"], ["type": "array", "items": ["type": "string"]], ["type": "null"]]
-        ],
-        "stage": .object([
-          "type": ["object", "null"], "additionalProperties": false, "properties": stageProperties(stages),
-          "allOf": .array(named),
+        "stages": wired(stages),
+        "outputs": .object([
+          "type": ["object", "null"], "propertyNames": SchemaParts.names,
+          "additionalProperties": ["anyOf": [["$ref": "#/definitions/references"], ["type": "null"]]],
+        ]),
+        "limits": SchemaParts.limits,
+        "licenses": .object([
+          "type": ["object", "null"], "additionalProperties": false,
+          "properties": [
+            "allow": [
+              "$ref": "#/definitions/texts",
+              "description":
+                "SPDX names of what gated stages (export) may be made from; all others are denied.",
+            ]
+          ],
         ]),
       ]),
+      // What a file that extends another leaves out is in the base.
+      "if": ["required": ["extends"]],
+      "else": .object([
+        "required": ["flow", "stages"],
+        "properties": .object([
+          "stages": complete(stages),
+          "sources": [
+            "additionalProperties": ["oneOf": [["required": ["path"]], ["required": ["manifest"]]]]
+          ],
+        ]),
+      ]),
+      "definitions": definitions(stages),
     ])
   }
 
-  private static let namePattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+  /// A stage that names what it uses.
+  private static func uses(_ name: String) -> JSON {
+    .object([
+      "type": "object", "properties": .object(["uses": .object(["const": .string(name)])]),
+      "required": ["uses"],
+    ])
+  }
 
-  private static let texts: JSON = [
-    "anyOf": [["type": "string"], ["type": "array", "items": ["type": "string"]]]
-  ]
+  /// The inputs and parameters of a declared stage.
+  private static func bound(_ name: String) -> JSON {
+    func part(_ key: String) -> JSON { .object(["$ref": .string("#/definitions/\(key)-\(name)")]) }
+    return .object(["properties": .object(["with": part("with"), "in": part("in")])])
+  }
+
+  static func definitions(_ stages: [StageDeclaration]) -> JSON {
+    let own = stages.flatMap { [("with-\($0.name)", with($0)), ("in-\($0.name)", inputs($0))] }
+    let common: [String: JSON] = [
+      "texts": SchemaParts.texts,
+      "references": .object([
+        "anyOf": [["type": "string"], ["type": "array", "items": ["type": "string"]]],
+        "description": "A source, STAGE.OUTPUT, or a list of them.",
+      ]),
+      "complete": .object([
+        "allOf": .array(
+          stages.map { stage in
+            .object([
+              "if": .object([
+                "properties": .object(["uses": .object(["const": .string(stage.name)])]),
+                "required": ["uses"],
+              ]),
+              "then": needs(stage),
+            ])
+          })
+      ]),
+      "stage": .object([
+        "type": ["object", "null"], "additionalProperties": false, "properties": stageProperties(stages),
+        "allOf": .array(
+          stages.map { stage in
+            .object([
+              "if": .object([
+                "properties": .object(["uses": .object(["const": .string(stage.name)])]),
+                "required": ["uses"],
+              ]),
+              "then": bound(stage.name),
+            ])
+          }),
+      ]),
+    ]
+    return .object(common.merging(own) { $1 })
+  }
+
+  /// The stages of a text: keys and values where they are given.
+  static func wired(_ stages: [StageDeclaration]) -> JSON {
+    // A stage without 'uses' is the declared stage of its name.
+    let implied = stages.map { stage in
+      (
+        stage.name,
+        JSON.object([
+          "allOf": [
+            ["$ref": "#/definitions/stage"],
+            .object([
+              "if": ["not": ["type": "object", "required": ["uses"]]],
+              "then": bound(stage.name),
+            ]),
+          ]
+        ])
+      )
+    }
+    return .object([
+      "type": "object", "propertyNames": SchemaParts.names,
+      "properties": .object(Dictionary(uniqueKeysWithValues: implied)),
+      "additionalProperties": ["$ref": "#/definitions/stage"],
+    ])
+  }
+
+  /// What the text of a stage must have: its required inputs and parameters.
+  private static func needs(_ stage: StageDeclaration) -> JSON {
+    func part(_ key: String, _ names: [String]) -> (String, JSON)? {
+      names.isEmpty
+        ? nil : (key, .object(["type": "object", "required": .array(names.map { .string($0) })]))
+    }
+    let parts = [
+      part("in", stage.inputs.filter { !$0.optional }.map(\.name)),
+      part("with", stage.parameters.filter { $0.standard == nil }.map(\.name)),
+    ].compactMap { $0 }
+    guard !parts.isEmpty else { return .bool(true) }
+    return .object([
+      "type": "object", "required": .array(parts.map { .string($0.0) }),
+      "properties": .object(Dictionary(uniqueKeysWithValues: parts)),
+    ])
+  }
+
+  /// The stages of a whole text: what each must have.
+  static func complete(_ stages: [StageDeclaration]) -> JSON {
+    let implied = stages.map { stage in
+      (
+        stage.name,
+        JSON.object([
+          "if": ["not": ["type": "object", "required": ["uses"]]], "then": needs(stage),
+          "else": ["$ref": "#/definitions/complete"],
+        ])
+      )
+    }
+    return .object([
+      "minProperties": 1, "properties": .object(Dictionary(uniqueKeysWithValues: implied)),
+      "additionalProperties": [
+        "type": "object", "required": ["uses"], "allOf": [["$ref": "#/definitions/complete"]],
+      ],
+    ])
+  }
 
   private static var source: JSON {
     .object([
       "type": "object", "additionalProperties": false,
-      "anyOf": [["required": ["path"]], ["required": ["manifest"]]],
       "properties": .object([
         "path": ["type": "string", "description": "A folder or file, of this file's folder."],
         "manifest": ["type": "string", "description": "JSONL: an item a line, {\"id\": …, \"path\": …}."],
-        "glob": texts, "exclude": texts,
+        "glob": ["$ref": "#/definitions/texts"], "exclude": ["$ref": "#/definitions/texts"],
         "license": ["type": "string", "description": "SPDX, such as CC0-1.0."],
+        "author": ["$ref": "#/definitions/texts"],
       ]),
     ])
   }
 
   private static func stageProperties(_ stages: [StageDeclaration]) -> JSON {
     let counts: JSON = ["type": "integer", "minimum": 0, "maximum": 100]
+    let cell: JSON = [
+      "anyOf": [
+        ["type": ["number", "boolean"]],
+        ["type": "string", "pattern": "^[^ \\t\\n/\\\\,=\\[\\]\"'|:;<>?*()&%#@!~^]+$"],
+      ]
+    ]
     return .object([
       "uses": .object(["enum": .array(stages.map { .string($0.name) }), "description": "The declared stage."]
       ),
-      "in": ["type": "object"], "with": ["type": ["object", "null"]],
-      "matrix": ["type": "object", "description": "A stage for every combination: ${matrix.KEY}."],
-      "when": ["type": ["boolean", "string"], "description": "true, false, 'A == B' or 'A != B'."],
-      "on_error": ["enum": ["skip", "fail"]],
-      "retain": ["enum": ["never", "until-consumed", "lru", "pin"]],
-      "timeout": ["type": ["number", "string"], "description": "Such as 90s, 15min or 2h."],
+      "in": ["type": ["object", "null"]], "with": ["type": ["object", "null"]],
+      "matrix": .object([
+        "type": ["object", "null"], "description": "A stage for every combination: ${matrix.KEY}.",
+        "propertyNames": SchemaParts.names,
+        "additionalProperties": .object([
+          "anyOf": [
+            SchemaParts.reference,
+            .object(["type": "array", "minItems": 1, "uniqueItems": true, "items": cell]),
+          ]
+        ]),
+      ]),
+      "when": [
+        "anyOf": [
+          ["type": "boolean"], ["type": "string", "pattern": "^(true|false)$| == | != |\\$\\{[^}]*\\}"],
+        ],
+        "description": "true, false, 'A == B' or 'A != B'.",
+      ],
+      "on_error": ["enum": .array(PlannedStage.OnError.allCases.map { .string($0.rawValue) })],
+      "retain": ["enum": .array(PlannedStage.Retain.allCases.map { .string($0.rawValue) })],
+      "timeout": [
+        "anyOf": [
+          ["type": "number", "exclusiveMinimum": 0],
+          ["type": "string", "pattern": "^(?=.*[1-9])([0-9]+\\.?[0-9]*|\\.[0-9]+)(ms|s|min|h|d)$"],
+        ],
+        "description": "Such as 90s, 15min or 2h.",
+      ],
       "retry": .object([
-        "type": "object", "additionalProperties": false,
+        "type": ["object", "null"], "additionalProperties": false,
         "properties": .object(
           Dictionary(uniqueKeysWithValues: FailureCause.allCases.map { ($0.rawValue, counts) })),
       ]),
-      "resources": .object([
-        "type": "object", "additionalProperties": false,
-        "properties": [
-          "cpu": ["type": "integer", "minimum": 0, "description": "Threads; 0 is all of the run's."],
-          "memory": ["type": ["string", "integer"], "description": "Such as 512MiB."],
-        ],
-      ]),
+      "resources": SchemaParts.resources,
     ])
   }
 
   private static func inputs(_ stage: StageDeclaration) -> JSON {
     let properties = stage.inputs.map { input in
-      (
-        input.name,
-        JSON.object([
-          "allOf": [["$ref": "#/definitions/references"]],
-          "description": .string("\(input.type.rawValue). \(input.doc)"),
-        ])
-      )
+      var choices: [JSON] = [["$ref": "#/definitions/references"]]
+      if input.optional { choices.append(["type": "null"]) }
+      var members: [String: JSON] = [
+        "anyOf": .array(choices), "description": .string("\(input.type.rawValue). \(input.doc)"),
+      ]
+      if !input.optional { members["minItems"] = 1 }
+      return (input.name, JSON.object(members))
     }
     return .object([
-      "type": "object", "additionalProperties": false,
+      "type": ["object", "null"], "additionalProperties": false,
       "properties": .object(Dictionary(uniqueKeysWithValues: properties)),
-      "required": .array(stage.inputs.filter { !$0.optional }.map { .string($0.name) }),
     ])
   }
 
@@ -135,32 +249,7 @@ public enum PipelineSchema {
 
   /// A value of the parameter's type, or a text with a reference such as `${params.seed}`.
   private static func parameter(_ parameter: ParameterDeclaration) -> JSON {
-    let reference: JSON = ["type": "string", "pattern": "\\$\\{[^}]*\\}"]
-    func bounded(_ type: String, _ low: JSON?, _ high: JSON?) -> [String: JSON] {
-      var members: [String: JSON] = ["type": .string(type)]
-      if let low { members["minimum"] = low }
-      if let high { members["maximum"] = high }
-      return members
-    }
-    let value: JSON
-    switch parameter.kind {
-    case .bool: value = ["type": "boolean"]
-    case .int(let low, let high):
-      value = .object(bounded("integer", low.map { .int($0) }, high.map { .int($0) }))
-    case .float(let low, let high):
-      value = .object(bounded("number", low.map { .double($0) }, high.map { .double($0) }))
-    case .string: value = ["type": ["string", "number", "boolean"]]
-    case .file: value = ["type": "string"]
-    case .choice(let choices): value = .object(["enum": .array(choices.map { .string($0) })])
-    case .ints(let low, let high):
-      let element = JSON.object(bounded("integer", low.map { .int($0) }, high.map { .int($0) }))
-      value = .object(["type": "array", "items": element])
-    case .floats(let low, let high):
-      let element = JSON.object(bounded("number", low.map { .double($0) }, high.map { .double($0) }))
-      value = .object(["type": "array", "items": element])
-    case .strings: value = ["type": "array", "items": ["type": ["string", "number", "boolean"]]]
-    }
-    var choices: [JSON] = [value, reference]
+    var choices: [JSON] = [SchemaParts.value(parameter.kind), SchemaParts.reference]
     if parameter.standard == .null { choices.append(["type": "null"]) }
     var members: [String: JSON] = ["anyOf": .array(choices)]
     let unit = parameter.unit.isEmpty ? "" : " [\(parameter.unit)]"

@@ -63,7 +63,8 @@ extension Resolver {
     for (key, _, value) in reader.members(
       parts["retry"], of: "'retry' of stage '\(name)'", allowed: FailureCause.allCases.map(\.rawValue))
     {
-      if case .int(let count) = value.json, (0...100).contains(count), let cause = FailureCause(rawValue: key)
+      if let count = DocumentReader.whole(value.json), (0...100).contains(count),
+        let cause = FailureCause(rawValue: key)
       {
         stage.retries[cause] = count
       } else {
@@ -80,7 +81,9 @@ extension Resolver {
     for (port, _, value) in reader.members(
       node, of: "'in' of stage '\(name)'", allowed: declaration.inputs.map(\.name))
     {
-      guard let input = declaration.inputs.first(where: { $0.name == port }) else { continue }
+      guard let input = declaration.inputs.first(where: { $0.name == port }), value.json != .null else {
+        continue
+      }
       if value.elements?.isEmpty ?? false, !input.optional {
         reader.fail(
           "E021", "stage '\(name)' needs the input '\(port)' (\(input.type.rawValue)), and the list is empty",
@@ -97,7 +100,8 @@ extension Resolver {
       }
       if !found.isEmpty { bindings[port] = found.map(\.reference) }
     }
-    for input in declaration.inputs where !input.optional && node?[input.name] == nil {
+    for input in declaration.inputs
+    where !input.optional && node?[input.name].map({ $0.json == .null }) ?? true {
       reader.fail(
         "E021", "stage '\(name)' needs the input '\(input.name)' (\(input.type.rawValue))", node ?? keyNode,
         help: "in: { \(input.name): STAGE.OUTPUT }")

@@ -48,8 +48,9 @@ enum Values {
     switch (parameter.kind, raw) {
     case (.bool, .bool): return .success(raw)
     case (.bool, _): return mismatch("true or false")
-    case (.int(let low, let high), .int(let value)): return bounded(value, low, high, raw)
-    case (.int, _): return mismatch("a whole number")
+    case (.int(let low, let high), _):
+      guard let value = DocumentReader.whole(raw) else { return mismatch("a whole number") }
+      return bounded(value, low, high, .int(value))
     case (.float(let low, let high), .int(let value)):
       return bounded(Double(value), low, high, .double(Double(value)))
     case (.float(let low, let high), .double(let value)): return bounded(value, low, high, raw)
@@ -75,7 +76,7 @@ enum Values {
   {
     var result = standard
     func count(_ value: DocumentNode, _ what: String, _ reader: inout DocumentReader) -> Int? {
-      if case .int(let count) = value.json, (0...1_000_000).contains(count) { return count }
+      if let count = DocumentReader.whole(value.json), (0...1_000_000).contains(count) { return count }
       reader.fail("E014", "\(what) must be a whole number from 0", value)
       return nil
     }
@@ -106,7 +107,7 @@ enum Values {
         reader.fail(
           "E011", "'\(name)' is no limit of a pipeline's", keyNode,
           label: name == "cpu" ? "say it with -j" : "say it with --gpus")
-      } else if case .int(let count) = value.json, (1...1_000_000).contains(count) {
+      } else if let count = DocumentReader.whole(value.json), (1...1_000_000).contains(count) {
         limits.tokens[name] = count
       } else {
         reader.fail("E014", "'\(name)' must be a whole number from 1", value)
