@@ -56,6 +56,13 @@ public enum StageSchema {
     var own = single
     own["command"] = .bool(true)
     own["shell"] = ["type": "boolean"]
+    own["sandbox"] = [
+      "type": "boolean",
+      "description": "Whether the kernel keeps it to its inputs, outputs and the system's folders.",
+    ]
+    own["reads"] = .object([
+      "type": "array", "items": SchemaParts.text, "description": "Folders that it may read beside those.",
+    ])
     own["env"] = .object(["type": ["object", "null"], "additionalProperties": SchemaParts.text])
     var result = kind(own, needs: ["version", "per", "command"])
     result["if"] = ["properties": ["shell": ["const": true]], "required": ["shell"]]
