@@ -10,14 +10,21 @@ struct GraphCommand: AsyncParsableCommand {
   enum Format: String, ExpressibleByArgument, CaseIterable { case mermaid, dot, svg }
   @OptionGroup var options: PipelineOptions
   @Option(help: "mermaid, dot or svg.") var format = Format.mermaid
+  @Flag(name: .long, help: "Colours the stages: cached, to be run, may be run.") var state = false
 
   func run() async throws {
     try await reporting(json: options.json, noColor: options.noColor) {
-      let plan = try Project(options).plan
+      let project = try Project(options)
+      var fills: [String: String] = [:]
+      if state {
+        for stage in try project.engine(jobs: nil).assess(project.plan).stages {
+          fills[stage.name] = GraphDrawing.fill(stage.state)
+        }
+      }
       switch format {
-      case .mermaid: Terminal.out(GraphDrawing.mermaid(plan))
-      case .dot: Terminal.out(GraphDrawing.dot(plan))
-      case .svg: Terminal.out(GraphDrawing.svg(plan))
+      case .mermaid: Terminal.out(GraphDrawing.mermaid(project.plan, fills))
+      case .dot: Terminal.out(GraphDrawing.dot(project.plan, fills))
+      case .svg: Terminal.out(GraphDrawing.svg(project.plan, fills))
       }
     }
   }
@@ -25,6 +32,16 @@ struct GraphCommand: AsyncParsableCommand {
 
 /// A plan as a picture.
 enum GraphDrawing {
+  /// The colour of a stage's box.
+  static func fill(_ state: StageState) -> String {
+    switch state {
+    case .cached, .done: "#d5ebd0"
+    case .run: "#fbe3b5"
+    case .mayRun: "#fdf4dc"
+    case .failed, .denied: "#f6c9c4"
+    }
+  }
+
   /// Edges from what gives to what takes, with what is given.
   private static func edges(_ plan: Plan) -> [(from: String, to: String, label: String)] {
     plan.stages.flatMap { stage in
@@ -39,7 +56,7 @@ enum GraphDrawing {
     }
   }
 
-  static func mermaid(_ plan: Plan) -> String {
+  static func mermaid(_ plan: Plan, _ fills: [String: String] = [:]) -> String {
     var ids: [String: String] = [:]
     for (i, name) in (plan.sources.map(\.name) + plan.stages.map(\.name)).enumerated() { ids[name] = "n\(i)" }
     var lines = ["flowchart LR"]
@@ -49,15 +66,22 @@ enum GraphDrawing {
       let arrow = edge.label.isEmpty ? "-->" : "-->|\(edge.label)|"
       lines.append("  \(ids[edge.from] ?? "") \(arrow) \(ids[edge.to] ?? "")")
     }
+    for stage in plan.stages {
+      if let fill = fills[stage.name] { lines.append("  style \(ids[stage.name] ?? "") fill:\(fill)") }
+    }
     return lines.joined(separator: "\n")
   }
 
-  static func dot(_ plan: Plan) -> String {
+  static func dot(_ plan: Plan, _ fills: [String: String] = [:]) -> String {
     func quoted(_ text: String) -> String { "\"\(text.replacingOccurrences(of: "\"", with: "\\\""))\"" }
     var lines = [
       "digraph \(quoted(plan.name)) {", "  rankdir=LR; node [shape=box, fontname=\"sans-serif\"];",
     ]
     for source in plan.sources { lines.append("  \(quoted(source.name)) [shape=cylinder];") }
+    for stage in plan.stages {
+      let fill = fills[stage.name].map { " [style=filled, fillcolor=\(quoted($0))]" } ?? ""
+      lines.append("  \(quoted(stage.name))\(fill);")
+    }
     for edge in edges(plan) {
       lines.append("  \(quoted(edge.from)) -> \(quoted(edge.to)) [label=\(quoted(edge.label))];")
     }
@@ -65,7 +89,7 @@ enum GraphDrawing {
   }
 
   /// Columns by depth; within a column in the order of the text.
-  static func svg(_ plan: Plan) -> String {
+  static func svg(_ plan: Plan, _ fills: [String: String] = [:]) -> String {
     func escaped(_ text: String) -> String {
       text.replacingOccurrences(of: "&", with: "&amp;").replacingOccurrences(of: "<", with: "&lt;")
     }
@@ -97,43 +121,13 @@ enum GraphDrawing {
     }
     for name in names {
       guard let place = places[name] else { continue }
-      let fill = plan.stage(name) == nil ? "#e8f1e4" : "#e6ecf5"
+      let fill = fills[name] ?? (plan.stage(name) == nil ? "#efefef" : "#e6ecf5")
       parts.append(
         "<rect x=\"\(place.x)\" y=\"\(place.y)\" width=\"\(width)\" height=\"\(height)\" rx=\"5\" fill=\"\(fill)\" stroke=\"#5a5a5a\"/>"
           + "<text x=\"\(place.x + width / 2)\" y=\"\(place.y + 19)\" text-anchor=\"middle\">\(escaped(name))</text>"
       )
     }
     return (parts + ["</svg>"]).joined(separator: "\n")
-  }
-}
-
-struct MetricsCommand: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "metrics", abstract: "Shows what the stages measured.")
-  @OptionGroup var options: PipelineOptions
-
-  func run() async throws {
-    try await reporting(json: options.json, noColor: options.noColor) {
-      let project = try Project(options)
-      let report = try project.engine(jobs: nil).assess(project.plan)
-      let measured = report.stages.filter { !$0.metrics.isEmpty }
-      if options.json {
-        let members = measured.map { ($0.name, JSON.object($0.metrics.mapValues { .double($0) })) }
-        return Terminal.out(
-          JSON.object([
-            "schema": "flow.metrics/1", "stages": .object(Dictionary(uniqueKeysWithValues: members)),
-          ]).pretty)
-      }
-      let width = measured.flatMap { $0.metrics.keys.map(\.count) }.max() ?? 0
-      for stage in measured {
-        Terminal.out(stage.name)
-        for (name, value) in stage.metrics.sorted(by: { $0.key < $1.key }) {
-          Terminal.out("  \(Terminal.padded(name, width))  \(String(format: "%.6g", value))")
-        }
-      }
-      let open = report.stages.filter { $0.state != .cached }.map(\.name)
-      if !open.isEmpty { Terminal.error("not up to date: \(open.joined(separator: ", "))") }
-    }
   }
 }
 
@@ -149,7 +143,7 @@ struct SchemaCommand: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let root = Project.root(from: nil)
-      let catalog = try StageCatalog(loading: root + "/stages")
+      let catalog = try Project.catalog(root)
       let (pipelines, stages) = (PipelineSchema.document(catalog), StageSchema.document(catalog))
       guard write else { return Terminal.out((stage ? stages : pipelines).pretty) }
       try FileManager.default.createDirectory(atPath: root + "/schemas", withIntermediateDirectories: true)
@@ -159,48 +153,5 @@ struct SchemaCommand: AsyncParsableCommand {
         Terminal.out(path)
       }
     }
-  }
-}
-
-struct DiffCommand: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "diff", abstract: "Says what differs between two commits, from their lock files.",
-    discussion: "Without a second revision the lock file as it lies here is compared.")
-  @Argument(help: "A revision of git, such as HEAD~1.") var old: String
-  @Argument(help: "Another.") var new: String?
-  @Option(help: "The pipeline's file.") var pipeline: String?
-
-  func run() async throws {
-    try await reporting {
-      let file = try pipeline ?? Project.onlyPipeline()
-      let lock = (file.hasSuffix(".yaml") ? String(file.dropLast(5)) : file) + ".lock.yaml"
-      let before = LockDocument(try DiffCommand.show(old, lock))
-      let after = LockDocument(try new.map { try DiffCommand.show($0, lock) } ?? FileText.read(lock))
-      let lines = after.differences(from: before)
-      Terminal.out(lines.isEmpty ? "nothing differs" : lines.joined(separator: "\n"))
-    }
-  }
-
-  private static func show(_ revision: String, _ path: String) throws -> String {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    // The revision is one argument and can't be an option.
-    process.arguments = ["git", "show", "--end-of-options", "\(revision):./\(path)"]
-    let (out, error) = (Pipe(), Pipe())
-    process.standardOutput = out
-    process.standardError = error
-    try process.run()
-    let data = out.fileHandleForReading.readDataToEndOfFile()
-    let message = String(decoding: error.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    guard process.terminationStatus == 0 else {
-      throw Diagnostics([
-        Diagnostic(
-          code: "E034", "git has no '\(path)' at '\(revision)'",
-          notes: [message.trimmingCharacters(in: .whitespacesAndNewlines)],
-          help: "commit the lock file beside the pipeline; 'git log -- \(path)' lists its revisions")
-      ])
-    }
-    return String(decoding: data, as: UTF8.self)
   }
 }

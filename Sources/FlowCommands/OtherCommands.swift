@@ -12,11 +12,14 @@ struct Flow: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "flow", abstract: "Fine-tunes a song generator from one YAML file.",
     discussion:
-      "Exit codes: 0 done, 1 a stage failed or --frozen found a difference, 2 bad input, 3 licences deny a stage, 4 doctor found a fault, 130 interrupted.",
+      "'flow help exit-codes' explains the exit codes; 'flow help topics' lists what else there is to read.",
     version: "0.1.0",
     subcommands: [
-      Run.self, PlanCommand.self, Status.self, Why.self, Log.self, Stages.self, Validate.self, Doctor.self,
-      GraphCommand.self, DiffCommand.self, MetricsCommand.self, SchemaCommand.self, Cache.self, Exec.self,
+      Init.self, Run.self, PlanCommand.self, Status.self, Why.self, Log.self, MetricsCommand.self,
+      DiffCommand.self,
+      GraphCommand.self, ConfigCommand.self, Validate.self, Stages.self, SchemaCommand.self, Cache.self,
+      Doctor.self,
+      Completion.self, MergeLock.self, Exec.self,
     ])
 
 }
@@ -24,11 +27,19 @@ struct Flow: AsyncParsableCommand {
 struct Stages: AsyncParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Lists the stages, or shows one.")
   @Argument(help: "A stage.") var name: String?
+  @Flag(name: .long, help: "Prints one JSON document on standard output.") var json = false
 
   func run() async throws {
-    try await reporting {
-      let catalog = try StageCatalog(loading: "stages")
+    try await reporting(json: json) {
+      let catalog = try Project.catalog(Project.root(from: nil))
       guard let name else {
+        if json {
+          return Terminal.out(
+            JSON.object([
+              "schema": "flow.stages/1",
+              "stages": .array(catalog.names.compactMap { catalog[$0].map(Stages.document) }),
+            ]).pretty)
+        }
         for stage in catalog.names.compactMap({ catalog[$0] }) {
           Terminal.out("\(Terminal.padded(stage.name, 20)) \(stage.doc)")
         }
@@ -37,9 +48,11 @@ struct Stages: AsyncParsableCommand {
       guard let stage = catalog[name] else {
         throw Diagnostics([
           Diagnostic(
-            code: "E020", "there is no stage '\(name)'", notes: [catalog.names.joined(separator: ", ")])
+            code: "E020", "there is no stage '\(name)'",
+            help: DidYouMean.hint(name, among: catalog.names, what: "stage"))
         ])
       }
+      if json { return Terminal.out(Stages.document(stage).pretty) }
       let kind = stage.run == .pipeline ? "a pipeline" : "version \(stage.version), per \(stage.per.rawValue)"
       Terminal.out("\(stage.name), \(kind)\n\(stage.doc)")
       for input in stage.inputs {
@@ -58,6 +71,32 @@ struct Stages: AsyncParsableCommand {
         )
       }
     }
+  }
+
+  private static func document(_ stage: StageDeclaration) -> JSON {
+    .object([
+      "name": .string(stage.name), "version": .int(stage.version), "doc": .string(stage.doc),
+      "per": .string(stage.per.rawValue),
+      "inputs": .array(
+        stage.inputs.map {
+          [
+            "name": .string($0.name), "type": .string($0.type.rawValue), "doc": .string($0.doc),
+            "whole": .bool($0.whole), "optional": .bool($0.optional),
+          ]
+        }),
+      "outputs": .array(
+        stage.outputs.map {
+          ["name": .string($0.name), "type": .string($0.type.rawValue), "doc": .string($0.doc)]
+        }),
+      "params": .array(
+        stage.parameters.map {
+          [
+            "name": .string($0.name), "type": .string(kind($0.kind)), "default": $0.standard ?? .null,
+            "required": .bool($0.standard == nil), "unit": .string($0.unit), "doc": .string($0.doc),
+            "affects_result": .bool($0.affectsResult),
+          ]
+        }),
+    ])
   }
 
   private static func kind(_ kind: ParameterDeclaration.Kind) -> String {
@@ -150,10 +189,4 @@ struct Cache: AsyncParsableCommand {
       }
     }
   }
-}
-
-/// Runs the command line and ends the process with its exit code.
-public func runFlow() async {
-  signal(SIGPIPE, SIG_IGN)
-  await Flow.main()
 }

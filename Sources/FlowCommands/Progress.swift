@@ -102,20 +102,33 @@ final class Progress: Sendable {
     state.drawn = 0
   }
 
+  /// At most ten times a second; the cursor is left below what was drawn.
   private func draw(_ state: inout State) {
     guard terminal.isLive, Date().timeIntervalSince(state.last) > 0.1 else { return }
+    let (columns, rows) = Terminal.size()
+    var lines = state.running.map { Progress.line($0, Date().timeIntervalSince($0.begin)) }
+    // More lines than fit would scroll away, and could not be erased.
+    if lines.count > max(1, rows - 2) {
+      let more = lines.count - max(1, rows - 3)
+      lines = lines.prefix(max(1, rows - 3)) + ["… and \(more) more stages"]
+    }
     erase(&state)
     state.last = Date()
-    var text = ""
-    for stage in state.running {
-      let part = (Double(stage.done) + stage.fraction) / Double(max(1, stage.total))
-      let spent = Date().timeIntervalSince(stage.begin)
-      let left = part > 0.02 ? String(format: ", %.0f s left", spent / part * (1 - part)) : ""
-      text +=
-        "running \(stage.name)  \(stage.done)/\(stage.total) items, \(Int(part * 100)) %\(left)  \(stage.note.prefix(60))\n"
+    state.drawn = lines.count
+    Terminal.write(lines.map { Terminal.cut($0, columns - 1) + "\n" }.joined(), to: 2)
+  }
+
+  /// Name, items, rate and time left of a running stage.
+  private static func line(_ stage: Stage, _ spent: Double) -> String {
+    let part = (Double(stage.done) + stage.fraction) / Double(max(1, stage.total))
+    var text = "running \(stage.name)  \(stage.done)/\(stage.total) \(stage.total == 1 ? "item" : "items")"
+    text += ", \(Int(part * 100)) %"
+    if stage.done > 0, spent > 0 {
+      let rate = Double(stage.done) / spent
+      text += rate >= 1 ? String(format: ", %.1f/s", rate) : String(format: ", %.1f/min", rate * 60)
     }
-    state.drawn = state.running.count
-    Terminal.write(text, to: 2)
+    if part > 0.02 { text += ", \(Terminal.duration(spent / part * (1 - part))) left" }
+    return stage.note.isEmpty ? text : text + "  \(stage.note)"
   }
 
   func end() { state.withLock { erase(&$0) } }

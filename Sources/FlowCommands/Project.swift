@@ -7,9 +7,11 @@ import FlowStore
 import Foundation
 
 /// Options that every command on a pipeline takes.
-struct PipelineOptions: ParsableArguments {
-  @Argument(help: "The pipeline's file; left out, the one in pipelines/.")
-  var pipeline: String?
+struct SharedOptions: ParsableArguments {
+  @Option(
+    name: [.customLong("pipeline"), .customShort("p")],
+    help: "The pipeline's file; left out, the one in pipelines/.", completion: .file(extensions: ["yaml"]))
+  var file: String?
 
   @Option(name: .long, help: "Overrides a value, such as stages.f0.with.fmax=900. May be repeated.")
   var set: [String] = []
@@ -23,6 +25,24 @@ struct PipelineOptions: ParsableArguments {
 
   @Flag(name: .long, help: "No colours.")
   var noColor = false
+
+  /// All assignments.
+  var overrides: [String] { self.set + limit.map { "limits.\($0)" } }
+}
+
+/// Those, and the pipeline as first word.
+struct PipelineOptions: ParsableArguments {
+  @Argument(
+    help: ArgumentHelp(
+      "The pipeline's file (or --pipeline); left out, the one in pipelines/.", valueName: "pipeline"),
+    completion: .file(extensions: ["yaml"]))
+  var word: String?
+  @OptionGroup var shared: SharedOptions
+
+  var pipeline: String? { word ?? shared.file }
+  var json: Bool { shared.json }
+  var noColor: Bool { shared.noColor }
+  var overrides: [String] { shared.overrides }
 }
 
 /// A project: the folder with stages/, and what is loaded of it.
@@ -31,16 +51,49 @@ struct Project {
   let catalog: StageCatalog
   let plan: Plan
   let store: Store
+  /// The files that the plan was read from: the pipeline, and those that it extends.
+  let files: [String]
 
   /// Loads the pipeline that `options` name.
   /// - Throws: `Diagnostics`; `StoreError`.
-  init(_ options: PipelineOptions) throws {
-    let file = try options.pipeline ?? Project.onlyPipeline()
+  init(_ options: PipelineOptions) throws { try self.init(options.shared, pipeline: options.word) }
+
+  /// Loads `pipeline`, or what `options` name.
+  /// - Throws: `Diagnostics`; `StoreError`.
+  init(_ options: SharedOptions, pipeline: String?) throws {
+    let file = try pipeline ?? options.file ?? Project.onlyPipeline()
     root = Project.root(from: file)
-    catalog = try StageCatalog(loading: root == "." ? "stages" : root + "/stages")
-    plan = try Resolver.load(
-      file, catalog: catalog, overrides: options.set + options.limit.map { "limits.\($0)" })
+    catalog = try Project.catalog(root)
+    var files = [file]
+    plan = try Resolver.plan(
+      file: file, text: try FileText.read(file), catalog: catalog, overrides: options.overrides
+    ) { path in
+      files.append(path)
+      return try FileText.read(path)
+    }
+    self.files = files
     store = try Project.store(root)
+  }
+
+  /// The built-in stages, and those in the project's stages/, which go before them.
+  /// - Throws: `Diagnostics` with every mistake.
+  static func catalog(_ root: String) throws -> StageCatalog {
+    let own = root == "." ? "stages" : root + "/stages"
+    var files: [String: String] = [:]
+    for folder in [Installation.folder("stages"), own].compactMap({ $0 }) {
+      for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+      where name.hasSuffix(".yaml") {
+        files[name] = folder + "/" + name
+      }
+    }
+    if files.isEmpty { return try StageCatalog(loading: own) }
+    return try StageCatalog(
+      parsing: try files.sorted { $0.key < $1.key }.map { ($0.value, try FileText.read($0.value)) })
+  }
+
+  /// The lock file of a pipeline.
+  static func lockFile(_ pipeline: String) -> String {
+    (pipeline.hasSuffix(".yaml") ? String(pipeline.dropLast(5)) : pipeline) + ".lock.yaml"
   }
 
   /// The store of the project at `root`.
@@ -49,12 +102,16 @@ struct Project {
       root: ProcessInfo.processInfo.environment["FLOW_CACHE"] ?? (root == "." ? "cache" : root + "/cache"))
   }
 
-  /// The nearest folder with stages/, from the pipeline's folder upwards, else the working directory.
+  /// The nearest folder with stages/ or flow.yaml, from the pipeline's folder upwards, else the working directory.
   static func root(from file: String?) -> String {
     var folder = (file.map { ($0 as NSString).deletingLastPathComponent } ?? "")
     for _ in 0..<16 {
       let here = folder.isEmpty ? "." : folder
-      if FileManager.default.fileExists(atPath: here + "/stages") { return here }
+      if ["stages", ProjectFile.name].contains(where: {
+        FileManager.default.fileExists(atPath: "\(here)/\($0)")
+      }) {
+        return here
+      }
       if here == "." || here == "/" { break }
       folder = (folder as NSString).deletingLastPathComponent
     }
@@ -68,7 +125,9 @@ struct Project {
     throw Diagnostics([
       Diagnostic(
         code: "E005", names.isEmpty ? "there is no pipeline in pipelines/" : "which pipeline?",
-        notes: names.map { "pipelines/\($0)" }, help: "give its path: flow run pipelines/vocal.yaml")
+        notes: names.map { "pipelines/\($0)" },
+        help: names.isEmpty
+          ? "flow init DIR makes a project" : "give its path: flow run pipelines/\(names[0])")
     ])
   }
 
@@ -101,7 +160,6 @@ func reporting(json: Bool = false, noColor: Bool = false, _ body: () async throw
       terminal.render(Diagnostic(code: "E040", "\(error)", help: "mend that and run the same command again")))
     throw ExitCode(1)
   } catch let error as RemoteError {
-    if error == .interrupted { throw ExitCode(130) }
     Terminal.error(terminal.render(error.diagnostic))
     throw ExitCode(1)
   }

@@ -27,12 +27,15 @@ struct RemoteOptions: ParsableArguments {
       let cache = try RemoteCache(address, store: store) { [quiet] step in
         if !quiet { Terminal.error("\(verb): \(step.files) of \(step.of) files, \(step.bytes >> 20) MiB") }
       }
-      let interrupts = Run.interruptible { cache.cancel() }
-      defer { withExtendedLifetime(interrupts) { cache.close() } }
+      let interrupts = Interrupts("what was moved stays") { cache.cancel() }
+      defer { cache.close() }
       let engine =
         project?.engine(jobs: nil)
         ?? Engine(store: store, executor: LocalExecutor(store: store, stages: []), jobs: 1)
-      let tally = try body(cache, project?.plan, engine)
+      let tally: RemoteCache.Tally
+      do { tally = try body(cache, project?.plan, engine) } catch RemoteError.interrupted {
+        throw ExitCode(interrupts.exitCode ?? 130)
+      }
       show(verb, address, tally)
       if !tally.refused.isEmpty { throw ExitCode(1) }
     }

@@ -5,7 +5,6 @@ import FlowPlan
 import FlowStages
 import FlowStore
 import Foundation
-import Synchronization
 
 struct Run: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -28,25 +27,75 @@ struct Run: AsyncParsableCommand {
   var from: [String] = []
   @OptionGroup var place: PlaceOptions
 
+  @Flag(name: .long, help: "After a failure, goes on with the stages that don't need what failed.")
+  var keepGoing = false
+  @Flag(name: .long, help: "Runs again whenever the pipeline, a stage's declaration or a source changes.")
+  var watch = false
+
+  func validate() throws {
+    if watch, dryRun || frozen {
+      throw ValidationError("--watch runs; it goes with neither --dry-run nor --frozen")
+    }
+    if let jobs, jobs < 1 { throw ValidationError("-j takes a number of threads, 1 at least") }
+  }
+
   func run() async throws {
+    if watch { return try await watching() }
     try await reporting(json: options.json, noColor: options.noColor) {
       let project = try Project(options)
       if dryRun { return try PlanCommand.show(project, json: options.json) }
       if frozen { return try check(project) }
-      let only = try project.plan.part(from: from, to: to)
-      let progress = Progress(Terminal(noColour: options.noColor), quiet: quiet)
-      let engine = try place.engine(project, jobs: jobs, gpus: gpus) { progress.handle($0) }
-      let interrupts = Run.interruptible { engine.cancel() }
-      let report = try await engine.run(project.plan, projectRoot: project.root, only: only)
-      withExtendedLifetime(interrupts) { progress.end() }
-      if options.json {
-        Terminal.out(report.document(schema: "flow.run/1", plan: project.plan).pretty)
-      } else {
-        summarise(report, project)
-      }
-      if report.interrupted { throw ExitCode(130) }
-      if report.failed { throw ExitCode(1) }
-      if report.denied { throw ExitCode(3) }
+      try await once(project)
+    }
+  }
+
+  /// One run and its report.
+  /// - Throws: `ExitCode` when it failed or was interrupted.
+  private func once(_ project: Project) async throws {
+    let only = try project.plan.part(from: from, to: to)
+    let progress = Progress(Terminal(noColour: options.noColor), quiet: quiet)
+    var engine = try place.engine(project, jobs: jobs, gpus: gpus) { progress.handle($0) }
+    engine.keepGoing = keepGoing
+    let interrupts = Interrupts("stopping at the next checkpoint (again: at once)") { [engine] in
+      engine.cancel()
+    }
+    let report = try await engine.run(project.plan, projectRoot: project.root, only: only)
+    progress.end()
+    if options.json {
+      Terminal.out(report.document(schema: "flow.run/1", plan: project.plan).pretty)
+    } else {
+      summarise(report, project)
+    }
+    if let code = interrupts.exitCode { throw ExitCode(code) }
+    if report.failed { throw ExitCode(1) }
+    if report.denied { throw ExitCode(3) }
+  }
+
+  /// Runs, waits for a change, runs again; ends by a signal only.
+  private func watching() async throws {
+    var folders: [String] = []
+    while true {
+      let file = try options.pipeline ?? Project.onlyPipeline()
+      let root = Project.root(from: file)
+      let prefix = root == "." ? "" : root + "/"
+      // Taken before the run: what is edited during it counts.
+      var watch = Watch(files: [file], folders: [prefix + "stages"] + folders)
+      var before = watch.state()
+      do {
+        try await reporting(json: options.json, noColor: options.noColor) {
+          let project = try Project(options)
+          folders = project.plan.sources.map(\.path)
+          watch = Watch(files: [file] + project.files, folders: [prefix + "stages"] + folders)
+          before = watch.state()
+          try await once(project)
+        }
+      } catch let code as ExitCode where code.rawValue < 128 {}
+      let waiting = Interrupts("") { _exit(130) }
+      Terminal.error("watching \(before.count) files; Ctrl-C ends it")
+      let changed = try await watch.change(from: before)
+      withExtendedLifetime(waiting) {}
+      let more = changed.count > 1 ? " and \(changed.count - 1) more" : ""
+      Terminal.error("changed: \(changed[0])\(more)")
     }
   }
 
@@ -65,20 +114,6 @@ struct Run: AsyncParsableCommand {
       return Terminal.out("frozen: \(report.stages.count) stages are as the lock file says")
     }
     throw ExitCode(!open.isEmpty && open.allSatisfy { $0.state == .denied } ? 3 : 1)
-  }
-
-  /// The first interrupt asks running actions to stop, the second ends at once.
-  static func interruptible(_ cancel: @escaping @Sendable () -> Void) -> any DispatchSourceSignal {
-    signal(SIGINT, SIG_IGN)
-    let count = Atomic<Int>(0)
-    let source = DispatchSource.makeSignalSource(signal: SIGINT, queue: .global())
-    source.setEventHandler {
-      if count.wrappingAdd(1, ordering: .relaxed).newValue > 1 { _exit(130) }
-      Terminal.error("interrupted: stopping at the next checkpoint (again: at once)")
-      cancel()
-    }
-    source.resume()
-    return source
   }
 
   private func summarise(_ report: RunReport, _ project: Project) {
@@ -179,52 +214,6 @@ struct Status: AsyncParsableCommand {
         open.isEmpty
           ? "up to date: \(report.stages.count) stages cached"
           : "\(open.count) of \(report.stages.count) stages are not up to date")
-    }
-  }
-}
-
-struct Why: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Says why a stage has to run: old -> new.")
-  @Argument(help: "The stage.") var stage: String
-  @Argument(help: "One of its items.") var item: String?
-  @Option(help: "The pipeline's file.") var pipeline: String?
-  @Option(name: .long, help: "Overrides a value.") var set: [String] = []
-
-  func run() async throws {
-    try await reporting {
-      var options = PipelineOptions()
-      options.pipeline = pipeline
-      options.set = set
-      options.limit = []
-      let project = try Project(options)
-      let (report, _) = try project.engine(jobs: nil).why(project.plan, stage: stage, item: item)
-      if report.reasons.isEmpty { return Terminal.out("\(stage) is up to date") }
-      for reason in report.reasons { Terminal.out("\(reason)") }
-    }
-  }
-}
-
-struct Log: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Shows what a stage said when it ran.")
-  @Argument(help: "The stage.") var stage: String
-  @Argument(help: "One of its items; default: the first.") var item: String?
-  @Option(help: "The pipeline's file.") var pipeline: String?
-  @Option(name: .long, help: "Overrides a value.") var set: [String] = []
-
-  func run() async throws {
-    try await reporting {
-      var options = PipelineOptions()
-      options.pipeline = pipeline
-      options.set = set
-      options.limit = []
-      let project = try Project(options)
-      let engine = project.engine(jobs: nil)
-      let (_, key) = try engine.why(project.plan, stage: stage, item: item)
-      guard let key, let text = engine.log(key) else {
-        Terminal.error("\(stage) has no log yet: it has not run with these values")
-        throw ExitCode(1)
-      }
-      Terminal.out(text.isEmpty ? "(it said nothing)" : text)
     }
   }
 }

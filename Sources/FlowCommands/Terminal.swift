@@ -23,6 +23,32 @@ struct Terminal: Sendable {
     text + String(repeating: " ", count: max(0, width - text.count))
   }
 
+  /// Columns and rows of the terminal; 80 and 24 when it doesn't say.
+  static func size() -> (columns: Int, rows: Int) {
+    var size = winsize()
+    guard ioctl(2, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0, size.ws_row > 0 else { return (80, 24) }
+    return (Int(size.ws_col), Int(size.ws_row))
+  }
+
+  /// As much of `text` as `columns` hold, on one line.
+  static func cut(_ text: String, _ columns: Int) -> String {
+    var (result, used) = ("", 0)
+    for character in text where !character.isNewline && character != "\u{1B}" {
+      used += width(character)
+      if used > max(1, columns) { return result.dropLast() + "…" }
+      result.append(character)
+    }
+    return result
+  }
+
+  /// `8 s`, `3 min`, `2 h 10 min`.
+  static func duration(_ seconds: Double) -> String {
+    let whole = Int(min(max(0, seconds.rounded()), 1e9))
+    if whole < 120 { return "\(whole) s" }
+    if whole < 7200 { return "\((whole + 30) / 60) min" }
+    return "\(whole / 3600) h \(whole % 3600 / 60) min"
+  }
+
   static func out(_ text: String) { write(text + "\n", to: 1) }
   static func error(_ text: String) { write(text + "\n", to: 2) }
 

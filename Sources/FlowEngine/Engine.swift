@@ -11,6 +11,8 @@ public struct Engine: Sendable {
   let executor: any Executor
   let capacity: Capacity
   let observe: @Sendable (RunEvent) -> Void
+  /// Whether stages that don't need one that failed are started all the same.
+  public var keepGoing = false
 
   /// An engine that hands out `capacity`; `observe` gets events from many threads.
   public init(
@@ -132,6 +134,7 @@ public struct Engine: Sendable {
   }
 
   static let interruption = "interrupted"
+  static let halted = "not started, as another stage failed; --keep-going starts it"
 
   /// Drops the bytes of outputs that are kept `until-consumed` or `never`, unless a stage that keeps them has the same
   /// bytes, or a result of the pipeline (which only `never` gives up: it lies under `runs/`). Their records stay: what is

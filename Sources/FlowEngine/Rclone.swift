@@ -14,26 +14,29 @@ public enum RemoteError: Error, Sendable, Hashable {
   case interrupted
 }
 
+/// Programs on this machine.
+public enum Programs {
+  /// Where a program is; `nil` when it is nowhere in PATH.
+  public static func find(_ name: String) -> String? {
+    let search = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"
+    return search.split(separator: ":").map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
+  }
+}
+
 /// The program `rclone`, one call at a time. It dies with the thread that called it.
-public final class Rclone: Sendable {
+final class Rclone: Sendable {
   private let program: String
   private let folder: String
   private let remote: String
   private let running = Atomic<Int32>(0)
   private let stopped = Atomic<Bool>(false)
 
-  /// Where the program is; `nil` when it is nowhere in PATH.
-  public static func find() -> String? {
-    let search = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"
-    return search.split(separator: ":").map { "\($0)/rclone" }.first { access($0, X_OK) == 0 }
-  }
-
   /// - Parameters:
   ///   - folder: where its lists and logs go.
   ///   - remote: as rclone understands it; `name:path`, `:backend,option=value:path`, or a local folder.
   /// - Throws: `RemoteError.noRclone`.
   init(folder: String, remote: String) throws(RemoteError) {
-    guard let found = Rclone.find() else { throw .noRclone }
+    guard let found = Programs.find("rclone") else { throw .noRclone }
     (program, self.folder, self.remote) = (found, folder, remote)
   }
 

@@ -3,6 +3,7 @@ import FlowPlan
 import FlowStageKit
 import FlowStore
 import Foundation
+import Synchronization
 
 extension Engine {
   /// Runs what has to run, each stage as soon as what it takes from is there.
@@ -18,6 +19,7 @@ extension Engine {
     var capacity = capacity.limited(plan)
     // A limit of this machine's memory is none of a cluster's.
     if executor.elsewhere != nil { capacity.memory = .max }
+    let halt = Halt()
     let gate = ResourceGate(executor.elsewhere.map(capacity.elsewhere) ?? capacity)
     let ranks = Forecast.ranks(plan, assessment.manifest, capacity)
     let runner = ActionRunner(engine: self, world: assessment.world, registry: registry)
@@ -50,9 +52,13 @@ extension Engine {
           let inputs = assessment.world.inputs(stage, reports)
           let verdict = assessment.assess(stage, inputs)
           registry.add(stage, inputs, verdict.report.units)
-          if verdict.report.state == .run {
+          if verdict.report.state == .run, halt.isSet {
+            var report = verdict.report
+            (report.state, report.failure) = (.failed, Engine.halted)
+            settle(i, report)
+          } else if verdict.report.state == .run {
             let seats = Seats(
-              gate: gate, capacity: capacity, order: i, rank: ranks[stage.name] ?? 0,
+              gate: gate, halt: halt, capacity: capacity, order: i, rank: ranks[stage.name] ?? 0,
               request: Request(
                 stage, measured: assessment.manifest.stages[stage.name]?.first?.peakMemory, capacity))
             group.addTask { (i, await run(stage, verdict, assessment, runner, seats)) }
@@ -71,11 +77,14 @@ extension Engine {
   /// Where the actions of a stage wait for what they need.
   private struct Seats: Sendable {
     var gate: ResourceGate
+    var halt: Halt
     var capacity: Capacity
     var order: Int
     var rank: Double
     var request: Request
   }
+
+  private func halt(_ seats: Seats) { if !keepGoing { seats.halt.set() } }
 
   /// Runs an action when there is room for it; one that had too little memory again with twice as much.
   private func perform(
@@ -84,8 +93,13 @@ extension Engine {
     var (request, assignment) = (seats.request, first)
     var retries = stage.retries[.outOfMemory] ?? 0
     while true {
+      if seats.halt.isSet { return .failure(Engine.halted) }
       let held = executor.elsewhere == nil ? request : request.elsewhere
       let grant = await seats.gate.enter(held, order: seats.order, rank: seats.rank)
+      if seats.halt.isSet {
+        await seats.gate.leave(held, grant)
+        return .failure(Engine.halted)
+      }
       assignment.grant = executor.elsewhere == nil ? grant : assignment.grant
       let result = await runner.perform(assignment, stage, item, canGrow: retries > 0)
       await seats.gate.leave(held, grant)
@@ -134,7 +148,15 @@ extension Engine {
           (i, await perform(assignment, stage, entry.unit.item, runner, seats))
         }
       }
-      for await (i, result) in group { results[i] = result }
+      for await (i, result) in group {
+        results[i] = result
+        // One failure is the stage's here: what waits needn't begin.
+        if case .failure(let message) = result, message != Engine.interruption,
+          stage.declaration.per == .all || stage.onError == .fail
+        {
+          halt(seats)
+        }
+      }
     }
     var (entries, failures) = ([UnitEntry](), [(item: String, message: String)]())
     for (i, (unit, digest, entry)) in verdict.units.enumerated() {
@@ -157,19 +179,30 @@ extension Engine {
     report.quarantined += failures.map { QuarantinedItem(id: $0.item, reason: $0.message) }
     report.items.quarantined = report.quarantined.count
     let interrupted = failures.contains { $0.message == Engine.interruption }
+    let halted = failures.contains { $0.message == Engine.halted }
     if interrupted {
       report.failure = Engine.interruption
-    } else if let first = failures.first {
+    } else if let first = failures.first(where: { $0.message != Engine.halted }) ?? failures.first {
       if stage.declaration.per == .all || stage.onError == .fail {
         report.failure = (first.item.isEmpty ? "" : "\(first.item): ") + first.message
+      } else if halted {
+        report.failure = Engine.halted
       } else if failures.count + entries.count(where: { $0.rejected != nil }) == verdict.units.count {
         report.failure = "none of \(verdict.units.count) items is left (\(first.item): \(first.message))"
       }
     }
     if report.failure != nil {
+      if !interrupted { halt(seats) }
       report.state = .failed
       report.outputs = nil
     }
     return report
   }
+}
+
+/// Set once a stage has failed: nothing more is begun.
+private final class Halt: Sendable {
+  private let flag = Atomic<Bool>(false)
+  var isSet: Bool { flag.load(ordering: .relaxed) }
+  func set() { flag.store(true, ordering: .relaxed) }
 }

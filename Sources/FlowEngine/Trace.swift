@@ -22,11 +22,18 @@ extension Engine {
     -> Trace
   {
     let world = try World(plan, store: store)
+    let plan = world.licensed(plan)
     var assessment = Assessment(
       store: store, world: world, manifest: PipelineManifest(store, pipeline: plan.name))
     var (trace, reports) = (Trace(), [String: StageReport]())
     var rest = plan.stages
     while true {
+      for stage in rest {
+        guard let denied = assessment.denied(stage, plan.licenses, reports) else { continue }
+        reports[stage.name] = denied
+        trace.open.append(stage.name)
+      }
+      rest.removeAll { reports[$0.name] != nil }
       let round = rest.filter { $0.upstream.allSatisfy { reports[$0]?.outputs != nil } }
       if round.isEmpty { break }
       rest.removeAll { stage in round.contains { $0.name == stage.name } }

@@ -28,10 +28,9 @@ public enum Worker {
   /// what was standard output; standard output itself becomes standard error, so that no library can disturb the answers.
   /// "cancel" among the requests asks the running stage to stop.
   public static func serve(store: Store, stages: [NativeStage]) {
-    // Who started it says when to stop, and it ends with that one; a cluster's signals reach both.
-    signal(SIGINT, SIG_IGN)
-    signal(SIGTERM, SIG_IGN)
-    signal(SIGPIPE, SIG_IGN)
+    // Who started it says when to stop, and it ends with that one: a signal to the whole group, or a cluster's, reaches
+    // both, and what runs gets to its checkpoint.
+    for number in [SIGINT, SIGTERM, SIGHUP, SIGPIPE] { signal(number, SIG_IGN) }
     let answers = dup(1)
     dup2(2, 1)
     let executor = LocalExecutor(store: store, stages: stages)

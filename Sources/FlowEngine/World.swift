@@ -1,5 +1,5 @@
 public import FlowCore
-public import FlowPlan
+import FlowPlan
 import FlowStageKit
 import FlowStore
 import Foundation
@@ -118,53 +118,6 @@ extension Store {
 }
 
 extension Engine {
-  /// Why `stage` (or one of its items) would run: reasons from its last result to now.
-  /// - Throws: `Diagnostics`.
-  public func why(_ plan: Plan, stage: String, item: String?) throws -> (report: StageReport, key: Digest?) {
-    guard plan.stage(stage) != nil else {
-      let names = plan.stages.map(\.name)
-      throw Diagnostics([
-        Diagnostic(
-          code: "E022", "there is no stage '\(stage)' in this pipeline",
-          help: "its stages: \(names.joined(separator: ", "))")
-      ])
-    }
-    let world = try World(plan, store: store)
-    let plan = world.licensed(plan)
-    let assessment = Assessment(
-      store: store, world: world, manifest: PipelineManifest(store, pipeline: plan.name))
-    var reports: [String: StageReport] = [:]
-    var found: StageReport?
-    var keys: [String: Digest] = [:]
-    for step in plan.stages {
-      if let denied = assessment.denied(step, plan.licenses, reports) {
-        reports[step.name] = denied
-        if step.name == stage { found = denied }
-        continue
-      }
-      let open = step.upstream.filter { reports[$0]?.outputs == nil }
-      guard open.isEmpty else {
-        if step.name == stage {
-          var report = StageReport(name: stage, state: .mayRun)
-          report.reasons = [.upstreamMayChange(open)]
-          found = report
-        }
-        continue
-      }
-      let inputs = world.inputs(step, reports)
-      let verdict = assessment.assess(step, inputs)
-      reports[step.name] = verdict.report
-      guard step.name == stage else { continue }
-      found = verdict.report
-      let template = Action.template(step, files: world.files[stage] ?? [:])
-      for unit in Unit.all(step, inputs.mapValues(\.items)) {
-        keys[unit.item] = Action(step, template: template, inputs: unit.inputs).key
-      }
-    }
-    let report = found ?? StageReport(name: stage, state: .mayRun)
-    return (report, keys[item ?? ""] ?? (item == nil ? keys[keys.keys.sorted().first ?? ""] : nil))
-  }
-
   /// The log of an action, of its record or of its last failure.
   public func log(_ key: Digest) -> String? {
     if let record = store.record(key), record.log == nil { return "" }

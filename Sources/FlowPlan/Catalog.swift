@@ -312,6 +312,7 @@ public struct StageCatalog: Sendable {
       }
       var declaration = ParameterDeclaration(
         name: name, kind: kind, standard: nil, unit: unit, doc: doc, affectsResult: affects == "result")
+      declaration.location = reader.location(fields["default"] ?? value)
       if case .file = kind { declaration.standard = .null }
       if let node = fields["default"] {
         let raw = node.json

@@ -2,7 +2,7 @@
 package enum DidYouMean {
   /// The nearest of `names` to `typed` by Damerau-Levenshtein distance (optimal string alignment), if it is near: at most 2
   /// edits, or a third of the length.
-  static func nearest(_ typed: String, among names: some Sequence<String>) -> String? {
+  package static func nearest(_ typed: String, among names: some Sequence<String>) -> String? {
     let limit = max(2, typed.count / 3)
     var best: (name: String, distance: Int)?
     for name in names {

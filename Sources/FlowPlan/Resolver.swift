@@ -14,6 +14,8 @@ public struct Resolver {
   var limits: Limits?
   /// Too much is asked for: nothing more is expanded.
   var isTooMuch = false
+  /// Every value and its place, where somebody asks.
+  var noted: [Setting]?
   /// How many stages there are so far, expanded.
   var stageCount = 0
 
@@ -44,7 +46,7 @@ public struct Resolver {
     try plan(file: file, text: try FileText.read(file), catalog: catalog, overrides: overrides)
   }
 
-  private mutating func resolve(_ overrides: [String], _ load: (String) throws -> String) throws -> Plan? {
+  mutating func resolve(_ overrides: [String], _ load: (String) throws -> String) throws -> Plan? {
     guard let own = reader.root else { return nil }
     var root = try Merging.extended(own, file: reader.file, chain: [reader.file], &reader, load: load)
     for override in overrides { apply(override, &root) }
@@ -68,6 +70,7 @@ public struct Resolver {
     if parts["stages"] == nil || (group.entries.isEmpty && group.scope.absent.isEmpty) {
       reader.fail("E015", "a pipeline needs 'stages'", parts["stages"] ?? root)
     }
+    note(parts)
     let stages = planned(group)
     scope = group.scope
     let results = self.results(parts["outputs"])

@@ -155,6 +155,8 @@ public struct ParameterDeclaration: Sendable, Hashable {
   public var doc: String
   /// Whether it changes the result (`affects: result`); one that doesn't (`affects: nothing`) is in no key.
   public var affectsResult: Bool
+  /// Where its default stands.
+  public var location: SourceLocation?
 
   /// A parameter.
   public init(

@@ -7,8 +7,10 @@ import Testing
 struct Shell {
   let folder: TemporaryFolder
 
-  init(pipeline: String = Shell.small) throws {
+  /// - Parameter bare: nothing is in the folder.
+  init(pipeline: String = Shell.small, bare: Bool = false) throws {
     folder = try TemporaryFolder()
+    if bare { return }
     for name in try FileManager.default.contentsOfDirectory(atPath: repositoryRoot + "/stages") {
       let file = try Data(contentsOf: URL(fileURLWithPath: repositoryRoot + "/stages/" + name))
       try folder.write("stages/" + name, file)
@@ -46,20 +48,38 @@ struct Shell {
 
   func callAsFunction(_ arguments: String...) throws -> Output { try run(arguments) }
 
-  func run(_ arguments: [String]) throws -> Output {
+  func run(_ arguments: [String], in subfolder: String = "") throws -> Output {
+    let process = try start(arguments, in: subfolder)
+    process.waitUntilExit()
+    return Output(code: process.terminationStatus, out: out, error: error)
+  }
+
+  /// Starts the program; what it says so far is in `out` and `error`.
+  func start(_ arguments: [String], in subfolder: String = "") throws -> Process {
     let process = Process()
     let executable: URL = try #require(Shell.executable)
     process.executableURL = executable
     process.arguments = arguments
-    process.currentDirectoryURL = URL(fileURLWithPath: folder.path)
+    process.currentDirectoryURL = URL(fileURLWithPath: folder.path + "/" + subfolder)
     // Files, not pipes: a full pipe would block the program.
     let (out, error) = (folder.path + "/.out", folder.path + "/.error")
     for path in [out, error] { _ = FileManager.default.createFile(atPath: path, contents: nil) }
     process.standardOutput = try FileHandle(forWritingTo: URL(fileURLWithPath: out))
     process.standardError = try FileHandle(forWritingTo: URL(fileURLWithPath: error))
     try process.run()
-    process.waitUntilExit()
-    return Output(code: process.terminationStatus, out: folder.text(".out"), error: folder.text(".error"))
+    return process
+  }
+
+  var out: String { folder.text(".out") }
+  var error: String { folder.text(".error") }
+
+  /// Waits until something is so; whether it came to be within a minute.
+  func wait(_ body: () -> Bool) -> Bool {
+    for _ in 0..<600 {
+      if body() { return true }
+      Thread.sleep(forTimeInterval: 0.1)
+    }
+    return false
   }
 
   /// The program that was built with these tests.
