@@ -95,8 +95,7 @@ struct Doctor: AsyncParsableCommand {
   }
 
   /// A program that some command needs.
-  private static func tool(_ name: String, _ package: String, _ user: String) -> Check
-  {
+  private static func tool(_ name: String, _ package: String, _ user: String) -> Check {
     guard let path = Programs.find(name) else {
       return Check(
         name: name, ok: true, detail: "not found; only \(user) needs it",
