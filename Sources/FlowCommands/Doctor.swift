@@ -16,7 +16,10 @@ struct Doctor: AsyncParsableCommand {
   func run() async throws {
     let root = Project.root(from: nil)
     let checks =
-      Libraries.checks() + [
+      Libraries.checks().map {
+        Check(name: $0.name, ok: $0.ok, detail: $0.detail, help: $0.ok ? nil : $0.help)
+      }
+      + [
         Doctor.cache(root), Doctor.memory, Doctor.stages(root), Doctor.tool("git", "git", "'flow diff'"),
       ]
       + [

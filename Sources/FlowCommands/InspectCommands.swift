@@ -110,13 +110,16 @@ enum GraphDrawing {
       20 + ((depth.values.max() ?? 0) + 1) * (width + gapX), 20 + (rows.values.max() ?? 1) * (height + gapY)
     )
     var parts = [
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"\(right)\" height=\"\(bottom)\" font-family=\"sans-serif\" font-size=\"12\">"
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"\(right)\" height=\"\(bottom)\" font-family=\"sans-serif\" font-size=\"12\">",
+      "<defs><marker id=\"end\" viewBox=\"0 0 6 6\" refX=\"6\" refY=\"3\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\"><path d=\"M0,0 L6,3 L0,6 z\" fill=\"#8a8a8a\"/></marker></defs>",
     ]
     for edge in edges(plan) {
       guard let a = places[edge.from], let b = places[edge.to] else { continue }
       let (x1, y1, x2, y2) = (a.x + width, a.y + height / 2, b.x, b.y + height / 2)
+      // Past other columns the line goes between the rows, or it would lie behind their boxes.
+      let bow = (depth[edge.to] ?? 0) - (depth[edge.from] ?? 0) > 1 && y1 == y2 ? height + gapY / 2 : 0
       parts.append(
-        "<path d=\"M\(x1),\(y1) C\(x1 + 40),\(y1) \(x2 - 40),\(y2) \(x2),\(y2)\" fill=\"none\" stroke=\"#8a8a8a\"/>"
+        "<path d=\"M\(x1),\(y1) C\(x1 + 40),\(y1 + bow) \(x2 - 40),\(y2 + bow) \(x2),\(y2)\" fill=\"none\" stroke=\"#8a8a8a\" marker-end=\"url(#end)\"/>"
       )
     }
     for name in names {

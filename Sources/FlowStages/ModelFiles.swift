@@ -144,10 +144,14 @@ enum ModelFiles {
         context.progress(
           Double(point.step + 1) / Double(total), "step \(point.step + 1): loss \(point.loss)\(held)")
       }
-      if (point.step + 1) % every == 0, point.step + 1 < total {
-        try Data(loop.checkpoint()).write(to: path, options: .atomic)
+      let isKept = (point.step + 1) % every == 0 && point.step + 1 < total
+      if isKept { try Data(loop.checkpoint()).write(to: path, options: .atomic) }
+      do { try context.checkCancelled() } catch {
+        // Nothing that was done is lost, however rare checkpoints are.
+        if !isKept { try Data(loop.checkpoint()).write(to: path, options: .atomic) }
+        context.log("stopped after step \(point.step + 1)")
+        throw error
       }
-      try context.checkCancelled()
     }
     context.metric("steps", Double(total))
     if let first = loop.history.first, let last = loop.history.last {
