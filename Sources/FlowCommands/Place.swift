@@ -1,6 +1,7 @@
 import ArgumentParser
 import FlowCore
 import FlowEngine
+import FlowPlan
 import FlowStages
 import FlowStore
 import Foundation
@@ -37,7 +38,10 @@ struct PlaceOptions: ParsableArguments {
       }
       return project.engine(jobs: jobs, gpus: gpus, observe: observe)
     }
-    let settings = try SlurmSettings(slurm + slurmArgs.map { "args=\($0)" })
+    let file = project.root == "." ? ProjectFile.name : project.root + "/" + ProjectFile.name
+    let standing =
+      access(file, F_OK) == 0 ? try ProjectFile(file: file, text: FileText.read(file)).slurm : []
+    let settings = try SlurmSettings(standing + slurm + slurmArgs.map { "args=\($0)" })
     // A job starts in the submitter's folder, but its cache must not depend on that.
     let store = try Store(root: URL(fileURLWithPath: project.store.root).standardizedFileURL.path)
     let executor = try SlurmExecutor(store: store, program: Exec.program, settings: settings)

@@ -10,6 +10,14 @@ public struct ProjectFile: Sendable, Hashable {
   /// Where that stands.
   public var remotePlace: SourceLocation?
 
+  /// Settings for `--on slurm`, as `--slurm` takes them: `partition=gpu`.
+  public var slurm: [String] = []
+  /// The names of these settings.
+  public static let slurmNames = [
+    "partition", "account", "qos", "constraint", "args", "task-seconds", "tasks", "at-once", "processors",
+    "poll", "poll-most", "gather", "visibility", "losses", "patience",
+  ]
+
   /// Nothing is set.
   public init() {}
 
@@ -18,9 +26,19 @@ public struct ProjectFile: Sendable, Hashable {
   /// - Throws: `Diagnostics` with every mistake.
   public init(file: String, text: String) throws {
     var reader = DocumentReader(file: file, text: text)
-    for (key, _, value) in reader.members(reader.root, of: "a project file", allowed: ["flow", "cache"]) {
+    for (key, _, value) in reader.members(reader.root, of: "a project file", allowed: ["flow", "cache", "slurm"]) {
       if key == "flow" {
         if value.json != .int(1) { reader.fail("E016", "a project file begins with 'flow: 1'", value) }
+        continue
+      }
+      if key == "slurm" {
+        for (name, _, field) in reader.members(value, of: "'slurm'", allowed: ProjectFile.slurmNames) {
+          switch field.json {
+          case .string(let text): slurm.append("\(name)=\(text)")
+          case .int, .double: slurm.append("\(name)=\(field.json.canonical)")
+          default: reader.fail("E014", "'\(name)' must be a text or a number", field)
+          }
+        }
         continue
       }
       for (_, _, field) in reader.members(value, of: "'cache'", allowed: ["remote"]) {

@@ -144,8 +144,18 @@ import Testing
     #expect(process.terminationStatus == 2)
     let said = fake.folder.text(".said")
     #expect(
-      said.contains("error[E050]: Slurm can't be used: sbatch says: there is no such program on the PATH"))
+      said.contains("error[E055]: Slurm can't be used: sbatch says: there is no such program on the PATH"))
     #expect(!FileManager.default.fileExists(atPath: fake.folder.path + "/p.lock.yaml"))
+  }
+
+  @Test func settingsStandInTheProjectFileAndTheCommandLineWins() throws {
+    let fake = try FakeSlurm()
+    try fake.folder.write("flow.yaml", "flow: 1\nslurm: { partition: gpu, at-once: 3, account: voices }\n")
+    #expect(try fake.run("--slurm", "partition=cpu", "--slurm-args", "--nice=5 --mail-type=END").code == 0)
+    #expect(fake.submissions[0].contains("--array=0-0%3 "))
+    #expect(
+      fake.submissions[0].contains(
+        "--partition=gpu --account=voices --partition=cpu --nice=5 --mail-type=END /"))
   }
 
   @Test func aTypoInASettingRunsNothing() throws {

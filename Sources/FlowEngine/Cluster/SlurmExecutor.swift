@@ -25,7 +25,7 @@ public final class SlurmExecutor: Executor {
     } catch {
       throw Diagnostics([
         Diagnostic(
-          code: "E050", "Slurm can't be used: \(error)",
+          code: "E055", "Slurm can't be used: \(error)",
           help: error.status == 127
             ? "run this where sbatch, squeue, scontrol, scancel and sinfo are found, or without '--on slurm'"
             : "see whether 'sinfo' answers here; without '--on slurm' the run is done on this machine")

@@ -28,12 +28,6 @@ public struct SlurmSettings: Sendable, Hashable {
   /// The defaults.
   public init() {}
 
-  private static let names = [
-    "partition", "account", "qos", "constraint", "args", "task-seconds", "tasks", "at-once", "processors",
-    "poll",
-    "poll-most", "gather", "visibility", "losses", "patience",
-  ]
-
   /// The defaults but for `NAME=VALUE` pairs.
   /// - Throws: `Diagnostics`.
   public init(_ pairs: [String]) throws(Diagnostics) {
@@ -43,10 +37,10 @@ public struct SlurmSettings: Sendable, Hashable {
       func fail(_ message: String, _ help: String?) -> Diagnostics {
         Diagnostics([Diagnostic(code: "E017", message, help: help)])
       }
-      guard SlurmSettings.names.contains(name) else {
+      guard ProjectFile.slurmNames.contains(name) else {
         throw fail(
           "there is no setting '\(name)' for Slurm",
-          DidYouMean.hint(name, among: SlurmSettings.names, what: "setting"))
+          DidYouMean.hint(name, among: ProjectFile.slurmNames, what: "setting"))
       }
       guard parts.count == 2, !parts[1].isEmpty else {
         throw fail("'--slurm \(pair)' gives no value", "--slurm \(name)=VALUE")
