@@ -26,7 +26,9 @@ public struct ProjectFile: Sendable, Hashable {
   /// - Throws: `Diagnostics` with every mistake.
   public init(file: String, text: String) throws {
     var reader = DocumentReader(file: file, text: text)
-    for (key, _, value) in reader.members(reader.root, of: "a project file", allowed: ["flow", "cache", "slurm"]) {
+    for (key, _, value) in reader.members(
+      reader.root, of: "a project file", allowed: ["flow", "cache", "slurm"])
+    {
       if key == "flow" {
         if value.json != .int(1) { reader.fail("E016", "a project file begins with 'flow: 1'", value) }
         continue

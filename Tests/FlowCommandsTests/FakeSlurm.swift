@@ -43,7 +43,8 @@ struct FakeSlurm {
     try folder.write("fake/mode", "")
   }
 
-  /// `mode` holds a word per submission to come: a state in which its tasks end at once, `gone`, `slow`, or `run`.
+  /// `mode` holds a word per submission to come: a state in which its tasks end at once, `gone`, `slow`, `term`
+  /// (a signal after half a second) or `run`.
   private static let tools = [
     "sinfo": "echo 4",
     "scontrol": """
@@ -73,6 +74,7 @@ struct FakeSlurm {
       case $a in --job-name=*) name=${a#*=} ;; --array=*) last=${a##*-} ;; esac
       script=$a
     done
+    last=${last%%[%]*}
     read job <$F/next
     echo $((job + 1)) >$F/next
     read mode rest <$F/mode
@@ -88,6 +90,12 @@ struct FakeSlurm {
           echo \\$\\$ >$F/pid.$job.$i; sleep $wait; sh $script; s=COMPLETED
           [ \\$? -eq 0 ] || s=FAILED
           echo \\"$job|$i|\\$s|$name|None\\" >$t.new; mv $t.new $t" >/dev/null 2>&1 &
+        ;;
+      term)
+        echo "$job|$i|RUNNING|$name|None" >$t
+        SLURM_ARRAY_TASK_ID=$i setsid sh -c "
+          sh $script & sleep 0.5; kill -s TERM \\$!; wait
+          echo \\"$job|$i|FAILED|$name|None\\" >$t.new; mv $t.new $t" >/dev/null 2>&1 &
         ;;
       *) echo "$job|$i|$mode|$name|None" >$t ;;
       esac

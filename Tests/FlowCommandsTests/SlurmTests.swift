@@ -81,6 +81,15 @@ import Testing
     #expect(fake.result("a") == "A" && fake.result("b") == "B")
   }
 
+  @Test func aTaskThatASignalEndedIsSubmittedAgain() throws {
+    let fake = try FakeSlurm(stage: "sleep 1.5; cat $FLOW_IN_TEXT/* > $FLOW_OUT_TEXT/t.txt")
+    try fake.mode("term run")
+    let result = try fake.run()
+    #expect(result.code == 0, "\(result.said)")
+    #expect(fake.submissions.count == 2)
+    #expect(fake.result("a") == "a")
+  }
+
   @Test func aJobThatIsLostAgainAndAgainIsGivenUp() throws {
     let fake = try FakeSlurm()
     try fake.mode("gone gone gone gone")

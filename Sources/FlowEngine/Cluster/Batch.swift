@@ -54,12 +54,14 @@ enum TaskEvent: Codable, Sendable {
   case missing(Digest, object: Digest)
   /// Every action is over.
   case ended
+  /// A signal ended it: it is not its fault that actions are left.
+  case stopped
 
   /// The action that is over by it.
   var settles: Digest? {
     switch self {
     case .recorded(let key), .failed(let key, _, _, _, _), .missing(let key, _): key
-    case .began, .started, .progress, .ended: nil
+    case .began, .started, .progress, .ended, .stopped: nil
     }
   }
 }

@@ -54,9 +54,8 @@ public final class BatchTask: Sendable {
       if isStopping { break }
       perform(assignment)
     }
-    if isStopping { return 143 }
-    report(.ended)
-    return 0
+    report(isStopping ? .stopped : .ended)
+    return isStopping ? 143 : 0
   }
 
   private func perform(_ assignment: Assignment) {

@@ -237,6 +237,8 @@ final class SlurmLoop {
       fail(
         .timeout, "\(number) reached Slurm's time limit",
         "'retry: {timeout: 3}' lets it go on from its checkpoint; or --slurm-args --time=…")
+    case .failed where task.wasStopped, .completed where task.wasStopped:
+      again(task, lost: true, "\(number) was stopped by a signal")
     case .lost(let word): again(task, lost: true, "\(number): \(word)")
     case nil, .waiting, .running: again(task, lost: true, "\(number) is gone from Slurm's queue")
     case .cancelled: task.settleAll(.failed(.other, "\(number) was cancelled in Slurm", help: nil))

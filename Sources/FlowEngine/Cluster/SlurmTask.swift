@@ -13,6 +13,8 @@ final class SlurmTask {
   private(set) var endedSince: Date?
   /// The action that has begun and isn't over.
   private(set) var current: Digest?
+  /// Whether it said that a signal ended it.
+  private(set) var wasStopped = false
   /// Whether an action failed.
   private(set) var hasFailures = false
   private var waiting: [Digest: SlurmWaiting] = [:]
@@ -60,7 +62,9 @@ final class SlurmTask {
   func read(_ store: Store) {
     for event in events.next() {
       switch event {
-      case .began: current = nil
+      case .began:
+        current = nil
+        wasStopped = false
       case .started(let key): current = key
       case .progress(let key, let fraction, let note): waiting[key]?.progress(fraction, note)
       case .recorded(let key):
@@ -71,6 +75,7 @@ final class SlurmTask {
         settle(key, .failed(cause, message, help: help))
       case .missing(let key, let object): settle(key, .missing(object))
       case .ended: break
+      case .stopped: wasStopped = true
       }
     }
     for key in recorded where store.isComplete(key) {
