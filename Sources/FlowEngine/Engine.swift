@@ -99,6 +99,7 @@ public struct Engine: Sendable {
     var plan = whole
     if let only { plan.stages.removeAll { !only.contains($0.name) } }
     let start = Date()
+    store.sweep()
     let world = try World(plan, store: store)
     plan = world.licensed(plan)
     for (name, provenance) in world.provenance.sorted(by: { $0.key < $1.key }) where !provenance.isAllowed {

@@ -16,7 +16,10 @@ enum LockFile {
     let path = path(plan)
     let old = FileBytes.read(path).map { String(decoding: $0, as: UTF8.self) } ?? ""
     let text = text(plan, reports, old: old)
-    if text != old { try store.publish(Array(text.utf8), at: path) }
+    if text != old {
+      Store.sweep(beside: (path as NSString).deletingLastPathComponent)
+      try store.publish(Array(text.utf8), at: path)
+    }
     return path
   }
 

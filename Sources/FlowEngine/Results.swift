@@ -69,6 +69,9 @@ enum Results {
     let old = FileBytes.read(manifest).map { String(decoding: $0, as: UTF8.self) } ?? ""
     let isThere = wanted.keys.allSatisfy { access("\(folder)/\($0)", F_OK) == 0 }
     if old == listing, isThere { return result }
+    // From here on the folder is neither the old result nor the new one: a run that ends in between leaves no manifest.
+    unlink(manifest)
+    Results.foldersOf(wanted.keys).forEach { Store.sweep(beside: "\(folder)/\($0)") }
     let known = Dictionary(
       old.split(separator: "\n").map { line in (String(line.dropFirst(65)), String(line.prefix(64))) },
       uniquingKeysWith: { $1 })
@@ -86,6 +89,11 @@ enum Results {
     }
     try store.publish(Array(listing.utf8), at: manifest)
     return result
+  }
+
+  /// The folders that `paths` lie in.
+  private static func foldersOf(_ paths: some Sequence<String>) -> Set<String> {
+    Set(paths.map { ($0 as NSString).deletingLastPathComponent })
   }
 
   /// Puts an object's bytes at `path`; one that is gone or damaged is made again.

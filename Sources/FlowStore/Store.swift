@@ -153,7 +153,7 @@ public struct Store: Sendable {
     do throws(FileError) { try disk.makeFolders(folder.isEmpty ? "." : folder) } catch {
       throw StoreError(error)
     }
-    let temporary = "\(folder.isEmpty ? "." : folder)/.flow-\(Store.uniqueName())"
+    let temporary = "\(folder.isEmpty ? "." : folder)/.flow-\(Temporaries.name())"
     let output = try opening(temporary, .create(mode))
     do throws(StoreError) {
       let found: Digest?
@@ -217,8 +217,7 @@ public struct Store: Sendable {
     do throws(FileError) { try disk.rename(path, to) } catch { disk.discard(path) }
   }
 
-  private static func uniqueName() -> String { "\(getpid())-\(UInt64.random(in: 0 ... .max))" }
-  private func temporaryName() -> String { "\(root)/tmp/\(Store.uniqueName())" }
+  private func temporaryName() -> String { "\(root)/tmp/\(Temporaries.name())" }
 
   private func opening(_ path: String, _ mode: OpenMode) throws(StoreError) -> OpenFile {
     do throws(FileError) { return try disk.opening(path, mode) } catch {
@@ -262,7 +261,7 @@ public struct Store: Sendable {
     // Beside the target where that lies outside the store, which may be on another file system.
     let isOurs = path.hasPrefix(root + "/")
     let temporary =
-      isOurs ? temporaryName() : "\(folder.isEmpty ? "." : folder)/.flow-\(Store.uniqueName())"
+      isOurs ? temporaryName() : "\(folder.isEmpty ? "." : folder)/.flow-\(Temporaries.name())"
     if !isOurs { try makeFolder(folder.isEmpty ? "." : folder) }
     do throws(FileError) { try disk.writeFile(temporary, bytes, permissions: mode) } catch {
       throw StoreError(error, needed: bytes.count)

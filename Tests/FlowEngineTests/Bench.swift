@@ -114,6 +114,11 @@ struct Bench {
 
   var engine: Engine { Engine(store: store, executor: executor, jobs: jobs) }
 
+  /// An engine whose store reaches the disk through `disk`.
+  func engine(over disk: any FileSystem) throws -> Engine {
+    Engine(store: try Store(root: folder.path + "/cache", disk: disk), executor: executor, jobs: jobs)
+  }
+
   func run() async throws -> RunReport { try await engine.run(plan, projectRoot: folder.path) }
 
   /// What ran, as `stage:items`.

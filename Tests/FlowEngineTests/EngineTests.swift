@@ -132,6 +132,34 @@ import Testing
 }
 
 @Suite struct FaultTests {
+  /// A run that ends while it lays results out leaves nothing that a later run takes for its own.
+  @Test func aHalfLaidResultIsNotTakenForWhole() async throws {
+    var bench = try Bench()
+    func plan(_ suffix: String) -> Plan {
+      bench.suffix = suffix
+      var plan = bench.plan
+      plan.results = [PlannedResult(name: "texts", references: [.output(stage: "upper", output: "text")])]
+      return plan
+    }
+    func laid() -> String { "abc".map { bench.folder.text("runs/bench/texts/\($0).txt") }.joined() }
+    _ = try await bench.engine.run(plan(""), projectRoot: bench.folder.path)
+    let golden = laid()
+    let counting = FaultyFileSystem(RealFileSystem(), Fault(.count, at: 0))
+    _ = try await bench.engine(over: counting).run(plan("!"), projectRoot: bench.folder.path)
+    #expect(laid() == "A TEXT!B TEXT!C TEXT!")
+    var spoilt = 0
+    for call in 1...counting.count {
+      _ = try await bench.engine.run(plan(""), projectRoot: bench.folder.path)
+      #expect(laid() == golden, "after a fault at call \(call)")
+      let faulty = FaultyFileSystem(RealFileSystem(), Fault(.enospc, at: call, isLasting: true))
+      do {
+        let report = try await bench.engine(over: faulty).run(plan("!"), projectRoot: bench.folder.path)
+        spoilt += report.failed ? 1 : 0
+      } catch { spoilt += 1 }
+    }
+    #expect(spoilt > 0)
+  }
+
   @Test func aBadItemIsSetAsideWithItsReason() async throws {
     let bench = try Bench()
     try bench.folder.write("texts/b.txt", "")
