@@ -100,6 +100,7 @@ public struct Engine: Sendable {
     if let only { plan.stages.removeAll { !only.contains($0.name) } }
     let start = Date()
     store.sweep()
+    Scratch.sweep(store.root + "/tmp/scratch")
     let world = try World(plan, store: store)
     plan = world.licensed(plan)
     for (name, provenance) in world.provenance.sorted(by: { $0.key < $1.key }) where !provenance.isAllowed {

@@ -30,11 +30,8 @@ final class Scratch: Sendable {
         if busy { continue }
         throw failure(path)
       }
-      // Files in it are those of a killed process, whose children may still write there: they keep the old folder.
-      if holdsFiles(path) {
-        let old = "\(path).\(UInt64.random(in: 0 ... .max))"
-        if rename(path, old) == 0 { clear(old, keepingFolders: false) }
-      }
+      // Files in it are those of a killed process.
+      if holdsFiles(path) { setAside(path) }
       if mkdir(path, 0o755) != 0, errno != EEXIST {
         close(lock)
         throw failure(path)
@@ -42,6 +39,23 @@ final class Scratch: Sendable {
       return Scratch(path: path, lock: lock)
     }
     throw failure(root)
+  }
+
+  /// Clears the folders below `root` that a killed process left.
+  static func sweep(_ root: String) {
+    for name in names(root) where name.hasSuffix(".lock") {
+      let lock = open("\(root)/\(name)", O_RDWR | O_CLOEXEC)
+      defer { close(lock) }
+      guard lock >= 0, flock(lock, LOCK_EX | LOCK_NB) == 0 else { continue }
+      let path = "\(root)/\(name.dropLast(5))"
+      if holdsFiles(path) { setAside(path) }
+    }
+  }
+
+  /// Clears a folder under another name: a child that outlived its worker still works in the one it knew.
+  private static func setAside(_ path: String) {
+    let old = "\(path).\(UInt64.random(in: 0 ... .max))"
+    if rename(path, old) == 0 { clear(old, keepingFolders: false) }
   }
 
   /// Removes what the action left; of folders, keeps `in/PORT` and `out/PORT` for the next one.

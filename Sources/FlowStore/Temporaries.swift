@@ -11,26 +11,36 @@ enum Temporaries {
     return String(Digest(of: boot + space).hex.prefix(8))
   }()
 
+  /// When this process started.
+  private static let birth = start(of: getpid()) ?? 0
+
   /// A name that no other file has.
-  static func name() -> String { "\(place)-\(getpid())-\(UInt64.random(in: 0 ... .max))" }
+  static func name() -> String { "\(place)-\(getpid())-\(birth)-\(UInt64.random(in: 0 ... .max))" }
+
+  /// When a running process started, in ticks since the system did: a number that is given again to another process doesn't
+  /// look like the first one. `nil` when there is no such process, or only its exit status is left. `man 5 proc`.
+  private static func start(of process: Int32) -> UInt64? {
+    guard let text = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8),
+      let name = text.lastIndex(of: ")")
+    else { return nil }
+    let fields = text[text.index(after: name)...].split(separator: " ")
+    guard fields.count > 19, !["Z", "X"].contains(fields[0]) else { return nil }
+    return UInt64(fields[19])
+  }
 
   /// Removes files of `folder` whose name begins with `prefix` that a process of this machine left when it ended; those of
   /// other machines, which can't be asked, after a day.
   static func sweep(_ folder: String, prefix: String = "") {
-    for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] {
+    for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+    where name.hasPrefix(prefix) {
       let parts = name.dropFirst(prefix.count).split(separator: "-")
-      guard name.hasPrefix(prefix), parts.count == 3 || parts.count == 2,
-        UInt64(parts[parts.count - 1]) != nil
-      else {
-        continue
-      }
       let path = "\(folder)/\(name)"
-      if parts.count == 3, parts[0] == place, let process = Int32(parts[1]) {
-        if kill(process, 0) != 0, errno == ESRCH { unlink(path) }
-        continue
+      if parts.count == 4, parts[0] == place, let process = Int32(parts[1]) {
+        if start(of: process).map(String.init) != String(parts[2]) { unlink(path) }
+      } else if parts.count > 1, UInt64(parts[parts.count - 1]) != nil {
+        var status = stat()
+        if lstat(path, &status) == 0, time(nil) - status.st_mtim.tv_sec > 86_400 { unlink(path) }
       }
-      var status = stat()
-      if lstat(path, &status) == 0, time(nil) - status.st_mtim.tv_sec > 86_400 { unlink(path) }
     }
   }
 }

@@ -54,4 +54,19 @@ import Testing
     if late >= 0 { close(late) }
     #expect(try FileManager.default.contentsOfDirectory(atPath: scratch.path + "/out/audio").isEmpty)
   }
+
+  @Test func sweepingSparesWhatIsTaken() throws {
+    let root = try TemporaryFolder()
+    let taken = try Scratch.take(in: root.path + "/s")
+    try write(taken.path + "/in/a/file")
+    let left: String
+    do {
+      let other = try Scratch.take(in: root.path + "/s")
+      left = other.path
+      try write(left + "/in/a/file")
+    }
+    Scratch.sweep(root.path + "/s")
+    #expect(FileManager.default.fileExists(atPath: taken.path + "/in/a/file"))
+    #expect(!FileManager.default.fileExists(atPath: left + "/in/a/file"))
+  }
 }
