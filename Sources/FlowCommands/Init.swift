@@ -15,7 +15,7 @@ struct Init: AsyncParsableCommand {
       guard let source = Installation.folder("templates") else {
         throw Diagnostics([
           Diagnostic(
-            code: "E035", "the templates are not beside the program",
+            code: "E038", "the templates are not beside the program",
             help: "install with scripts/install, or run it from its repository")
         ])
       }
@@ -25,7 +25,7 @@ struct Init: AsyncParsableCommand {
       guard names.contains(template) else {
         throw Diagnostics([
           Diagnostic(
-            code: "E035", "there is no template '\(template)'",
+            code: "E038", "there is no template '\(template)'",
             help: DidYouMean.hint(template, among: names, what: "template"))
         ])
       }

@@ -21,11 +21,24 @@ final class Progress: Sendable {
   private let terminal: Terminal
   private let quiet: Bool
   private let state = Mutex(State())
+  private let ticker = Mutex<Task<Void, Never>?>(nil)
 
   init(_ terminal: Terminal, quiet: Bool) {
     self.terminal = terminal
     self.quiet = quiet
+    guard terminal.isLive, !quiet else { return }
+    // What starts right after a redraw is shown soon, and times go on where a stage is silent.
+    ticker.withLock {
+      $0 = Task { [weak self] in
+        while !Task.isCancelled {
+          try? await Task.sleep(for: .milliseconds(250))
+          self?.tick()
+        }
+      }
+    }
   }
+
+  private func tick() { state.withLock { if !$0.running.isEmpty { draw(&$0) } } }
 
   func handle(_ event: RunEvent) {
     if quiet { return }
@@ -131,5 +144,11 @@ final class Progress: Sendable {
     return stage.note.isEmpty ? text : text + "  \(stage.note)"
   }
 
-  func end() { state.withLock { erase(&$0) } }
+  func end() {
+    ticker.withLock { $0?.cancel() }
+    state.withLock { state in
+      state.running = []
+      erase(&state)
+    }
+  }
 }

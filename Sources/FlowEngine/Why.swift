@@ -24,7 +24,7 @@ extension Engine {
       if let denied = assessment.denied(step, plan.licenses, reports) {
         reports[step.name] = denied
         if step.name == stage {
-          throw Diagnostics([denied.denial ?? Diagnostic(code: "E037", denied.failure ?? "licences deny it")])
+          throw Diagnostics([denied.denial ?? Diagnostic(code: "E050", denied.failure ?? "licences deny it")])
         }
         continue
       }
