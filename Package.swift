@@ -44,6 +44,16 @@ func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
     swiftSettings: optimized)
 }
 
+/// Only where it is asked for: `scripts/torture-input` builds it with AddressSanitizer.
+let fuzz: [Target] =
+  Context.environment["FLOW_FUZZ"] == nil
+  ? []
+  : [
+    .executableTarget(
+      name: "flow-fuzz", dependencies: ["FlowCore", "FlowPlan"], path: "Benchmarks/flow-fuzz",
+      swiftSettings: optimized)
+  ]
+
 let package = Package(
   name: "flow",
   products: [.executable(name: "flow", targets: ["flow"])],
@@ -140,5 +150,5 @@ let package = Package(
     tests("FlowEngine", ["FlowStore", "FlowPlan", "FlowStageKit", "CProcess"]),
     tests("FlowStages", ["FlowStageKit", "FlowStore", "FlowPlan", "FlowEngine", "FlowAudio", "FlowScore"]),
     tests("FlowCommands", ["FlowPlan", "FlowEngine", "FlowStages"]),
-  ]
+  ] + fuzz
 )

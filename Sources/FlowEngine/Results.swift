@@ -52,7 +52,7 @@ enum Results {
     for item in artifact.items {
       let base = isAlone || item.id.isEmpty ? "" : safe(item.id)
       for file in item.files {
-        let ending = (file.name as NSString).pathExtension
+        let ending = safe((file.name as NSString).pathExtension)
         let path =
           item.files.count == 1 && !base.isEmpty
           ? "\(base).\(ending)" : (base.isEmpty ? safe(file.name) : "\(base)/\(safe(file.name))")
@@ -75,7 +75,7 @@ enum Results {
     let known = Dictionary(
       old.split(separator: "\n").map { line in (String(line.dropFirst(65)), String(line.prefix(64))) },
       uniquingKeysWith: { $1 })
-    for path in known.keys where wanted[path] == nil {
+    for path in known.keys where wanted[path] == nil && isOurs(path) {
       unlink("\(folder)/\(path)")
       // The folders that held nothing else go too; one that isn't empty stays.
       var parent = (path as NSString).deletingLastPathComponent
@@ -104,12 +104,20 @@ enum Results {
     }
   }
 
-  /// An item's name as a path that stays within its folder.
+  /// An item's name as a path that stays within its folder and that no other name becomes.
   static func safe(_ id: String) -> String {
-    id.split(separator: "/").map { part in
-      let text = part.map { $0.isLetter || $0.isNumber || "._-~ =,+".contains($0) ? $0 : "_" }
-      let name = String(String(text).prefix(100))
+    let cleaned = id.split(separator: "/").map { part in
+      var name = String(part.map { $0.isLetter || $0.isNumber || "._-~ =,+".contains($0) ? $0 : "_" })
+      while name.utf8.count > 100 { name.removeLast() }
       return name.hasPrefix(".") || name.hasPrefix("-") ? "_" + name.dropFirst() : name
-    }.joined(separator: "/")
+    }
+    let path = cleaned.prefix(16).joined(separator: "/")
+    // By its bytes: two that differ in how an accent is written are one text, but not one name.
+    return path.utf8.elementsEqual(id.utf8) ? path : "\(path)~\(Digest(of: Array(id.utf8)).hex.prefix(8))"
+  }
+
+  /// Whether a path of the listing is one that could have been written there.
+  private static func isOurs(_ path: String) -> Bool {
+    !path.isEmpty && !path.hasPrefix("/") && path.split(separator: "/").allSatisfy { !$0.hasPrefix(".") }
   }
 }

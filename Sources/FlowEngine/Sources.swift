@@ -29,11 +29,11 @@ struct SourceScan {
       (items, paths, rights) = try ManifestFile.read(source, stats: stats)
       return
     }
-    var files: [Found] = []
+    var (files, unreadable) = ([Found](), [String]())
     if status.st_mode & S_IFMT == S_IFDIR {
       let root = source.path.hasSuffix("/") ? String(source.path.dropLast()) : source.path
       let (include, exclude) = (source.include.map(Glob.init), source.exclude.map(Glob.init))
-      SourceScan.walk(root, "", depth: 0) { found in
+      SourceScan.walk(root, "", depth: 0, unreadable: { unreadable.append($0) }) { found in
         let path = found.relative
         if !include.isEmpty, !include.contains(where: { $0.matches(path) }) { return }
         if exclude.contains(where: { $0.matches(path) }) { return }
@@ -44,7 +44,7 @@ struct SourceScan {
       let name = (source.path as NSString).lastPathComponent
       files = [Found(relative: name, path: source.path, identity: identity)]
     }
-    try group(files, source, stats)
+    try group(files, unreadable, source, stats)
   }
 
   struct Found {
@@ -54,16 +54,27 @@ struct SourceScan {
     var identity: FileIdentity
   }
 
-  private mutating func group(_ files: [Found], _ source: PlannedSource, _ stats: StatCache) throws {
+  private mutating func group(
+    _ files: [Found], _ unreadable: [String], _ source: PlannedSource, _ stats: StatCache
+  ) throws {
     var byItem: [String: [ItemFile]] = [:]
     byItem.reserveCapacity(files.count)
-    var doubles: [Diagnostic] = []
+    var doubles = unreadable.map { path in
+      Diagnostic(
+        code: "E032", "source '\(source.name)': '\(path)' can't be read", at: source.location,
+        notes: ["its name is not UTF-8"], help: "rename it")
+    }
     for file in files {
       let last =
         file.relative.lastIndex(of: "/").map { file.relative.index(after: $0) } ?? file.relative.startIndex
-      guard let dot = file.relative[last...].lastIndex(of: "."), dot > last,
-        let (digest, size) = stats.digest(file.path, identity: file.identity)
-      else { continue }
+      guard let dot = file.relative[last...].lastIndex(of: "."), dot > last else { continue }
+      guard let (digest, size) = stats.digest(file.path, identity: file.identity) else {
+        doubles.append(
+          Diagnostic(
+            code: "E032", "source '\(source.name)': '\(file.path)' can't be read", at: source.location,
+            help: "mend its permissions, or leave it out: exclude"))
+        continue
+      }
       // The name within the item carries no part of the item's id, so that a renamed file is the same item.
       let (id, name) = (
         String(file.relative[..<dot]), "source" + file.relative[dot...].lowercased()
@@ -72,7 +83,10 @@ struct SourceScan {
         doubles.append(
           Diagnostic(
             code: "E032", "source '\(source.name)': two files are the item '\(id)'", at: source.location,
-            notes: ["\(file.path) differs from another only in the case of its ending"], help: "rename one"))
+            notes: [
+              "\(file.path) differs from another only in the case of its ending, or in how an accent is written"
+            ],
+            help: "rename one"))
       }
       byItem[id, default: []].append(ItemFile(name: name, digest: digest, size: size))
       paths[digest] = file.path
@@ -82,20 +96,28 @@ struct SourceScan {
   }
 
   /// Every regular file below `folder` with its identity, hidden ones left out; links to files are followed, links to
-  /// folders too, 32 levels deep at most.
-  private static func walk(_ folder: String, _ prefix: String, depth: Int, _ body: (Found) -> Void) {
+  /// folders too, 32 levels deep at most. A name that is no UTF-8 can't be an item's: it is unreadable.
+  private static func walk(
+    _ folder: String, _ prefix: String, depth: Int, unreadable: (String) -> Void, _ body: (Found) -> Void
+  ) {
     guard depth < 32, let stream = opendir(folder) else { return }
     defer { closedir(stream) }
     let descriptor = dirfd(stream)
     while let entry = readdir(stream) {
-      let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-        pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+      let (name, isText) = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+        pointer.withMemoryRebound(to: CChar.self, capacity: 256) {
+          (String(cString: $0), String(validatingCString: $0) != nil)
+        }
       }
       if name.hasPrefix(".") { continue }
+      guard isText else {
+        unreadable("\(folder)/\(name)")
+        continue
+      }
       var status = stat()
       guard fstatat(descriptor, name, &status, 0) == 0 else { continue }
       if status.st_mode & S_IFMT == S_IFDIR {
-        walk("\(folder)/\(name)", "\(prefix)\(name)/", depth: depth + 1, body)
+        walk("\(folder)/\(name)", "\(prefix)\(name)/", depth: depth + 1, unreadable: unreadable, body)
       } else if let identity = FileIdentity(status) {
         body(Found(relative: prefix + name, path: "\(folder)/\(name)", identity: identity))
       }

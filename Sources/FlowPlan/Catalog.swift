@@ -32,7 +32,7 @@ public struct StageCatalog: Sendable {
       ])
     }
     let files = names.filter { $0.hasSuffix(".yaml") }.sorted().map { folder + "/" + $0 }
-    try self.init(parsing: try files.map { ($0, try FileText.read($0)) })
+    try self.init(parsing: try files.map { ($0, try FileText.document($0)) })
   }
 
   /// Parses declarations, each named after its file.

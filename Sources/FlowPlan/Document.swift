@@ -85,7 +85,7 @@ struct Document {
   private(set) var problems: [Diagnostic] = []
 
   /// Limits that keep a hostile file cheap.
-  private static let maxBytes = 1 << 20
+  static let maxBytes = 1 << 20
   private static let maxAliases = 16
   private static let maxDepth = 64
   private static let maxNodes = 50_000
@@ -135,7 +135,9 @@ struct Document {
 
   func line(_ number: Int) -> String? {
     let lines = lines
-    return lines.indices.contains(number - 1) ? String(lines[number - 1]) : nil
+    // Nobody reads a line of a thousand characters to find the mark below it.
+    guard lines.indices.contains(number - 1), lines[number - 1].utf8.count <= 1000 else { return nil }
+    return String(lines[number - 1])
   }
 
   private mutating func fail(_ code: String, _ message: String, help: String? = nil) {
@@ -189,6 +191,12 @@ struct Document {
 
   private func diagnostic(_ error: YamlError) -> Diagnostic {
     switch error {
+    case .scanner(_, let problem, let mark, _) where problem.hasPrefix("Maximum nesting"),
+      .parser(_, let problem, let mark, _) where problem.hasPrefix("Maximum nesting"):
+      return Diagnostic(
+        code: "E004", "more than \(Document.maxDepth) levels",
+        at: SourceLocation(file: file, line: mark.line, column: mark.column), sourceLine: line(mark.line),
+        help: "write fewer or flatter values")
     case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
       .composer(_, let problem, let mark, _):
       return Diagnostic(

@@ -28,7 +28,7 @@ public struct Resolver {
   /// - Throws: `Diagnostics` with every mistake, in the order of the text, at most 20.
   public static func plan(
     file: String, text: String, catalog: StageCatalog, overrides: [String] = [],
-    load: (String) throws -> String = FileText.read
+    load: (String) throws -> String = FileText.document
   ) throws -> Plan {
     var resolver = Resolver(reader: DocumentReader(file: file, text: text), catalog: catalog)
     let plan = try resolver.resolve(overrides, load)
@@ -43,7 +43,9 @@ public struct Resolver {
   /// Reads the file and makes its plan.
   /// - Throws: `Diagnostics`.
   public static func load(_ file: String, catalog: StageCatalog, overrides: [String] = []) throws -> Plan {
-    try plan(file: file, text: try FileText.read(file), catalog: catalog, overrides: overrides)
+    try plan(
+      file: file, text: try FileText.document(file), catalog: catalog,
+      overrides: overrides)
   }
 
   mutating func resolve(_ overrides: [String], _ load: (String) throws -> String) throws -> Plan? {
