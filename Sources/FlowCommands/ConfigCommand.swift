@@ -16,7 +16,7 @@ struct ConfigCommand: AsyncParsableCommand {
       let file = try options.pipeline ?? Project.onlyPipeline()
       let root = Project.root(from: file)
       let settings = try Resolver.settings(
-        file: file, text: try FileText.read(file), catalog: Project.catalog(root),
+        file: file, text: try FileText.document(file), catalog: Project.catalog(root),
         overrides: options.overrides)
       var rows = settings.map {
         (path: $0.path, value: $0.value.canonical, origin: ConfigCommand.origin($0.place))

@@ -66,10 +66,10 @@ struct Project {
     catalog = try Project.catalog(root)
     var files = [file]
     plan = try Resolver.plan(
-      file: file, text: try FileText.read(file), catalog: catalog, overrides: options.overrides
+      file: file, text: try FileText.document(file), catalog: catalog, overrides: options.overrides
     ) { path in
       files.append(path)
-      return try FileText.read(path)
+      return try FileText.document(path)
     }
     self.files = files
     store = try Project.store(root)
@@ -88,7 +88,7 @@ struct Project {
     }
     if files.isEmpty { return try StageCatalog(loading: own) }
     return try StageCatalog(
-      parsing: try files.sorted { $0.key < $1.key }.map { ($0.value, try FileText.read($0.value)) })
+      parsing: try files.sorted { $0.key < $1.key }.map { ($0.value, try FileText.document($0.value)) })
   }
 
   /// The lock file of a pipeline.

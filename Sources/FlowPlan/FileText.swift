@@ -4,13 +4,17 @@ import Foundation
 /// Reads text files with errors that say what to do.
 public enum FileText {
   /// The text of a pipeline or a declaration.
-  /// - Throws: as `read`.
+  /// - Throws: `Diagnostics` when it can't be read, is larger than 1 MiB, or isn't UTF-8.
   public static func document(_ path: String) throws -> String { try read(path, limit: Document.maxBytes) }
+
+  /// The file's text, however long.
+  /// - Throws: `Diagnostics` when it can't be read or isn't UTF-8.
+  public static func read(_ path: String) throws -> String { try read(path, limit: .max) }
 
   /// The file's text.
   /// - Parameter limit: bytes; of a larger file no more is read.
   /// - Throws: `Diagnostics` when it can't be read, is larger than `limit`, or isn't UTF-8.
-  public static func read(_ path: String, limit: Int = .max) throws -> String {
+  private static func read(_ path: String, limit: Int) throws -> String {
     guard let data = bytes(path, limit: limit) else {
       let folder = (path as NSString).deletingLastPathComponent
       let near = (try? FileManager.default.contentsOfDirectory(atPath: folder.isEmpty ? "." : folder)) ?? []

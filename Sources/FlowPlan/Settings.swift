@@ -17,7 +17,7 @@ extension Resolver {
   /// - Throws: `Diagnostics` with every mistake, as `plan`.
   public static func settings(
     file: String, text: String, catalog: StageCatalog, overrides: [String] = [],
-    load: (String) throws -> String = FileText.read
+    load: (String) throws -> String = FileText.document
   ) throws -> [Setting] {
     var resolver = Resolver(reader: DocumentReader(file: file, text: text), catalog: catalog)
     resolver.noted = []
