@@ -86,6 +86,7 @@ struct Document {
 
   /// Limits that keep a hostile file cheap.
   static let maxBytes = 1 << 20
+  private static let maxMarks = 30_000
   private static let maxAliases = 16
   private static let maxDepth = 64
   private static let maxNodes = 50_000
@@ -98,6 +99,13 @@ struct Document {
     guard text.utf8.count <= Document.maxBytes else {
       fail(
         "E003", "\(file) is larger than 1 MiB", help: "keep data out of pipelines; a source names a folder")
+      return
+    }
+    // Parsing costs time and memory by the value, so a text of very many is not parsed at all.
+    guard text.utf8.count(where: { $0 == 0x0A || $0 == 0x2C }) <= Document.maxMarks else {
+      fail(
+        "E004", "more than \(Document.maxMarks) lines and commas",
+        help: "keep data out of pipelines: name a file")
       return
     }
     // Only names that an anchor defines count, so that *emphasis* in a text doesn't. Few aliases bound the expansion by
