@@ -176,17 +176,4 @@ struct Cache: AsyncParsableCommand {
       }
     }
   }
-
-  struct Collect: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(
-      commandName: "gc", abstract: "Deletes what nothing points to.")
-    @Option(help: "Then the results of least value, down to this many MiB.") var budget: Int?
-    func run() async throws {
-      try await reporting {
-        let store = try Project.store(Project.root(from: nil))
-        let freed = store.collect(budget: budget.map { $0 * 1_048_576 }, keptKeys: [])
-        Terminal.out("\(freed / 1_048_576) MiB freed")
-      }
-    }
-  }
 }

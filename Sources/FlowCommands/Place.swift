@@ -67,6 +67,7 @@ struct Exec: ParsableCommand {
   static func worker(_ store: Store) -> [String] { [program, "exec", "--cache", store.root] }
 
   func run() throws {
+    Disk.becomeWorker()
     let store = try Store(root: cache)
     guard let batch else { return Worker.serve(store: store, stages: AllStages.list) }
     guard let task = task ?? ProcessInfo.processInfo.environment["SLURM_ARRAY_TASK_ID"].flatMap({ Int($0) })

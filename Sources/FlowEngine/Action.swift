@@ -1,6 +1,7 @@
 public import FlowCore
 import FlowPlan
 public import FlowStageKit
+import FlowStore
 import Foundation
 
 /// A stage bound to parameters and inputs: a self-contained document that a worker runs wherever the store is visible.
@@ -97,11 +98,7 @@ extension Action {
   }
 
   /// The key that a preimage stands for.
-  static func key(of preimage: String) -> Digest {
-    var hasher = SHA256()
-    hasher.field("flow-action/1", preimage.utf8)
-    return hasher.finish()
-  }
+  static func key(of preimage: String) -> Digest { ActionRecord.key(of: preimage) }
 
   private static func identity(_ item: Item, named: Bool) -> JSON {
     var members: [String: JSON] = [

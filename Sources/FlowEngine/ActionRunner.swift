@@ -44,6 +44,8 @@ struct ActionRunner: Sendable {
     case failure(String)
     /// It had too little memory and may be tried again with more.
     case wantsMemory(String)
+    /// The cache can't be used: the stage fails, whatever it does with items at fault.
+    case broken(String)
   }
 
   private var store: Store { engine.store }
@@ -74,7 +76,11 @@ struct ActionRunner: Sendable {
     let begin = Date()
     var (retries, healings) = (retries, 0)
     while true {
-      do { try await provide(action, assignment.grant) } catch { return .failure("\(error)") }
+      do { try await provide(action, assignment.grant) } catch let error as StoreError {
+        return .broken("\(error)")
+      } catch {
+        return .failure("\(error)")
+      }
       let outcome = await engine.executor.run(
         assignment,
         progress: { [observe = engine.observe] in
@@ -110,6 +116,7 @@ struct ActionRunner: Sendable {
     var failure: String?
     switch outcome {
     case .recorded(let record):
+      store.note(record, key: action.key)
       engine.observe(.item(stage: stage.name, item: item, quarantined: record.rejected))
       return .success(key: action.key, record)
     case .done, .rejected:
@@ -118,6 +125,7 @@ struct ActionRunner: Sendable {
       failure = message + (help.map { " (\($0))" } ?? "")
       engine.observe(.item(stage: stage.name, item: item, quarantined: message))
     case .missing(let digest): failure = "object \(digest.short) is damaged again and again; check the disk"
+    case .broken(let message): return .broken(message)
     case .cancelled: failure = Engine.interruption
     }
     do {
@@ -133,8 +141,9 @@ struct ActionRunner: Sendable {
         return .failure("\(changed) was edited while it was being worked on; run again")
       }
       try store.publish(record, key: action.key)
+      try store.commitIfDue()
     } catch {
-      return .failure("\(error)")
+      return .broken("\(error)")
     }
     return .success(key: action.key, record)
   }
@@ -162,9 +171,9 @@ struct ActionRunner: Sendable {
     defer { withExtendedLifetime(lock) {} }
     if store.contains(digest) { return }
     engine.observe(.restoring(stage: entry.stage.name, item: item))
-    if case .failure(let message) = await execute(
-      assignment, entry.stage, item, retries: entry.stage.retries)
-    {
+    switch await execute(assignment, entry.stage, item, retries: entry.stage.retries) {
+    case .success: break
+    case .failure(let message), .wantsMemory(let message), .broken(let message):
       throw StageFailure(
         "what '\(entry.stage.name)' gave is gone from the cache and can't be made again: \(message)")
     }
@@ -193,7 +202,7 @@ extension ActionRecord {
       self.metrics = metrics.filter { $0.value.isFinite }
       peakMemory = memory
     case .rejected(let reason): rejected = reason
-    case .recorded, .failed, .missing, .cancelled: break
+    case .recorded, .failed, .missing, .broken, .cancelled: break
     }
   }
 }

@@ -101,6 +101,8 @@ public struct Engine: Sendable {
     let start = Date()
     store.sweep()
     Scratch.sweep(store.root + "/tmp/scratch")
+    let lease = store.lease(plan.name)
+    defer { withExtendedLifetime(lease) {} }
     let world = try World(plan, store: store)
     plan = world.licensed(plan)
     for (name, provenance) in world.provenance.sorted(by: { $0.key < $1.key }) where !provenance.isAllowed {
@@ -117,6 +119,7 @@ public struct Engine: Sendable {
       try report.save(&manifest)
     }
     try manifest.save(names: Set(whole.stages.map(\.name)))
+    try pin(plan, reports)
     var result = RunReport(stages: ordered, seconds: 0)
     result.interrupted = ordered.contains { $0.failure == Engine.interruption }
     result.lockFile = try LockFile.write(world.licensed(whole), ordered, store: store)
@@ -125,6 +128,12 @@ public struct Engine: Sendable {
     release(plan, reports, consumed: !result.failed && !result.denied)
     result.seconds = Date().timeIntervalSince(start)
     return result
+  }
+
+  /// Keeps what stages with `retain: pin` gave from being collected, for as long as the pipeline says so.
+  private func pin(_ plan: Plan, _ reports: [String: StageReport]) throws(StoreError) {
+    let pinned = plan.stages.filter { $0.retain == .pin }
+    try store.pin(pinned.flatMap { reports[$0.name]?.units?.entries.map(\.key) ?? [] }, of: plan.name)
   }
 
   /// Whether the lock file is what a run that finds everything as in `report` would write.

@@ -17,6 +17,8 @@ public enum ActionOutcome: Sendable, Hashable {
   case missing(Digest)
   /// Done or rejected where it ran, which put its record into the store.
   case recorded(ActionRecord)
+  /// The cache can't be read or written, which no item is at fault for.
+  case broken(String)
   /// The run was interrupted.
   case cancelled
 
@@ -109,7 +111,7 @@ final class StoreIO: StageIO {
 
   /// Puts the file's bytes at `path`.
   func materialise(_ file: ItemFile, at path: String) throws {
-    if access(path, F_OK) != 0 { try store.materialise(file.digest, at: path, mode: 0o444) }
+    if access(path, F_OK) != 0 { try store.materialise(file.digest, size: file.size, at: path, mode: 0o444) }
   }
 
   func store(_ bytes: [UInt8], as name: String) throws -> ItemFile {
@@ -174,7 +176,7 @@ public final class LocalExecutor: Executor {
     do {
       scratch = try scratches.withLock { $0.popLast() } ?? Scratch.take(in: store.root + "/tmp/scratch")
     } catch {
-      return .failed(.other, "no scratch folder: \(error)", help: nil)
+      return .broken("no scratch folder: \(error)")
     }
     defer { scratches.withLock { $0.append(scratch) } }
     let io = StoreIO(
@@ -211,6 +213,8 @@ public final class LocalExecutor: Executor {
       outcome = .failed(.other, error.message, help: error.help)
     } catch StoreError.missing(let digest) {
       outcome = .missing(digest)
+    } catch let error as StoreError {
+      outcome = .broken("\(error)")
     } catch {
       outcome = .failed(.other, "\(error)", help: nil)
     }

@@ -11,15 +11,14 @@ enum LockFile {
     (plan.file.hasSuffix(".yaml") ? String(plan.file.dropLast(5)) : plan.file) + ".lock.yaml"
   }
 
-  /// Replaces the blocks of finished stages, keeps those of others; the path. An unchanged file is not touched.
+  /// Replaces the blocks of finished stages, keeps those of others; the path. An unchanged file is not touched. All that it
+  /// speaks of is durable before it is.
   static func write(_ plan: Plan, _ reports: [StageReport], store: Store) throws -> String {
     let path = path(plan)
     let old = FileBytes.read(path).map { String(decoding: $0, as: UTF8.self) } ?? ""
     let text = text(plan, reports, old: old)
-    if text != old {
-      Store.sweep(beside: (path as NSString).deletingLastPathComponent)
-      try store.publish(Array(text.utf8), at: path)
-    }
+    if text != old { Store.sweep(beside: (path as NSString).deletingLastPathComponent) }
+    try store.commit(then: text == old ? nil : Array(text.utf8), at: path)
     return path
   }
 

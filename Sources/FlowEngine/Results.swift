@@ -63,31 +63,39 @@ enum Results {
     for file in beside { wanted[file.name] = file }
     let store = runner.engine.store
     let manifest = "\(folder)/.flow"
-    let listing = wanted.sorted { $0.key < $1.key }.map { "\($0.value.digest.hex) \($0.key)\n" }.joined()
+    let wantedListing = listing(wanted.mapValues(\.digest.hex))
     let result = LaidResult(
       name: name, folder: folder, count: wanted.count, example: example)
-    let old = FileBytes.read(manifest).map { String(decoding: $0, as: UTF8.self) } ?? ""
+    let before = FileBytes.read(manifest) ?? []
+    let old = String(decoding: before, as: UTF8.self)
     let isThere = wanted.keys.allSatisfy { access("\(folder)/\($0)", F_OK) == 0 }
-    if old == listing, isThere { return result }
-    // From here on the folder is neither the old result nor the new one: a run that ends in between leaves no manifest.
-    unlink(manifest)
+    if before == wantedListing, isThere { return result }
     Results.foldersOf(wanted.keys).forEach { Store.sweep(beside: "\(folder)/\($0)") }
     let known = Dictionary(
       old.split(separator: "\n").map { line in (String(line.dropFirst(65)), String(line.prefix(64))) },
       uniquingKeysWith: { $1 })
     for path in known.keys where wanted[path] == nil && isOurs(path) {
-      unlink("\(folder)/\(path)")
+      store.disk.discard("\(folder)/\(path)")
       // The folders that held nothing else go too; one that isn't empty stays.
       var parent = (path as NSString).deletingLastPathComponent
       while !parent.isEmpty, rmdir("\(folder)/\(parent)") == 0 {
         parent = (parent as NSString).deletingLastPathComponent
       }
     }
-    for (path, file) in wanted.sorted(by: { $0.key < $1.key })
-    where known[path] != file.digest.hex || access("\(folder)/\(path)", F_OK) != 0 {
-      try await place(file.digest, "\(folder)/\(path)", runner)
+    let open = wanted.filter { path, file in
+      known[path] != file.digest.hex || access("\(folder)/\(path)", F_OK) != 0
     }
-    try store.publish(Array(listing.utf8), at: manifest)
+    // What is about to change is no longer vouched for: not even when this run or the power ends half-way.
+    let sure = known.filter { path, _ in wanted[path] != nil && open[path] == nil }
+    if sure.count < known.count {
+      try store.publish(listing(sure), at: manifest)
+      try store.syncAll(folder)
+    }
+    for (path, file) in open.sorted(by: { $0.key < $1.key }) {
+      try await place(file, "\(folder)/\(path)", runner)
+    }
+    if !open.isEmpty { try store.syncAll(folder) }
+    try store.publish(wantedListing, at: manifest)
     return result
   }
 
@@ -96,11 +104,17 @@ enum Results {
     Set(paths.map { ($0 as NSString).deletingLastPathComponent })
   }
 
+  /// What a results folder holds, as its `.flow` says: a line a file, digest and path.
+  private static func listing(_ files: [String: String]) -> [UInt8] {
+    Array(files.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)\n" }.joined().utf8)
+  }
+
   /// Puts an object's bytes at `path`; one that is gone or damaged is made again.
-  private static func place(_ digest: Digest, _ path: String, _ runner: ActionRunner) async throws {
-    do { try runner.engine.store.materialise(digest, at: path) } catch StoreError.missing {
-      try await runner.restore(digest, Grant(threads: runner.engine.capacity.threads))
-      try runner.engine.store.materialise(digest, at: path)
+  private static func place(_ file: ItemFile, _ path: String, _ runner: ActionRunner) async throws {
+    let store = runner.engine.store
+    do { try store.materialise(file.digest, size: file.size, at: path) } catch StoreError.missing {
+      try await runner.restore(file.digest, Grant(threads: runner.engine.capacity.threads))
+      try store.materialise(file.digest, size: file.size, at: path)
     }
   }
 

@@ -159,6 +159,7 @@ extension Engine {
       }
     }
     var (entries, failures) = ([UnitEntry](), [(item: String, message: String)]())
+    var broken: String?
     for (i, (unit, digest, entry)) in verdict.units.enumerated() {
       if let entry { entries.append(entry) }
       switch results[i] {
@@ -170,6 +171,9 @@ extension Engine {
         report.peakMemory = max(report.peakMemory, record.peakMemory)
         report.work += record.seconds
       case .failure(let message)?, .wantsMemory(let message)?: failures.append((unit.item, message))
+      case .broken(let message)?:
+        failures.append((unit.item, message))
+        broken = broken ?? message
       case nil: break
       }
     }
@@ -178,11 +182,14 @@ extension Engine {
     report.seconds = Date().timeIntervalSince(begin)
     report.quarantined += failures.map { QuarantinedItem(id: $0.item, reason: $0.message) }
     report.items.quarantined = report.quarantined.count
+    report.failure = broken ?? report.failure
     let interrupted = failures.contains { $0.message == Engine.interruption }
     let halted = failures.contains { $0.message == Engine.halted }
     if interrupted {
       report.failure = Engine.interruption
-    } else if let first = failures.first(where: { $0.message != Engine.halted }) ?? failures.first {
+    } else if broken == nil,
+      let first = failures.first(where: { $0.message != Engine.halted }) ?? failures.first
+    {
       if stage.declaration.per == .all || stage.onError == .fail {
         report.failure = (first.item.isEmpty ? "" : "\(first.item): ") + first.message
       } else if halted {

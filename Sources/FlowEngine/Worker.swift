@@ -13,6 +13,7 @@ enum WorkerMessage: Codable, Sendable {
   case rejected(String)
   case failed(FailureCause, String, String?)
   case missing(Digest)
+  case broken(String)
   case cancelled
 }
 
@@ -73,6 +74,7 @@ public enum Worker {
       case .rejected(let reason): answer(.rejected(reason))
       case .failed(let cause, let message, let help): answer(.failed(cause, message, help))
       case .missing(let digest): answer(.missing(digest))
+      case .broken(let message): answer(.broken(message))
       case .cancelled: answer(.cancelled)
       case .recorded: answer(.failed(.other, "a worker doesn't keep records", nil))
       }
@@ -177,6 +179,7 @@ public final class WorkerPool: Executor {
       case .rejected(let reason): outcome = .rejected(reason)
       case .failed(let cause, let message, let help): outcome = .failed(cause, message, help: help)
       case .missing(let digest): outcome = .missing(digest)
+      case .broken(let message): outcome = .broken(message)
       case .cancelled: outcome = .cancelled
       }
       if let outcome {

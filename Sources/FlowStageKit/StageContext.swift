@@ -175,6 +175,41 @@ public final class StageContext: Sendable {
   /// A folder that survives a kill: the next try of the same action finds it as it was.
   public var checkpointDirectory: String { io.checkpointDirectory }
 
+  /// Keeps `bytes` as the checkpoint `name`, whole and durable when this returns; the one before stays until then.
+  /// - Throws: `FileError`.
+  public func keepCheckpoint(_ bytes: [UInt8], as name: String) throws {
+    let (disk, folder) = (Disk.standard, io.checkpointDirectory)
+    let isSynced = Durability.standard == .full
+    let path = "\(folder)/\(name)"
+    disk.discard(path + ".new")
+    let digest = checkpointDigest(bytes).withBytes { Array($0) }
+    try disk.writeFile(path + ".new", bytes + digest, permissions: 0o644, sync: isSynced)
+    try disk.rename(path + ".new", path)
+    if isSynced { try disk.syncing(folder, folder: true) }
+  }
+
+  /// What `keepCheckpoint` kept in an earlier try; `nil` when there is nothing, or only something damaged.
+  public func checkpoint(_ name: String) -> [UInt8]? {
+    guard let file = try? Disk.standard.contents("\(io.checkpointDirectory)/\(name)"), file.count >= 32 else {
+      return nil
+    }
+    let bytes = Array(file.dropLast(32))
+    let isWhole = file.suffix(32).withUnsafeBytes { Digest(bytes: $0) } == checkpointDigest(bytes)
+    if !isWhole { io.log("the checkpoint '\(name)' is damaged and is not used") }
+    return isWhole ? bytes : nil
+  }
+
+  /// Of a checkpoint and of what it was made from, so that one in another's place is as bad as a damaged one.
+  private func checkpointDigest(_ bytes: [UInt8]) -> Digest {
+    var hasher = SHA256()
+    hasher.field("stage", declaration.name.utf8)
+    for port in inputs.keys.sorted() {
+      for file in (inputs[port] ?? []).flatMap(\.files) { hasher.update(file.digest) }
+    }
+    hasher.field("checkpoint", bytes)
+    return hasher.finish()
+  }
+
   /// A random stream that is a pure function of the parameter `seed`, the contents of the inputs and `label`: adding,
   /// removing or renaming other items changes nothing.
   public func random(_ label: String) -> Philox {

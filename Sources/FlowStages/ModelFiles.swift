@@ -128,11 +128,10 @@ enum ModelFiles {
 
   /// Runs a training to its end, keeping a checkpoint every `every` steps where the next try finds it.
   static func run(_ loop: TrainingLoop, total: Int, every: Int, context: StageContext) throws {
-    let path = URL(fileURLWithPath: context.checkpointDirectory).appendingPathComponent(
-      "training.safetensors")
-    if let data = try? Data(contentsOf: path) {
+    let name = "training.safetensors"
+    if let bytes = context.checkpoint(name) {
       do {
-        try loop.restore(data)
+        try loop.restore(Data(bytes))
         context.log("resumed at step \(loop.nextStep)")
       } catch {
         context.log("checkpoint not used: \(error)")
@@ -145,10 +144,10 @@ enum ModelFiles {
           Double(point.step + 1) / Double(total), "step \(point.step + 1): loss \(point.loss)\(held)")
       }
       let isKept = (point.step + 1) % every == 0 && point.step + 1 < total
-      if isKept { try Data(loop.checkpoint()).write(to: path, options: .atomic) }
+      if isKept { try context.keepCheckpoint(loop.checkpoint(), as: name) }
       do { try context.checkCancelled() } catch {
         // Nothing that was done is lost, however rare checkpoints are.
-        if !isKept { try Data(loop.checkpoint()).write(to: path, options: .atomic) }
+        if !isKept { try context.keepCheckpoint(loop.checkpoint(), as: name) }
         context.log("stopped after step \(point.step + 1)")
         throw error
       }

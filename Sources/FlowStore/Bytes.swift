@@ -1,4 +1,5 @@
 public import FlowCore
+import Foundation
 
 /// Writes values one after the other: numbers as LEB128, texts and blobs with their length before them.
 public struct ByteWriter {
@@ -115,7 +116,7 @@ extension Store {
   /// - Throws: `StoreError`.
   public func publishChecked(_ bytes: [UInt8], at path: String) throws(StoreError) {
     var writer = ByteWriter()
-    writer.digest(Digest(of: bytes))
+    writer.digest(Store.checksum(bytes, at: path))
     try publish(writer.bytes + bytes, at: path)
   }
 
@@ -125,9 +126,17 @@ extension Store {
     if data.count >= 32 {
       let body = Array(data[32...])
       let digest = data[..<32].withUnsafeBytes { Digest(bytes: $0) }
-      if Digest(of: body) == digest { return body }
+      if Store.checksum(body, at: path) == digest { return body }
     }
     quarantine(path)
     return nil
+  }
+
+  /// Of the bytes and the file's name, so that a file in another's place is noticed too.
+  private static func checksum(_ bytes: [UInt8], at path: String) -> Digest {
+    var hasher = SHA256()
+    hasher.field("name", (path as NSString).lastPathComponent.utf8)
+    hasher.field("bytes", bytes)
+    return hasher.finish()
   }
 }

@@ -178,6 +178,7 @@ public struct PipelineManifest: Sendable {
       writer.list(stage.value) { $0.stageManifest($1) }
     }
     try store.publishChecked(writer.bytes, at: path + ".manifest")
+    store.uncommitted.add([path + ".manifest"])
     store.removeUnused(in: path + ".units", keeping: Set(used.map(\.hex)))
     changed = false
   }

@@ -42,6 +42,16 @@ public struct ActionRecord: Sendable, Hashable, Codable {
     self = record
   }
 
+  /// The key that the record belongs to.
+  public var key: Digest { ActionRecord.key(of: preimage) }
+
+  /// The key of an action, from what it is made of.
+  public static func key(of preimage: String) -> Digest {
+    var hasher = SHA256()
+    hasher.field("flow-action/1", preimage.utf8)
+    return hasher.finish()
+  }
+
   /// Every object that the record points to.
   public var objects: [Digest] {
     outputs.values.flatMap { $0.flatMap { $0.files.map(\.digest) } } + (log.map { [$0] } ?? [])
@@ -61,7 +71,8 @@ extension Store {
       return nil
     }
     guard let data = file else { return nil }
-    guard let record = ActionRecord(file: data) else {
+    // A whole record in another's place is as bad as a damaged one.
+    guard let record = ActionRecord(file: data), record.key == key else {
       quarantine(recordPath(key))
       return nil
     }
@@ -77,6 +88,7 @@ extension Store {
       throw .unwritable(path: "a record", reason: "a metric is not finite")
     }
     try publish(Array(Digest(of: body).hex.utf8) + [0x0A] + [UInt8](body), at: recordPath(key))
+    note(record, key: key)
   }
 
   /// All keys that have a record.
@@ -87,11 +99,9 @@ extension Store {
     names("objects").compactMap { $0.hasSuffix(".zst") ? Digest(hex: String($0.dropLast(4))) : nil }
   }
 
+  /// The files of a folder of folders.
   private func names(_ folder: String) -> [String] {
-    let fans = (try? FileManager.default.contentsOfDirectory(atPath: "\(root)/\(folder)")) ?? []
-    return fans.flatMap {
-      (try? FileManager.default.contentsOfDirectory(atPath: "\(root)/\(folder)/\($0)")) ?? []
-    }.sorted()
+    names(in: folder).flatMap { names(in: "\(folder)/\($0)") }.sorted()
   }
 
   /// Deletes a record.
@@ -116,39 +126,5 @@ extension Store {
       }
     }
     return (objects.count + keys.count, damaged)
-  }
-
-  /// Deletes objects that no record and none of `roots` points to, then, if more than `budget` bytes are left, records of
-  /// least value (seconds to make again per byte) with their objects, sparing `kept` keys. Bytes freed.
-  public func collect(budget: Int?, keptKeys: Set<Digest>) -> Int {
-    var freed = 0
-    var records: [(key: Digest, record: ActionRecord)] = recordKeys().compactMap { key in
-      record(key).map { (key, $0) }
-    }
-    func sweep() {
-      let live = Set(records.flatMap { $0.record.objects })
-      for digest in objectDigests() where !live.contains(digest) {
-        var status = stat()
-        // An object that was just published may be waiting for its record.
-        guard stat(path(of: digest), &status) == 0, time(nil) - status.st_mtim.tv_sec > 3600 || budget != nil
-        else { continue }
-        freed += Int(status.st_size)
-        remove(digest)
-      }
-    }
-    sweep()
-    guard let budget else { return freed }
-    func size(_ record: ActionRecord) -> Int { Set(record.objects).reduce(1) { $0 + diskSize($1) } }
-    var total = objectDigests().reduce(0) { $0 + diskSize($1) }
-    for (key, record) in records.sorted(by: {
-      $0.record.seconds / Double(size($0.record)) < $1.record.seconds / Double(size($1.record))
-    })
-    where total > budget && !keptKeys.contains(key) {
-      total -= size(record)
-      removeRecord(key)
-      records.removeAll { $0.key == key }
-    }
-    sweep()
-    return freed
   }
 }

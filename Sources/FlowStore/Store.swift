@@ -35,6 +35,11 @@ public enum StoreError: Error, Sendable, Hashable, CustomStringConvertible {
   }
 }
 
+/// A file that is written but not yet in its place.
+struct PreparedFile {
+  let temporary: String, path: String, isOurs: Bool
+}
+
 /// The content-hashed store: immutable objects named by the SHA-256 of what they hold, records of finished actions by
 /// key, scratch and checkpoints of actions in progress. Several processes may use one store at once; everything is
 /// published by rename, and a record only after its objects.
@@ -43,12 +48,18 @@ public struct Store: Sendable {
   public let root: String
   /// The way to the disk.
   public let disk: any FileSystem
+  /// Whether commits are synced.
+  public let durability: Durability
+  let uncommitted = Uncommitted()
 
   /// The store at `root`, made if need be.
   /// - Throws: `StoreError.unwritable`.
-  public init(root: String, disk: any FileSystem = Disk.standard) throws(StoreError) {
+  public init(root: String, disk: any FileSystem = Disk.standard, durability: Durability = .standard)
+    throws(StoreError)
+  {
     self.root = root
     self.disk = disk
+    self.durability = durability
     for folder in ["objects", "actions", "work", "tmp", "quarantine", "runs"]
     where access("\(root)/\(folder)", W_OK) != 0 {
       try makeFolder(root + "/" + folder)
@@ -84,8 +95,12 @@ public struct Store: Sendable {
   /// Whether the object is there (its content is checked when read).
   public func contains(_ digest: Digest) -> Bool { access(path(of: digest), F_OK) == 0 }
 
-  /// Whether the object is there; a collection of garbage that runs at the same time then spares it.
+  /// Whether the object is there; its time is set to now, under the lock that a collection of garbage takes to look at it
+  /// and delete it, so that it is spared.
   private func isKept(_ digest: Digest) -> Bool {
+    guard contains(digest) else { return false }
+    let lock = lock(digest)
+    defer { withExtendedLifetime(lock) {} }
     do throws(FileError) { try disk.touch(path(of: digest)) } catch { return false }
     return true
   }
@@ -168,11 +183,15 @@ public struct Store: Sendable {
         quarantine(self.path(of: digest))
         throw .missing(digest)
       }
-      do throws(FileError) { try disk.rename(temporary, path) } catch { throw StoreError(error) }
+      try renaming(temporary, path)
     } catch {
       disk.discard(temporary)
       throw error
     }
+  }
+
+  private func renaming(_ from: String, _ to: String) throws(StoreError) {
+    do throws(FileError) { try disk.rename(from, to) } catch { throw StoreError(error) }
   }
 
   /// Opens an object's file. What is no file is set aside.
@@ -257,23 +276,33 @@ public struct Store: Sendable {
   /// is found by the digest when it is read.
   /// - Throws: `StoreError.unwritable`.
   public func publish(_ bytes: [UInt8], at path: String, mode: UInt32 = 0o644) throws(StoreError) {
-    let folder = (path as NSString).deletingLastPathComponent
+    try finish(try prepare(bytes, at: path, mode: mode))
+  }
+
+  /// Writes a file beside its place, where `commit` or `publish` will put it.
+  func prepare(_ bytes: [UInt8], at path: String, mode: UInt32 = 0o644) throws(StoreError) -> PreparedFile {
+    let above = (path as NSString).deletingLastPathComponent
+    let folder = above.isEmpty ? "." : above
     // Beside the target where that lies outside the store, which may be on another file system.
     let isOurs = path.hasPrefix(root + "/")
-    let temporary =
-      isOurs ? temporaryName() : "\(folder.isEmpty ? "." : folder)/.flow-\(Temporaries.name())"
-    if !isOurs { try makeFolder(folder.isEmpty ? "." : folder) }
+    let temporary = isOurs ? temporaryName() : "\(folder)/.flow-\(Temporaries.name())"
+    if !isOurs { try makeFolder(folder) }
     do throws(FileError) { try disk.writeFile(temporary, bytes, permissions: mode) } catch {
       throw StoreError(error, needed: bytes.count)
     }
+    return PreparedFile(temporary: temporary, path: path, isOurs: isOurs)
+  }
+
+  /// Puts a prepared file in its place.
+  func finish(_ file: PreparedFile) throws(StoreError) {
     do throws(StoreError) {
-      if isOurs {
-        try moving(temporary, to: path)
+      if file.isOurs {
+        try moving(file.temporary, to: file.path)
       } else {
-        do throws(FileError) { try disk.rename(temporary, path) } catch { throw StoreError(error) }
+        try renaming(file.temporary, file.path)
       }
     } catch {
-      disk.discard(temporary)
+      disk.discard(file.temporary)
       throw error
     }
   }

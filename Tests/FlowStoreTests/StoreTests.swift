@@ -78,7 +78,7 @@ import Testing
     let digest = try store.put([1, 2, 3])
     let item = Item(id: "", files: [ItemFile(name: "a.bin", digest: digest, size: 3)])
     let record = ActionRecord(preimage: "{}", outputs: ["out": [item]], metrics: ["m": 0.1], seconds: 2)
-    let key = Digest(of: "key")
+    let key = record.key
     #expect(store.record(key) == nil)
     try store.publish(record, key: key)
     #expect(store.record(key) == record)
@@ -87,8 +87,9 @@ import Testing
   }
 
   @Test func aDamagedRecordIsNone() throws {
-    let key = Digest(of: "key")
-    try store.publish(ActionRecord(preimage: "{}", rejected: "silent"), key: key)
+    let record = ActionRecord(preimage: "{}", rejected: "silent")
+    let key = record.key
+    try store.publish(record, key: key)
     let path = "\(store.root)/actions/\(key.hex.prefix(2))/\(key.hex)"
     let whole = try #require(FileManager.default.contents(atPath: path))
     for cut in [0, 10, 64, 65, whole.count - 1] {
@@ -114,24 +115,6 @@ import Testing
     #expect(found.checked == 2)
     #expect(found.damaged == ["object \(bad.short)"])
     #expect(store.objectDigests() == [good])
-  }
-
-  @Test func collectingKeepsWhatIsWorthMost() throws {
-    var keys: [Digest] = []
-    for (index, seconds) in [1.0, 100, 10].enumerated() {
-      let digest = try store.put(bytes(100_000, UInt64(index)))
-      let item = Item(id: "", files: [ItemFile(name: "a", digest: digest, size: 100_000)])
-      let key = Digest(of: "key \(index)")
-      try store.publish(
-        ActionRecord(preimage: "{}", outputs: ["o": [item]], seconds: seconds), key: key)
-      keys.append(key)
-    }
-    #expect(store.collect(budget: 250_000, keptKeys: []) > 90_000)
-    #expect(keys.map { store.record($0) != nil } == [false, true, true])
-    #expect(store.collect(budget: 150_000, keptKeys: [keys[2]]) > 90_000)
-    #expect(keys.map { store.record($0) != nil } == [false, false, true])
-    #expect(store.collect(budget: 0, keptKeys: [keys[2]]) == 0)
-    #expect(store.objectDigests().count == 1)
   }
 
   @Test func nothingHalfWrittenIsLeftWhereWritingFails() throws {

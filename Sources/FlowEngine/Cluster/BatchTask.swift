@@ -96,6 +96,7 @@ public final class BatchTask: Sendable {
       if isStopping { return }
       report(.failed(key, cause, message, help: help, log: Array(lines.suffix(200))))
     case .missing(let object): report(.missing(key, object: object))
+    case .broken(let message): report(.failed(key, .other, message, help: nil, log: lines))
     case .cancelled: break
     }
   }
