@@ -62,7 +62,8 @@ struct Doctor: AsyncParsableCommand {
       let fast = "; FLOW_DURABILITY=fast: a power cut may lose the last runs and tear laid-out results"
       return Check(
         name: "cache", ok: free > 1 << 30,
-        detail: "\(store.root) is writable, \(free / 1_048_576) MiB free\(store.durability == .fast ? fast : "")",
+        detail:
+          "\(store.root) is writable, \(free / 1_048_576) MiB free\(store.durability == .fast ? fast : "")",
         help: free > 1 << 30 ? nil : "flow cache gc --budget 500")
     } catch {
       return Check(name: "cache", ok: false, detail: "\(error)", help: "make \(root)/cache writable")

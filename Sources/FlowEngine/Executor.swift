@@ -215,6 +215,8 @@ public final class LocalExecutor: Executor {
       outcome = .missing(digest)
     } catch let error as StoreError {
       outcome = .broken("\(error)")
+    } catch let error as FileError {
+      outcome = .broken("can't keep a checkpoint: \(error)")
     } catch {
       outcome = .failed(.other, "\(error)", help: nil)
     }

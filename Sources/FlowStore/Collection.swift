@@ -20,6 +20,7 @@ extension Store {
   ///   - keptKeys: actions that must stay too; pinned ones and those of running runs always do.
   ///   - grace: seconds for which an object that nothing points to yet may wait for its record.
   ///   - isDry: nothing is deleted.
+  @discardableResult
   public func collect(
     budget: Int?, trees: Set<Digest> = [], keptKeys: Set<Digest> = [], grace: Double = 3600,
     isDry: Bool = false

@@ -69,7 +69,7 @@ struct Bench {
 
   init() throws {
     folder = try TemporaryFolder()
-    store = try Store(root: folder.path + "/cache")
+    store = try Store(root: folder.path + "/cache", durability: .fast)
     for name in ["a", "b", "c"] { try folder.write("texts/\(name).txt", "\(name) text") }
   }
 

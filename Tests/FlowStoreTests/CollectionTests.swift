@@ -128,33 +128,38 @@ import Testing
   }
 
   /// Writers that hold a lease find all that they put or took up, whatever a collection without grace does meanwhile.
-  @Test func writersBesideACollectionMissNothing() async throws {
-    let stop = Atomic<Bool>(false)
-    let missed = Mutex<[String]>([])
+  @Test func writersBesideACollectionMissNothing() throws {
+    let shared = Shared()
     let store = store
-    for index in 0..<20 { try store.put(bytes(2000, index)) }
-    await withTaskGroup(of: Void.self) { group in
-      for writer in 0..<3 {
-        group.addTask {
-          while !stop.load(ordering: .relaxed) {
-            let lease = store.lease("w\(writer)")
-            for index in 0..<20 {
-              guard let digest = try? store.put(bytes(2000, index)), (try? store.get(digest)) != nil else {
-                missed.withLock { $0.append("\(index)") }
-                continue
-              }
+    let contents = (0..<20).map { bytes(2000, $0) }
+    let writers = (0..<3).map { writer in
+      Thread {
+        while !shared.stop.load(ordering: .relaxed) {
+          let lease = store.lease("w\(writer)")
+          for (index, content) in contents.enumerated() {
+            guard let digest = try? store.put(content), (try? store.get(digest)) != nil else {
+              shared.missed.withLock { $0.append("\(index)") }
+              continue
             }
-            withExtendedLifetime(lease) {}
           }
+          withExtendedLifetime(lease) {}
         }
-      }
-      group.addTask {
-        let end = Date() + 2
-        while Date() < end { _ = store.collect(budget: 0, grace: 0) }
-        stop.store(true, ordering: .relaxed)
+        shared.over.signal()
       }
     }
-    #expect(missed.withLock { $0 } == [])
+    for writer in writers { writer.start() }
+    let end = Date() + 2
+    while Date() < end { store.collect(budget: 0, grace: 0) }
+    shared.stop.store(true, ordering: .relaxed)
+    for _ in writers { shared.over.wait() }
+    #expect(shared.missed.withLock { $0 } == [])
     #expect(store.verify().damaged == [])
   }
+}
+
+/// What writers and collector share.
+private final class Shared: Sendable {
+  let stop = Atomic<Bool>(false)
+  let missed = Mutex<[String]>([])
+  let over = DispatchSemaphore(value: 0)
 }

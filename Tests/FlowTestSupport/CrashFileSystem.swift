@@ -178,9 +178,7 @@ public final class CrashFileSystem: FileSystem {
       let path = target + "/" + name
       try FileManager.default.createDirectory(
         atPath: (path as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
-      guard FileManager.default.createFile(atPath: path, contents: Data(data[inode] ?? [])) else {
-        throw FileError("create", path, errno)
-      }
+      try base.writeFile(path, data[inode] ?? [], permissions: 0o644)
     }
   }
 
