@@ -63,21 +63,26 @@ struct Project {
   init(_ options: SharedOptions, pipeline: String?) throws {
     let file = try pipeline ?? options.file ?? Project.onlyPipeline()
     root = Project.root(from: file)
-    catalog = try Project.catalog(root)
+    let memory = Project.cacheFolder(root) + "/parsed"
+    let parsed = ParsedTexts(FileBytes.read(memory).flatMap { Store.checked($0, at: memory) })
+    catalog = try Project.catalog(root, parsed)
     var files = [file]
     plan = try Resolver.plan(
-      file: file, text: try FileText.document(file), catalog: catalog, overrides: options.overrides
+      file: file, text: try FileText.document(file), catalog: catalog, overrides: options.overrides,
+      parsed: parsed
     ) { path in
       files.append(path)
       return try FileText.document(path)
     }
     self.files = files
     store = try Project.store(root)
+    // Losing it costs reading the texts again, nothing else.
+    if let bytes = parsed.bytes { try? store.publishChecked(bytes, at: memory) }
   }
 
   /// The built-in stages, and those in the project's stages/, which go before them.
   /// - Throws: `Diagnostics` with every mistake.
-  static func catalog(_ root: String) throws -> StageCatalog {
+  static func catalog(_ root: String, _ parsed: ParsedTexts? = nil) throws -> StageCatalog {
     let own = root == "." ? "stages" : root + "/stages"
     var files: [String: String] = [:]
     for folder in [Installation.folder("stages"), own].compactMap({ $0 }) {
@@ -88,7 +93,8 @@ struct Project {
     }
     if files.isEmpty { return try StageCatalog(loading: own) }
     return try StageCatalog(
-      parsing: try files.sorted { $0.key < $1.key }.map { ($0.value, try FileText.document($0.value)) })
+      parsing: try files.sorted { $0.key < $1.key }.map { ($0.value, try FileText.document($0.value)) },
+      parsed: parsed)
   }
 
   /// The lock file of a pipeline.
@@ -98,8 +104,11 @@ struct Project {
 
   /// The store of the project at `root`.
   static func store(_ root: String) throws -> Store {
-    try Store(
-      root: ProcessInfo.processInfo.environment["FLOW_CACHE"] ?? (root == "." ? "cache" : root + "/cache"))
+    try Store(root: cacheFolder(root))
+  }
+
+  private static func cacheFolder(_ root: String) -> String {
+    ProcessInfo.processInfo.environment["FLOW_CACHE"] ?? (root == "." ? "cache" : root + "/cache")
   }
 
   /// The nearest folder with stages/ or flow.yaml, from the pipeline's folder upwards, else the working directory.

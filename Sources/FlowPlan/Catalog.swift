@@ -36,11 +36,12 @@ public struct StageCatalog: Sendable {
   }
 
   /// Parses declarations, each named after its file.
+  /// - Parameter parsed: trees of texts from earlier starts.
   /// - Throws: `Diagnostics` with every mistake.
-  public init(parsing texts: [(file: String, text: String)]) throws {
+  public init(parsing texts: [(file: String, text: String)], parsed: ParsedTexts? = nil) throws {
     var (found, bodies, problems) = ([StageDeclaration](), [String: PipelineBody](), [Diagnostic]())
     for (file, text) in texts {
-      let (declaration, body, mistakes) = StageCatalog.read(file: file, text: text)
+      let (declaration, body, mistakes) = StageCatalog.read(file: file, text: text, parsed)
       problems += mistakes
       guard let declaration else { continue }
       let stem = (file as NSString).lastPathComponent.dropLast(5)
@@ -62,14 +63,16 @@ public struct StageCatalog: Sendable {
 
   /// Parses one declaration; what lies inside of a pipeline stage is checked with the others only.
   public static func parse(file: String, text: String) -> (StageDeclaration?, [Diagnostic]) {
-    let (declaration, _, problems) = read(file: file, text: text)
+    let (declaration, _, problems) = read(file: file, text: text, nil)
     return (declaration, problems)
   }
 
   private static let commonKeys = ["stage", "doc", "run", "inputs", "outputs", "params"]
 
-  private static func read(file: String, text: String) -> (StageDeclaration?, PipelineBody?, [Diagnostic]) {
-    let document = Document(file: file, text: text)
+  private static func read(file: String, text: String, _ parsed: ParsedTexts?) -> (
+    StageDeclaration?, PipelineBody?, [Diagnostic]
+  ) {
+    let document = Document(file: file, text: text, parsed: parsed)
     var reader = DocumentReader(document)
     guard let root = reader.root else { return (nil, nil, reader.problems) }
     let isPipeline = root["run"]?.text == "pipeline"

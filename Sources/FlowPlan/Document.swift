@@ -91,11 +91,16 @@ struct Document {
   private static let maxDepth = 64
   private static let maxNodes = 50_000
 
-  init(file: String, text: String) {
+  /// - Parameter parsed: where trees of texts are kept; the limits were checked when they were made.
+  init(file: String, text: String, parsed: ParsedTexts? = nil) {
     self.file = file
     // A byte order mark is no part of the text.
     let text = text.hasPrefix("\u{FEFF}") ? String(text.dropFirst()) : text
     self.text = text
+    if let root = parsed?.find(text, file: file) {
+      self.root = root
+      return
+    }
     guard text.utf8.count <= Document.maxBytes else {
       fail(
         "E003", "\(file) is larger than 1 MiB", help: "keep data out of pipelines; a source names a folder")
@@ -133,6 +138,7 @@ struct Document {
     } catch {
       fail("E001", "not YAML: \(error)")
     }
+    if let root, problems.isEmpty { parsed?.keep(root, of: text) }
     if root == nil, problems.isEmpty { fail("E002", "\(file) is empty") }
   }
 

@@ -9,12 +9,15 @@ struct DocumentReader {
   var problems: [Diagnostic] = []
   /// The tree; `nil` when the text is none.
   let root: DocumentNode?
+  /// Where trees of texts are kept.
+  let parsed: ParsedTexts?
 
-  init(file: String, text: String) {
-    self.init(Document(file: file, text: text))
+  init(file: String, text: String, parsed: ParsedTexts? = nil) {
+    self.init(Document(file: file, text: text, parsed: parsed), parsed: parsed)
   }
 
-  init(_ document: Document) {
+  init(_ document: Document, parsed: ParsedTexts? = nil) {
+    self.parsed = parsed
     file = document.file
     documents = [document.file: document]
     root = document.root

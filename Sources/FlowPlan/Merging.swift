@@ -47,7 +47,7 @@ enum Merging {
           label: error.all.first?.help)
         continue
       }
-      let document = Document(file: path, text: content)
+      let document = Document(file: path, text: content, parsed: reader.parsed)
       reader.add(document)
       guard let found = document.root else { continue }
       let whole = try extended(found, file: path, chain: chain + [path], &reader, load: load)

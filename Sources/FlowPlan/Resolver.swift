@@ -24,13 +24,15 @@ public struct Resolver {
   ///   - file: its path, as the user named it.
   ///   - text: its text.
   ///   - overrides: `--set` assignments, `a.b.c=value`.
+  ///   - parsed: trees of texts from earlier starts.
   ///   - load: reads a file that the pipeline extends.
   /// - Throws: `Diagnostics` with every mistake, in the order of the text, at most 20.
   public static func plan(
     file: String, text: String, catalog: StageCatalog, overrides: [String] = [],
-    load: (String) throws -> String = FileText.document
+    parsed: ParsedTexts? = nil, load: (String) throws -> String = FileText.document
   ) throws -> Plan {
-    var resolver = Resolver(reader: DocumentReader(file: file, text: text), catalog: catalog)
+    var resolver = Resolver(
+      reader: DocumentReader(file: file, text: text, parsed: parsed), catalog: catalog)
     let plan = try resolver.resolve(overrides, load)
     if let plan, resolver.reader.problems.isEmpty { return plan }
     let sorted = resolver.reader.problems.enumerated().sorted {

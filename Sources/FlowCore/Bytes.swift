@@ -1,6 +1,3 @@
-public import FlowCore
-import Foundation
-
 /// Writes values one after the other: numbers as LEB128, texts and blobs with their length before them.
 public struct ByteWriter {
   /// What was written.
@@ -108,35 +105,5 @@ public struct ByteReader {
       result.append(value)
     }
     return result
-  }
-}
-
-extension Store {
-  /// Publishes `bytes` with their digest before them, so that damage is seen when they are read.
-  /// - Throws: `StoreError`.
-  public func publishChecked(_ bytes: [UInt8], at path: String) throws(StoreError) {
-    var writer = ByteWriter()
-    writer.digest(Store.checksum(bytes, at: path))
-    try publish(writer.bytes + bytes, at: path)
-  }
-
-  /// What `publishChecked` wrote; `nil` when it isn't there or is damaged (then it is set aside).
-  public func readChecked(_ path: String) -> [UInt8]? {
-    guard let data = try? disk.contents(path) else { return nil }
-    if data.count >= 32 {
-      let body = Array(data[32...])
-      let digest = data[..<32].withUnsafeBytes { Digest(bytes: $0) }
-      if Store.checksum(body, at: path) == digest { return body }
-    }
-    quarantine(path)
-    return nil
-  }
-
-  /// Of the bytes and the file's name, so that a file in another's place is noticed too.
-  private static func checksum(_ bytes: [UInt8], at path: String) -> Digest {
-    var hasher = SHA256()
-    hasher.field("name", (path as NSString).lastPathComponent.utf8)
-    hasher.field("bytes", bytes)
-    return hasher.finish()
   }
 }
