@@ -7,7 +7,9 @@ import Foundation
 struct ConfigCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "config", abstract: "Shows every value that a pipeline comes to, and where it was said.")
-  @OptionGroup var options: PipelineOptions
+  @Argument(help: PipelineOptions.help, completion: .file(extensions: ["yaml"])) var word: String?
+  @OptionGroup var shared: SharedOptions
+  var options: PipelineOptions { PipelineOptions(word: word, shared: shared) }
   @Flag(name: .long, help: "With file:line:column, or the option or variable it came from.") var showOrigin =
     false
 

@@ -8,7 +8,9 @@ struct GraphCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "graph", abstract: "Draws the stages and what flows between them.")
   enum Format: String, ExpressibleByArgument, CaseIterable { case mermaid, dot, svg }
-  @OptionGroup var options: PipelineOptions
+  @Argument(help: PipelineOptions.help, completion: .file(extensions: ["yaml"])) var word: String?
+  @OptionGroup var shared: SharedOptions
+  var options: PipelineOptions { PipelineOptions(word: word, shared: shared) }
   @Option(help: "mermaid, dot or svg.") var format = Format.mermaid
   @Flag(name: .long, help: "Colours the stages: cached, to be run, may be run.") var state = false
 

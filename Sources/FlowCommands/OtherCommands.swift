@@ -119,7 +119,9 @@ struct Stages: AsyncParsableCommand {
 
 struct Validate: AsyncParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Checks a pipeline and the stages; runs nothing.")
-  @OptionGroup var options: PipelineOptions
+  @Argument(help: PipelineOptions.help, completion: .file(extensions: ["yaml"])) var word: String?
+  @OptionGroup var shared: SharedOptions
+  var options: PipelineOptions { PipelineOptions(word: word, shared: shared) }
 
   func run() async throws {
     try await reporting(json: options.json, noColor: options.noColor) {

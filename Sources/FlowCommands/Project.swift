@@ -30,14 +30,14 @@ struct SharedOptions: ParsableArguments {
   var overrides: [String] { self.set + limit.map { "limits.\($0)" } }
 }
 
-/// Those, and the pipeline as first word.
-struct PipelineOptions: ParsableArguments {
-  @Argument(
-    help: ArgumentHelp(
-      "The pipeline's file (or --pipeline); left out, the one in pipelines/.", valueName: "pipeline"),
-    completion: .file(extensions: ["yaml"]))
+/// Those, and the pipeline as first word. A command declares the two side by side: ArgumentParser looks at each group of
+/// options within a group again and again, which showed in every start.
+struct PipelineOptions {
+  /// What is said of the word.
+  static let help = ArgumentHelp(
+    "The pipeline's file (or --pipeline); left out, the one in pipelines/.", valueName: "pipeline")
   var word: String?
-  @OptionGroup var shared: SharedOptions
+  var shared: SharedOptions
 
   var pipeline: String? { word ?? shared.file }
   var json: Bool { shared.json }

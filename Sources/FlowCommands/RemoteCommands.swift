@@ -7,7 +7,9 @@ import Foundation
 
 /// What `push` and `pull` take.
 struct RemoteOptions: ParsableArguments {
-  @OptionGroup var pipeline: PipelineOptions
+  @Argument(help: PipelineOptions.help, completion: .file(extensions: ["yaml"])) var word: String?
+  @OptionGroup var shared: SharedOptions
+  private var pipeline: PipelineOptions { PipelineOptions(word: word, shared: shared) }
   @Flag(name: .long, help: "Everything, not one pipeline's.") var all = false
   @Option(
     name: .long,

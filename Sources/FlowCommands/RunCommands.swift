@@ -9,7 +9,9 @@ import Foundation
 struct Run: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Runs what changed, and takes the rest from the cache.")
-  @OptionGroup var options: PipelineOptions
+  @Argument(help: PipelineOptions.help, completion: .file(extensions: ["yaml"])) var word: String?
+  @OptionGroup var shared: SharedOptions
+  var options: PipelineOptions { PipelineOptions(word: word, shared: shared) }
   @Option(name: .shortAndLong, help: "Threads in all; default: the processors.")
   var jobs: Int?
   @Option(
@@ -162,7 +164,9 @@ struct Run: AsyncParsableCommand {
 struct PlanCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "plan", abstract: "Says what a run would do, and why.")
-  @OptionGroup var options: PipelineOptions
+  @Argument(help: PipelineOptions.help, completion: .file(extensions: ["yaml"])) var word: String?
+  @OptionGroup var shared: SharedOptions
+  var options: PipelineOptions { PipelineOptions(word: word, shared: shared) }
 
   func run() async throws {
     try await reporting(json: options.json, noColor: options.noColor) {
@@ -199,7 +203,9 @@ struct PlanCommand: AsyncParsableCommand {
 struct Status: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Says in one line per stage whether it is up to date.")
-  @OptionGroup var options: PipelineOptions
+  @Argument(help: PipelineOptions.help, completion: .file(extensions: ["yaml"])) var word: String?
+  @OptionGroup var shared: SharedOptions
+  var options: PipelineOptions { PipelineOptions(word: word, shared: shared) }
 
   func run() async throws {
     try await reporting(json: options.json, noColor: options.noColor) {
