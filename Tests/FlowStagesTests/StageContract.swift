@@ -1,3 +1,4 @@
+import FlowAudio
 import FlowCore
 import FlowEngine
 import FlowPlan
@@ -102,10 +103,18 @@ import Testing
         contentsOf: URL(fileURLWithPath: repositoryRoot + "/pipelines/demo/songs/\(name).abc"))
       try folder.write("songs/\(name).abc", song)
     }
+    // A recording: three seconds of a tone that rises by a fifth.
+    let tone = (0..<132_300).map { i in
+      let t = Double(i) / 44_100
+      return Float(0.3 * sin(2 * .pi * (220 * t + 220 / 12 * t * t)) * min(1, t * 10))
+    }
+    try AudioFile.write(
+      AudioBuffer(channels: [tone], sampleRate: 44_100), to: folder.path + "/songs/tone.wav")
+    try folder.write("songs/tone.txt", "la la la\n")
     return folder
   }
 
-  static func run(_ folder: TemporaryFolder, jobs: Int) async throws -> RunReport {
+  static func run(_ folder: TemporaryFolder, jobs: Int) async throws -> (RunReport, Plan, Store) {
     var plan = try Resolver.load(
       repositoryRoot + "/pipelines/vocal.yaml", catalog: try StageContract.catalog.get(),
       overrides: [
@@ -116,7 +125,7 @@ import Testing
     let store = try Store(root: folder.path + "/cache")
     let engine = Engine(
       store: store, executor: LocalExecutor(store: store, stages: AllStages.list), jobs: jobs)
-    return try await engine.run(plan, projectRoot: folder.path)
+    return (try await engine.run(plan, projectRoot: folder.path), plan, store)
   }
 
   @Test func everyStageRunsAndThreadsChangeNothing() async throws {
@@ -125,7 +134,7 @@ import Testing
       return
     }
     let (one, other) = (try PipelineTests.project(), try PipelineTests.project())
-    let report = try await PipelineTests.run(one, jobs: 1)
+    let (report, plan, store) = try await PipelineTests.run(one, jobs: 1)
     for stage in report.stages {
       #expect(stage.failure == nil, "\(stage.name): \(stage.failure ?? "")")
       #expect(stage.state == (stage.items.total == 0 ? .cached : .done), "\(stage.name)")
@@ -138,6 +147,7 @@ import Testing
     for name in ["model.safetensors", "model.json", "decoder.safetensors", "decoder.json"] {
       #expect(one.read("runs/vocal/weights/\(name)") != nil, "\(name)")
     }
+    try GoldenOutputs(report, plan, store).check()
     _ = try await PipelineTests.run(other, jobs: 2)
     #expect(one.text("vocal.lock.yaml") == other.text("vocal.lock.yaml"))
     #expect(one.read("runs/vocal/samples/mary.wav") == other.read("runs/vocal/samples/mary.wav"))
