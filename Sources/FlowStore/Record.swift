@@ -35,7 +35,7 @@ public struct ActionRecord: Sendable, Hashable, Codable {
 
   /// The record that a file of a store holds; `nil` when it is damaged.
   init?(file data: [UInt8]) {
-    guard data.count > 65,
+    guard data.count > 65, data[64] == 0x0A,
       Digest(of: data.dropFirst(65)).hex == String(decoding: data.prefix(64), as: UTF8.self),
       let record = try? JSONDecoder().decode(ActionRecord.self, from: Data(data.dropFirst(65)))
     else { return nil }
