@@ -29,6 +29,11 @@ struct Run: AsyncParsableCommand {
   var from: [String] = []
   @OptionGroup var place: PlaceOptions
 
+  @Option(
+    name: .long,
+    help: "Writes what happens to this file as it happens, a JSON object a line; - is standard error.",
+    completion: .file())
+  var events: String?
   @Flag(name: .long, help: "After a failure, goes on with the stages that don't need what failed.")
   var keepGoing = false
   @Flag(name: .long, help: "Runs again whenever the pipeline, a stage's declaration or a source changes.")
@@ -56,13 +61,19 @@ struct Run: AsyncParsableCommand {
   private func once(_ project: Project) async throws {
     let only = try project.plan.part(from: from, to: to)
     let progress = Progress(Terminal(noColour: options.noColor), quiet: quiet)
-    var engine = try place.engine(project, jobs: jobs, gpus: gpus) { progress.handle($0) }
+    let log = try events.map(EventLog.init)
+    log?.started(project.plan.name, stages: project.plan.stages.map(\.name))
+    var engine = try place.engine(project, jobs: jobs, gpus: gpus) { event in
+      progress.handle(event)
+      log?.handle(event)
+    }
     engine.keepGoing = keepGoing
     let interrupts = Interrupts("stopping at the next checkpoint (again: at once)") { [engine] in
       engine.cancel()
     }
     let report = try await engine.run(project.plan, projectRoot: project.root, only: only)
     progress.end()
+    log?.finished(report)
     if options.json {
       Terminal.out(report.document(schema: "flow.run/1", plan: project.plan).pretty)
     } else {

@@ -95,6 +95,25 @@ struct Shell {
 }
 
 @Suite struct CommandTests {
+  @Test func eventsAreWrittenAsTheyHappen() throws {
+    let shell = try Shell()
+    #expect(try shell("run", "pipelines/p.yaml", "--events", "e.jsonl", "--quiet").code == 0)
+    let events = try shell.folder.text("e.jsonl").split(separator: "\n").map { try JSON(parsing: $0.utf8) }
+    #expect(events.allSatisfy { $0["schema"]?.text == "flow.events/1" && $0["at"]?.number != nil })
+    let names = events.compactMap { $0["event"]?.text }
+    #expect(names.first == "run-started" && names.last == "run-finished")
+    #expect(events.last?["state"]?.text == "done")
+    func count(_ name: String, _ stage: String) -> Int {
+      events.count { $0["event"]?.text == name && $0["stage"]?.text == stage }
+    }
+    for stage in ["synthesise", "sing", "f0"] {
+      #expect(count("stage-started", stage) == 1 && count("item-finished", stage) == 2, "\(stage)")
+    }
+    #expect(events.count { $0["event"]?.text == "stage-finished" } == 3)
+    let refused = try shell("run", "pipelines/p.yaml", "--events", "nowhere/e.jsonl")
+    #expect(refused.code == 2 && refused.error.contains("E056"))
+  }
+
   @Test func aTypoIsShownWithItsPlaceAndRunsNothing() throws {
     let shell = try Shell(pipeline: Shell.small.replacingOccurrences(of: "vibrato", with: "vibrado"))
     let result = try shell("run", "pipelines/p.yaml")
