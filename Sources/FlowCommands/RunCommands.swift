@@ -141,10 +141,15 @@ struct Run: AsyncParsableCommand {
       : (report.interrupted ? "interrupted" : "failed")
     head += String(format: " in %.2f s", report.seconds) + "   \(done) stages run, \(cached) cached"
     if idle > 0 { head += ", \(idle) without items" }
-    if !failed.isEmpty { head += ", \(failed.count) failed" }
+    let causes = failed.filter { !$0.isConsequence }
+    if !causes.isEmpty { head += ", \(causes.count) failed" }
+    if failed.count > causes.count { head += ", \(failed.count - causes.count) not begun" }
     if memory > 0 { head += "   peak memory of a worker \(memory / 1_048_576) MB" }
     Terminal.out(head)
-    for stage in failed { Terminal.out("  failed    \(stage.name): \(stage.failure ?? "")") }
+    for stage in failed {
+      Terminal.out(
+        "  \(stage.isConsequence ? "not begun" : "failed   ") \(stage.name): \(stage.failure ?? "")")
+    }
     for stage in report.stages where stage.state == .denied {
       if let denial = stage.denial {
         Terminal.error(Terminal(noColour: options.noColor).render(denial))
@@ -163,7 +168,7 @@ struct Run: AsyncParsableCommand {
     }
     if report.interrupted {
       Terminal.out("next: run the same command again to go on from the last checkpoint")
-    } else if let stage = failed.first {
+    } else if let stage = causes.first ?? failed.first {
       Terminal.out("next: flow log \(stage.name) shows what it said")
     } else if done > 0 {
       Terminal.out(

@@ -48,6 +48,8 @@ public struct StageReport: Sendable {
   public var metrics: [String: Double] = [:]
   /// Why it failed, and what to do next.
   public var failure: String?
+  /// Nothing of it was begun: it takes from one that failed, or nothing more was begun after one had.
+  public var isConsequence = false
   /// What is to be said when its licences don't allow it.
   public var denial: Diagnostic?
   /// The most memory that one of its workers held, bytes.

@@ -43,6 +43,7 @@ extension Engine {
           }
           if let broken = stage.upstream.first(where: { reports[$0]?.outputs == nil }) {
             var report = StageReport(name: stage.name, state: .failed)
+            report.isConsequence = true
             report.failure =
               reports[broken]?.failure == Engine.interruption
               ? Engine.interruption : "stage '\(broken)', which it takes from, failed"
@@ -54,7 +55,7 @@ extension Engine {
           registry.add(stage, inputs, verdict.report.units)
           if verdict.report.state == .run, halt.isSet {
             var report = verdict.report
-            (report.state, report.failure) = (.failed, Engine.halted)
+            (report.state, report.failure, report.isConsequence) = (.failed, Engine.halted, true)
             settle(i, report)
           } else if verdict.report.state == .run {
             let seats = Seats(

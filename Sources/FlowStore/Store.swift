@@ -118,6 +118,8 @@ public struct Store: Sendable {
   /// Stores the bytes of the file at `path`, a piece at a time however large it is.
   /// - Throws: `StoreError`.
   public func put(contentsOf path: String) throws(StoreError) -> (digest: Digest, size: Int) {
+    // A small file is read whole: what is there already then costs no temporary file.
+    if let bytes = Store.small(path) { return (try put(bytes), bytes.count) }
     let input = try Store.openSource(path)
     defer { Foundation.close(input.file.descriptor) }
     let temporary = temporaryName()
@@ -141,6 +143,15 @@ public struct Store: Sendable {
       disk.discard(temporary)
       throw error
     }
+  }
+
+  /// The bytes of a regular file of 1 MiB at most.
+  private static func small(_ path: String) -> [UInt8]? {
+    var status = stat()
+    guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size <= 1 << 20 else {
+      return nil
+    }
+    return FileBytes.read(path)
   }
 
   /// Opens a file of the user's; a symbolic link is followed, what is no regular file is refused.

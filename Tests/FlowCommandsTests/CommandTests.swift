@@ -202,6 +202,8 @@ struct Shell {
     let failing = try shell("run", "pipelines/p.yaml", "--set", "stages.synthesise.on_error=fail")
     #expect(failing.code == 1)
     #expect(failing.out.contains("failed    synthesise: broken: the score"))
+    #expect(failing.out.contains("1 failed, 2 not begun") && failing.out.contains("  not begun sing: "))
+    #expect(failing.out.contains("next: flow log synthesise"))
   }
 
   @Test func piecesOfTextHaveNoControlCodes() throws {
