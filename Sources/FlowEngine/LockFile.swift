@@ -17,7 +17,8 @@ enum LockFile {
     let path = path(plan)
     let old = FileBytes.read(path).map { String(decoding: $0, as: UTF8.self) } ?? ""
     let text = text(plan, reports, old: old)
-    if text != old { Store.sweep(beside: (path as NSString).deletingLastPathComponent) }
+    // What a killed run was writing here is removed although this one may have nothing to write.
+    Store.sweep(beside: (path as NSString).deletingLastPathComponent)
     try store.commit(then: text == old ? nil : Array(text.utf8), at: path)
     return path
   }

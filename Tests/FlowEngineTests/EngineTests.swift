@@ -1,12 +1,12 @@
 import FlowCore
 import FlowPlan
 import FlowStageKit
-import FlowStore
 import FlowTestSupport
 import Foundation
 import Testing
 
 @testable import FlowEngine
+@testable import FlowStore
 
 @Suite struct IncrementalityTests {
   @Test func theSecondRunDoesNothingAndKeepsTheLockFile() async throws {
@@ -132,6 +132,16 @@ import Testing
 }
 
 @Suite struct FaultTests {
+  @Test func whatAKilledRunWasWritingIsRemovedThoughNothingChanged() async throws {
+    let bench = try Bench()
+    _ = try await bench.run()
+    let ended = Temporaries.name().split(separator: "-").map { String($0) }
+    let left = [".flow-\(ended[0])-999999999-1-5", "cache/tmp/\(ended[0])-999999999-1-5"]
+    for name in left { try bench.folder.write(name, "x") }
+    #expect(try await bench.ran() == "")
+    for name in left { #expect(bench.folder.read(name) == nil, "\(name)") }
+  }
+
   /// A run that ends while it lays results out leaves nothing that a later run takes for its own.
   @Test func aHalfLaidResultIsNotTakenForWhole() async throws {
     var bench = try Bench()
