@@ -239,6 +239,9 @@ final class SlurmLoop {
         "'retry: {timeout: 3}' lets it go on from its checkpoint; or --slurm-args --time=…")
     case .failed where task.wasStopped, .completed where task.wasStopped:
       again(task, lost: true, "\(number) was stopped by a signal")
+    case .completed where !task.hasBegun:
+      // What Slurm calls a job that its node could not start; or the cache is not the one that is seen here.
+      again(task, lost: true, "\(number) has ended without having begun")
     case .lost(let word): again(task, lost: true, "\(number): \(word)")
     case nil, .waiting, .running: again(task, lost: true, "\(number) is gone from Slurm's queue")
     case .cancelled: task.settleAll(.failed(.other, "\(number) was cancelled in Slurm", help: nil))

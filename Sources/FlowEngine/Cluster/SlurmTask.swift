@@ -13,6 +13,8 @@ final class SlurmTask {
   private(set) var endedSince: Date?
   /// The action that has begun and isn't over.
   private(set) var current: Digest?
+  /// Whether it ever said something.
+  private(set) var hasBegun = false
   /// Whether it said that a signal ended it.
   private(set) var wasStopped = false
   /// Whether an action failed.
@@ -64,6 +66,7 @@ final class SlurmTask {
       switch event {
       case .began:
         current = nil
+        hasBegun = true
         wasStopped = false
       case .started(let key): current = key
       case .progress(let key, let fraction, let note): waiting[key]?.progress(fraction, note)
