@@ -61,6 +61,7 @@ struct FakeSlurm {
     "scancel": """
     echo "$@" >>$F/cancelled
     for job in "$@"; do
+      [ -f $F/pid.$job.0 ] || continue
       for f in $F/pid.$job.*; do kill -s TERM -- -$(cat $f); done
       sed -i 's/RUNNING/CANCELLED/' $F/task.$job.*
     done
@@ -97,6 +98,7 @@ struct FakeSlurm {
           sh $script & sleep 0.5; kill -s TERM \\$!; wait
           echo \\"$job|$i|FAILED|$name|None\\" >$t.new; mv $t.new $t" >/dev/null 2>&1 &
         ;;
+      held) echo "$job|$i|PENDING|$name|launch failed requeued held" >$t ;;
       *) echo "$job|$i|$mode|$name|None" >$t ;;
       esac
     done

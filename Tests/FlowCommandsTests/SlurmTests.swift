@@ -71,7 +71,7 @@ import Testing
     #expect(result.said.contains("job 41_0 reached Slurm's time limit"))
   }
 
-  @Test(arguments: ["NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "COMPLETED", "gone"])
+  @Test(arguments: ["NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "COMPLETED", "held", "gone"])
   func aLostJobIsSubmittedAgain(_ state: String) throws {
     let fake = try FakeSlurm(items: ["a", "b"])
     try fake.mode("\(state) run")

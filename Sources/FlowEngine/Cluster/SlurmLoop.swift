@@ -242,7 +242,10 @@ final class SlurmLoop {
     case .completed where !task.hasBegun:
       // What Slurm calls a job that its node could not start; or the cache is not the one that is seen here.
       again(task, lost: true, "\(number) has ended without having begun")
-    case .lost(let word): again(task, lost: true, "\(number): \(word)")
+    case .lost(let word):
+      // Another takes its place. One that has ended already refuses, which is as well.
+      _ = try? tools.call("scancel", ["\(task.job)_\(task.index)"])
+      again(task, lost: true, "\(number): \(word)")
     case nil, .waiting, .running: again(task, lost: true, "\(number) is gone from Slurm's queue")
     case .cancelled: task.settleAll(.failed(.other, "\(number) was cancelled in Slurm", help: nil))
     case .completed:

@@ -161,11 +161,13 @@ struct SlurmTools: Sendable {
     for line in text.split(separator: "\n") where !line.hasPrefix("squeue: ") {
       let fields = line.split(separator: "|", maxSplits: 4, omittingEmptySubsequences: false)
       guard fields.count == 5, let job = Int(fields[0]), let task = Int(fields[1]),
-        let state = State(fields[2])
+        var state = State(fields[2])
       else {
         throw Failure(
           command: "squeue", status: 0, text: "'\(line.prefix(200))', which flow can't read")
       }
+      // It would wait for an administrator.
+      if fields[4].hasPrefix("launch failed") { state = .lost("its node could not start it") }
       result[String(fields[3]), default: [:]][task] = Status(
         job: job, state: state, reason: String(fields[4]))
     }
