@@ -119,7 +119,7 @@ let package = Package(
     .target(
       name: "FlowCommands",
       dependencies: [
-        "FlowCore", "FlowStore", "FlowStageKit", "FlowPlan", "FlowEngine", "FlowStages",
+        "CProcess", "FlowCore", "FlowStore", "FlowStageKit", "FlowPlan", "FlowEngine", "FlowStages",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: optimized),

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/prctl.h>
@@ -11,6 +12,13 @@
 #include <unistd.h>
 
 int flow_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
+
+void flow_one_heap(void) {
+#ifdef __GLIBC__
+  mallopt(M_ARENA_MAX, 1);
+  mallopt(M_TOP_PAD, 4 << 20);
+#endif
+}
 
 int flow_syncfs(int file) { return syncfs(file); }
 

@@ -1,7 +1,12 @@
 import ArgumentParser
+import CProcess
 import FlowCore
 import FlowPlan
 import Foundation
+
+/// To be called before there is a second thread. The work is done on one thread of a pool, whose own heap would grow page by
+/// page, each by a call to the kernel; a worker's threads keep their own heaps.
+public func prepareFlow() { if CommandLine.arguments.dropFirst().first != "exec" { flow_one_heap() } }
 
 /// Runs the command line and ends the process with its exit code.
 public func runFlow() async {

@@ -97,10 +97,17 @@ extension Digest: Codable {
 public struct SHA256: ~Copyable {
   private let context: OpaquePointer?
 
+  /// Looked up once; without the machine's configuration of libcrypto, which costs every start a millisecond. Never changed
+  /// once it is there.
+  nonisolated(unsafe) private static let algorithm: OpaquePointer? = {
+    OPENSSL_init_crypto(UInt64(OPENSSL_INIT_NO_LOAD_CONFIG), nil)
+    return EVP_MD_fetch(nil, "SHA256", nil)
+  }()
+
   /// An empty hash.
   public init() {
     context = EVP_MD_CTX_new()
-    EVP_DigestInit_ex(context, EVP_sha256(), nil)
+    EVP_DigestInit_ex(context, SHA256.algorithm, nil)
   }
 
   deinit { EVP_MD_CTX_free(context) }
@@ -135,7 +142,7 @@ public struct SHA256: ~Copyable {
     withUnsafeTemporaryAllocation(byteCount: 32, alignment: 8) { raw in
       var count: UInt32 = 0
       EVP_DigestFinal_ex(context, raw.baseAddress?.assumingMemoryBound(to: UInt8.self), &count)
-      EVP_DigestInit_ex(context, EVP_sha256(), nil)
+      EVP_DigestInit_ex(context, SHA256.algorithm, nil)
       return Digest(bytes: UnsafeRawBufferPointer(raw))
     }
   }

@@ -43,6 +43,7 @@ public final class StatCache {
   private let store: Store
   private var entries: [String: Entry] = [:]
   private var changed = false
+  private let here = FileManager.default.currentDirectoryPath
 
   /// The cache of `store`.
   public init(_ store: Store) {
@@ -67,7 +68,7 @@ public final class StatCache {
   /// - Parameter identity: the file's identity, when it is known already.
   public func digest(_ path: String, identity known: FileIdentity? = nil) -> (digest: Digest, size: Int)? {
     guard let identity = known ?? FileIdentity(path: path) else { return nil }
-    let full = path.hasPrefix("/") ? path : FileManager.default.currentDirectoryPath + "/" + path
+    let full = path.hasPrefix("/") ? path : here + "/" + path
     if let entry = entries[full], entry.identity == identity,
       max(identity.modified, identity.changed) < entry.at - 20_000_000
     {
@@ -102,7 +103,7 @@ public final class StatCache {
   /// Digest and size of the file at `path` if they are known and it has not changed; it is not read.
   public func known(_ path: String) -> (digest: Digest, size: Int)? {
     guard let identity = FileIdentity(path: path) else { return nil }
-    let full = path.hasPrefix("/") ? path : FileManager.default.currentDirectoryPath + "/" + path
+    let full = path.hasPrefix("/") ? path : here + "/" + path
     guard let entry = entries[full], entry.identity == identity,
       max(identity.modified, identity.changed) < entry.at - 20_000_000
     else { return nil }

@@ -1,3 +1,4 @@
 import FlowCommands
 
+prepareFlow()
 await runFlow()

@@ -21,6 +21,9 @@ int flow_sandbox_version(void);
 /// A pipe whose ends no program inherits by accident: ends[0] to read, ends[1] to write. 0, or -1 and errno.
 int flow_pipe(int ends[2]);
 
+/// All threads share one heap, which grows by megabytes.
+void flow_one_heap(void);
+
 /// Linux's syncfs, which its header hides from Swift.
 int flow_syncfs(int file);
 
