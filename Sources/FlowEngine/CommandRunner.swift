@@ -59,11 +59,13 @@ final class CommandRunner: Sendable {
     switch status {
     case .exited(0): return (try layout.collect(), memory)
     case .exited(CommandRunner.rejection): throw ItemRejected(last.isEmpty ? "\(program) refused it" : last)
+    // A shell says so of what it ran by the status.
+    case .signal(SIGKILL), .exited(128 + SIGKILL):
+      throw Killed(description: "\(program) was killed, for want of memory most likely")
     case .exited(let code):
       throw StageFailure(
         "\(program) ended with status \(code)\(last.isEmpty ? "" : ": \(last)")",
         help: sandbox != nil && last.lowercased().contains("permission denied") ? Sandbox.help : nil)
-    case .signal(SIGKILL): throw Killed(description: "\(program) was killed, for want of memory most likely")
     case .signal(let number):
       throw StageFailure("\(program) was ended by signal \(number) (\(String(cString: strsignal(number))))")
     }

@@ -165,6 +165,11 @@ import Testing
       try await said("sh", "-c", "ln -s /etc/passwd {x}; ln -s /etc/passwd \"$1\"/l", "sh", "{out.text}")
         .contains("neither file nor folder"))
     #expect(try await said("sh", "-c", "kill -11 $$").contains("signal 11"))
+    // What the kernel does for want of memory, to the program or to one that its shell runs.
+    #expect(try await said("sh", "-c", "kill -9 $$").hasPrefix("sh was killed, for want of memory"))
+    #expect(
+      try await said("sh", "-c", "sh -c 'kill -9 $$'; exit $?").hasPrefix("sh was killed, for want of memory")
+    )
     // EX_DATAERR sets the item aside for good: the verdict is a result.
     let rejecting = stage(["sh", "-c", "echo too short; exit 65"])
     #expect(
