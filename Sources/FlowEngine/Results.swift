@@ -99,9 +99,9 @@ enum Results {
     return result
   }
 
-  /// The folders that `paths` lie in.
+  /// The folders that `paths` lie in, and the one of the listing.
   private static func foldersOf(_ paths: some Sequence<String>) -> Set<String> {
-    Set(paths.map { ($0 as NSString).deletingLastPathComponent })
+    Set(paths.map { ($0 as NSString).deletingLastPathComponent }).union([""])
   }
 
   /// What a results folder holds, as its `.flow` says: a line a file, digest and path.

@@ -132,6 +132,23 @@ import Testing
 }
 
 @Suite struct FaultTests {
+  /// Also where every item lies in a folder below that of the listing.
+  @Test func whatAKilledRunWasWritingBesideAListingIsRemoved() async throws {
+    let bench = try Bench()
+    for name in ["a", "b", "c"] { unlink(bench.folder.path + "/texts/\(name).txt") }
+    try bench.folder.write("texts/album/d.txt", "d text")
+    var plan = bench.plan
+    plan.results = [PlannedResult(name: "texts", references: [.output(stage: "upper", output: "text")])]
+    _ = try await bench.engine.run(plan, projectRoot: bench.folder.path)
+    let place = Temporaries.name().split(separator: "-")[0]
+    let left = "runs/bench/texts/.flow-\(place)-999999999-1-5"
+    try bench.folder.write(left, "x")
+    unlink(bench.folder.path + "/runs/bench/texts/.flow")
+    _ = try await bench.engine.run(plan, projectRoot: bench.folder.path)
+    #expect(bench.folder.text("runs/bench/texts/album/d.txt") == "D TEXT")
+    #expect(bench.folder.read(left) == nil)
+  }
+
   @Test func whatAKilledRunWasWritingIsRemovedThoughNothingChanged() async throws {
     let bench = try Bench()
     _ = try await bench.run()
