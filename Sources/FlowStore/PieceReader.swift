@@ -4,7 +4,10 @@ import Synchronization
 
 /// Reads a file piece by piece. A large one is read ahead on a thread of its own, so that whoever digests it never waits
 /// for the copying.
-final class PieceReader: @unchecked Sendable {  // the semaphores hand each buffer from thread to thread
+///
+/// Unchecked, but safe: a buffer belongs to the reading thread from `free` to `filled` and to the caller from `filled` to
+/// `free`; `position` and `length` are the reading side's alone, `turn` and `isOver` the caller's; results are behind a lock.
+final class PieceReader: @unchecked Sendable {
   private static let large = 8 << 20
   private let file: OpenFile
   private let disk: any FileSystem
@@ -12,7 +15,7 @@ final class PieceReader: @unchecked Sendable {  // the semaphores hand each buff
   private let buffers: [UnsafeMutableRawBufferPointer]
   private let isAhead: Bool
   private let filled = DispatchSemaphore(value: 0), free: DispatchSemaphore
-  private var results: [Result<Int, FileError>]
+  private let results: Mutex<[Result<Int, FileError>]>
   private var position = 0, turn = 0, isOver = false
   private let stopped = Atomic<Bool>(false)
   private let over = DispatchSemaphore(value: 0)
@@ -27,7 +30,7 @@ final class PieceReader: @unchecked Sendable {  // the semaphores hand each buff
     isAhead = size >= PieceReader.large
     let most = size < Packer.most ? max(size + 1, 1) : Packer.most
     buffers = (0..<(isAhead ? 3 : 1)).map { _ in .allocate(byteCount: most, alignment: 4096) }
-    results = Array(repeating: .success(0), count: buffers.count)
+    results = Mutex(Array(repeating: .success(0), count: buffers.count))
     // The buffer that was handed out last is in use until the next is asked for.
     free = DispatchSemaphore(value: 0)
     for _ in buffers { free.signal() }
@@ -37,8 +40,9 @@ final class PieceReader: @unchecked Sendable {  // the semaphores hand each buff
         while true {
           free.wait()
           if stopped.load(ordering: .acquiring) { break }
-          results[at] = read(at)
-          let isLast = (try? results[at].get()) ?? 0 == 0
+          let result = read(at)
+          results.withLock { $0[at] = result }
+          let isLast = (try? result.get()) ?? 0 == 0
           filled.signal()
           if isLast { break }
           at = (at + 1) % buffers.count
@@ -73,7 +77,7 @@ final class PieceReader: @unchecked Sendable {  // the semaphores hand each buff
     filled.wait()
     let at = turn % buffers.count
     turn += 1
-    switch results[at] {
+    switch results.withLock({ $0[at] }) {
     case .success(let count):
       isOver = count == 0
       return isOver ? nil : UnsafeRawBufferPointer(rebasing: buffers[at][..<count])
