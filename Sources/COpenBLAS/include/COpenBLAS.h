@@ -20,5 +20,7 @@ void flow_blas_dsyevd(const char *jobz, const char *uplo, const int *n, double *
 /// The library's own words on how it was built and what processor it found; NULL where it is missing.
 const char *flow_blas_config(void);
 const char *flow_blas_core(void);
+/// The instruction set that chooses the kernels, OpenBLAS's and our own: "avx512", "avx2", "x86-64", "neon" or "portable".
+const char *flow_cpu_class(void);
 
 #endif
