@@ -73,6 +73,16 @@ public struct DiTConfig: Sendable, Hashable, Codable {
     longSkipConnection = false
   }
 
+  /// Throws what is wrong with sizes that no transformer can have.
+  func check() throws(TensorError) {
+    let sizes = [dim, heads, ffMult, melDim, textNumEmbeds, condDim, blockSize]
+    guard sizes.allSatisfy({ (1..<1 << 24).contains($0) }), depth >= 0, dim % (2 * heads) == 0 else {
+      throw .argument(
+        op: "transformer",
+        problem: "its sizes must be positive and its width (\(dim)) a multiple of twice its heads (\(heads))")
+    }
+  }
+
   /// The preset that the demo trains: 1.1 million parameters.
   public static let tiny = DiTConfig(dim: 128, depth: 4, heads: 4, condDim: 128)
 }
@@ -104,18 +114,18 @@ public struct Rotary {
   }
 
   /// The tables of `positions` as constants of `graph`.
-  public init(_ graph: Graph, positions: [Int], width: Int) {
+  public init(_ graph: Graph, positions: [Int], width: Int) throws(TensorError) {
     let (cosines, sines) = Rotary.tables(positions, width: width)
-    cos = graph.constant(cosines, [1, 1, positions.count, width])
-    sin = graph.constant(sines, [1, 1, positions.count, width])
+    cos = try graph.constant(cosines, [1, 1, positions.count, width])
+    sin = try graph.constant(sines, [1, 1, positions.count, width])
   }
 
   /// x [B, H, N, width], rotated by position: x·cos + (−x₂, x₁)·sin.
-  func callAsFunction(_ x: Tensor) -> Tensor {
+  func callAsFunction(_ x: Tensor) throws(TensorError) -> Tensor {
     let half = x.shape[3] / 2
-    let turned = Tensor.concatenated(
+    let turned = try Tensor.concatenated(
       [-x.sliced(axis: 3, from: half, count: half), x.sliced(axis: 3, from: 0, count: half)], axis: 3)
-    return x * cos + turned * sin
+    return try x * cos + turned * sin
   }
 }
 
@@ -143,27 +153,30 @@ public struct DiT {
   }
 
   /// Token ids int32 [B, N] -> [B, N, cond].
-  public func embedText(_ ids: Tensor) -> Tensor {
-    scope["text_embed"]["text_embed"].parameter(
-      "weight", [config.textNumEmbeds + 1, config.condDim], .normal(0.5)
-    )
-    .rows(at: ids)
+  public func embedText(_ ids: Tensor) throws(TensorError) -> Tensor {
+    let part = scope["text_embed"]["text_embed"]
+    return try part.record { () throws(TensorError) in
+      try part.parameter("weight", [config.textNumEmbeds + 1, config.condDim], .normal(0.5)).rows(at: ids)
+    }
   }
 
   /// Latents [B, N, channels] -> [B, N, cond].
-  public func embedLatents(_ latents: Tensor) -> Tensor {
-    let first = Linear(scope["latent_embed"][0], config.melDim, config.condDim)
-    return Linear(scope["latent_embed"][1], config.condDim, config.condDim)(first(latents))
+  public func embedLatents(_ latents: Tensor) throws(TensorError) -> Tensor {
+    let first = try Linear(scope["latent_embed"][0], config.melDim, config.condDim)
+    return try Linear(scope["latent_embed"][1], config.condDim, config.condDim)(first(latents))
   }
 
   /// The time embedding (spec 2.1): times [B, N] -> [B, N, cond].
-  public func embedTime(_ time: Tensor) -> Tensor {
+  public func embedTime(_ time: Tensor) throws(TensorError) -> Tensor {
     let half = 128
     let frequencies = (0..<half).map { expf(Float($0) * Float(-log(10000.0) / Double(half - 1))) }
-    let angles = (time * 1000).reshaped(time.shape + [1]) * time.graph.constant(frequencies, [half])
-    let wave = Tensor.concatenated([angles.sin(), angles.cos()], axis: 2)
-    let hidden = Linear(scope["time_embed"]["time_mlp"][0], 2 * half, config.condDim)(wave).silu()
-    return Linear(scope["time_embed"]["time_mlp"][2], config.condDim, config.condDim)(hidden)
+    let part = scope["time_embed"]
+    return try part.record { () throws(TensorError) in
+      let angles = try (time * 1000).reshaped(time.shape + [1]) * time.graph.constant(frequencies, [half])
+      let wave = try Tensor.concatenated([angles.sin(), angles.cos()], axis: 2)
+      let hidden = try Linear(part["time_mlp"][0], 2 * half, config.condDim)(wave).silu()
+      return try Linear(part["time_mlp"][2], config.condDim, config.condDim)(hidden)
+    }
   }
 
   /// The forward pass.
@@ -177,66 +190,113 @@ public struct DiT {
   public func callAsFunction(
     _ x: Tensor, time: Tensor, style: Tensor, rotary: Rotary, mask: Tensor,
     past: [(keys: Tensor, values: Tensor)]? = nil
-  ) -> Output {
-    let (batch, count) = (x.shape[0], x.shape[1])
-    let (dim, heads) = (config.dim, config.heads)
-    let width = dim / heads
+  ) throws(TensorError) -> Output {
+    try config.check()
+    guard x.rank == 3, x.shape[2] == config.condDim else {
+      throw .shape(
+        op: "transformer", shapes: [x.shape], expected: "tokens are [B, N, \(config.condDim)]",
+        path: scope.prefix)
+    }
+    return try scope.record { () throws(TensorError) in
+      try forward(x, time: time, style: style, rotary: rotary, mask: mask, past: past)
+    }
+  }
+
+  private func forward(
+    _ x: Tensor, time: Tensor, style: Tensor, rotary: Rotary, mask: Tensor,
+    past: [(keys: Tensor, values: Tensor)]?
+  ) throws(TensorError) -> Output {
     var taps: [String: Tensor] = [:]
-    let c = embedTime(time)
+    let c = try embedTime(time)
     taps["time_embed"] = c
-    let joined = x + style.reshaped([batch, 1, config.condDim]) + c
-    let projected = Linear(scope["input_embed"]["proj"], config.condDim, config.condDim)(joined) + x
-    let entry = Linear(scope["input_embed"]["proj_2"], config.condDim, dim)(projected)
+    let entry = try enter(x, style: style, time: c)
     taps["input_embed"] = entry
 
     var h = entry
     var keyValues: [(keys: Tensor, values: Tensor)] = []
     for layer in 0..<config.depth {
       let block = scope["transformer_blocks"][layer]
-      let attention = block["self_attn"]
-      let a = h.rmsNorm(block["input_layernorm"].parameter("weight", [dim], .ones))
-      func split(_ name: String) -> Tensor {
-        Linear(attention[name], dim, dim, bias: false)(a).reshaped([batch, count, heads, width])
+      h = try block.record { () throws(TensorError) in
+        let a = try RMSNorm(block["input_layernorm"], config.dim)(h)
+        let (mixed, pair) = try attend(block["self_attn"], a, rotary, mask, past?[layer])
+        keyValues.append(pair)
+        h = try h + mixed
+        let m = try RMSNorm(block["post_attention_layernorm"], config.dim)(h)
+        return try h + feedForward(block["mlp"], m)
       }
-      func normed(_ name: String, _ norm: String) -> Tensor {
-        rotary(
-          split(name).rmsNorm(attention[norm].parameter("weight", [width], .ones)).permuted([0, 2, 1, 3]))
-      }
-      let queries = normed("q_proj", "q_norm")
-      var keys = normed("k_proj", "k_norm")
-      var values = split("v_proj").permuted([0, 2, 1, 3])
-      keyValues.append((keys, values))
-      if let past {
-        keys = Tensor.concatenated([past[layer].keys, keys], axis: 2)
-        values = Tensor.concatenated([past[layer].values, values], axis: 2)
-      }
-      let mixed = queries.attention(keys: keys, values: values, mask: mask).permuted([0, 2, 1, 3])
-      h = h + Linear(attention["o_proj"], dim, dim, bias: false)(mixed.reshaped([batch, count, dim]))
-      let m = h.rmsNorm(block["post_attention_layernorm"].parameter("weight", [dim], .ones))
-      let inner = dim * config.ffMult
-      let gate = Linear(block["mlp"]["gate_proj"], dim, inner, bias: false)(m).silu()
-      let up = Linear(block["mlp"]["up_proj"], dim, inner, bias: false)(m)
-      h = h + Linear(block["mlp"]["down_proj"], inner, dim, bias: false)(gate * up)
       taps["block.\(layer)"] = h
       if layer == config.repaDepth - 1 { taps["repa"] = h }
     }
     if config.longSkipConnection {
-      let joint = Tensor.concatenated([h, entry], axis: 2)
-      h = Linear(scope["long_skip_connection"], 2 * dim, dim, bias: false)(joint)
+      let joint = try Tensor.concatenated([h, entry], axis: 2)
+      h = try Linear(scope["long_skip_connection"], 2 * config.dim, config.dim, bias: false)(joint)
     }
-    let modulation = Linear(scope["norm_out"]["linear"], config.condDim, 2 * dim)(c.silu())
-    let scale = modulation.sliced(axis: 2, from: 0, count: dim)
-    let shift = modulation.sliced(axis: 2, from: dim, count: dim)
-    let out = h.layerNorm() * (scale + 1) + shift
+    let out = try scope["norm_out"].record { () throws(TensorError) in
+      let modulation = try Linear(scope["norm_out"]["linear"], config.condDim, 2 * config.dim)(c.silu())
+      let scale = try modulation.sliced(axis: 2, from: 0, count: config.dim)
+      let shift = try modulation.sliced(axis: 2, from: config.dim, count: config.dim)
+      return try h.layerNorm() * (scale + 1) + shift
+    }
     return Output(
-      velocity: Linear(scope["proj_out"], dim, config.melDim)(out), keyValues: keyValues, taps: taps)
+      velocity: try Linear(scope["proj_out"], config.dim, config.melDim)(out), keyValues: keyValues,
+      taps: taps)
+  }
+
+  /// Tokens, style and time joined and brought to the layers' width (spec 2.3).
+  private func enter(_ x: Tensor, style: Tensor, time: Tensor) throws(TensorError) -> Tensor {
+    let part = scope["input_embed"]
+    return try part.record { () throws(TensorError) in
+      let joined = try x + style.reshaped([x.shape[0], 1, config.condDim]) + time
+      let projected = try Linear(part["proj"], config.condDim, config.condDim)(joined) + x
+      return try Linear(part["proj_2"], config.condDim, config.dim)(projected)
+    }
+  }
+
+  /// Self-attention of a layer (spec 2.4 to 2.6), and its keys and values without those of `past`.
+  private func attend(
+    _ scope: ParameterScope, _ x: Tensor, _ rotary: Rotary, _ mask: Tensor,
+    _ past: (keys: Tensor, values: Tensor)?
+  ) throws(TensorError) -> (Tensor, (keys: Tensor, values: Tensor)) {
+    let (batch, count, dim, heads) = (x.shape[0], x.shape[1], config.dim, config.heads)
+    let width = dim / heads
+    func split(_ name: String) throws(TensorError) -> Tensor {
+      try Linear(scope[name], dim, dim, bias: false)(x).reshaped([batch, count, heads, width])
+    }
+    func normed(_ name: String, _ norm: String) throws(TensorError) -> Tensor {
+      try rotary(RMSNorm(scope[norm], width)(split(name)).permuted([0, 2, 1, 3]))
+    }
+    return try scope.record { () throws(TensorError) in
+      let queries = try normed("q_proj", "q_norm")
+      var keys = try normed("k_proj", "k_norm")
+      var values = try split("v_proj").permuted([0, 2, 1, 3])
+      let new = (keys: keys, values: values)
+      if let past {
+        keys = try Tensor.concatenated([past.keys, keys], axis: 2)
+        values = try Tensor.concatenated([past.values, values], axis: 2)
+      }
+      let mixed = try queries.attention(keys: keys, values: values, mask: mask).permuted([0, 2, 1, 3])
+      return (try Linear(scope["o_proj"], dim, dim, bias: false)(mixed.reshaped([batch, count, dim])), new)
+    }
+  }
+
+  /// The gated MLP of a layer (spec 2.7).
+  private func feedForward(_ scope: ParameterScope, _ x: Tensor) throws(TensorError) -> Tensor {
+    let (dim, inner) = (config.dim, config.dim * config.ffMult)
+    return try scope.record { () throws(TensorError) in
+      let gate = try Linear(scope["gate_proj"], dim, inner, bias: false)(x).silu()
+      let up = try Linear(scope["up_proj"], dim, inner, bias: false)(x)
+      return try Linear(scope["down_proj"], inner, dim, bias: false)(gate * up)
+    }
   }
 
   /// Projects a hidden state [B, N, dim] by the REPA head number `index` (spec 2.9).
-  public func projectREPA(_ hidden: Tensor, head index: Int) -> Tensor {
+  public func projectREPA(_ hidden: Tensor, head index: Int) throws(TensorError) -> Tensor {
+    guard config.repaDims.indices.contains(index) else {
+      throw .argument(op: "projectors", problem: "there is no head \(index)", path: scope.prefix)
+    }
     let head = scope["projectors"][index]
-    let first = Linear(head[0], config.dim, 2 * config.dim)(hidden).silu()
-    let second = Linear(head[2], 2 * config.dim, 2 * config.dim)(first).silu()
-    return Linear(head[4], 2 * config.dim, config.repaDims[index])(second)
+    let first = try Linear(head[0], config.dim, 2 * config.dim)(hidden).silu()
+    let second = try Linear(head[2], 2 * config.dim, 2 * config.dim)(first).silu()
+    return try Linear(head[4], 2 * config.dim, config.repaDims[index])(second)
   }
 }

@@ -10,7 +10,7 @@ public enum FlowMatching {
   ///   - latentLengths: valid frames per batch element.
   public static func mask(
     textCount: Int, latentCount: Int, blockSize: Int, textLengths: [Int], latentLengths: [Int]
-  ) -> HostTensor {
+  ) throws(TensorError) -> HostTensor {
     let n = textCount + 2 * latentCount
     var values = [Float](repeating: 0, count: textLengths.count * n * n)
     for (b, (texts, latents)) in zip(textLengths, latentLengths).enumerated() {
@@ -21,7 +21,7 @@ public enum FlowMatching {
         if q >= textCount || texts == 0 { values[(b * n + q) * n + q] = 1 }
       }
     }
-    return HostTensor(values, [textLengths.count, 1, n, n])
+    return try HostTensor(values, [textLengths.count, 1, n, n])
   }
 
   private static func allowed(
@@ -77,23 +77,31 @@ public enum FlowMatching {
   }
 
   /// The mean squared error of the velocity over valid frames and channels, and the velocity [B, L, channels].
-  public static func loss(_ model: DiT, _ batch: Batch) -> (loss: Tensor, velocity: Tensor) {
+  public static func loss(_ model: DiT, _ batch: Batch) throws(TensorError) -> (
+    loss: Tensor, velocity: Tensor
+  ) {
+    try model.config.check()
+    guard batch.clean.rank == 3, batch.text.rank == 2 else {
+      throw .shape(
+        op: "flow matching", shapes: [batch.text.shape, batch.clean.shape],
+        expected: "tokens are [B, text] and latents [B, L, channels]")
+    }
     let graph = batch.clean.graph
     let (size, texts, latents) = (batch.clean.shape[0], batch.text.shape[1], batch.clean.shape[1])
-    let x = Tensor.concatenated(
+    let x = try Tensor.concatenated(
       [model.embedText(batch.text), model.embedLatents(batch.clean), model.embedLatents(batch.noisy)], axis: 1
     )
     let fixed = [Float](repeating: -1, count: texts) + [Float](repeating: 1, count: latents)
-    let time = Tensor.concatenated(
+    let time = try Tensor.concatenated(
       [graph.constant(fixed, [1, texts + latents]).broadcast(to: [size, texts + latents]), batch.time],
       axis: 1)
     let positions = Array(0..<texts) + Array(0..<latents) + Array(0..<latents)
-    let rotary = Rotary(graph, positions: positions, width: model.config.dim / model.config.heads)
-    let output = model(x, time: time, style: batch.style, rotary: rotary, mask: batch.mask)
-    let velocity = output.velocity.sliced(axis: 1, from: texts + latents, count: latents)
-    let weight = batch.valid.reshaped([size, latents, 1])
-    let error = ((velocity - batch.target).square() * weight).total()
-    let count = batch.valid.total() * Float(model.config.melDim)
-    return (error / count, velocity)
+    let rotary = try Rotary(graph, positions: positions, width: model.config.dim / model.config.heads)
+    let output = try model(x, time: time, style: batch.style, rotary: rotary, mask: batch.mask)
+    let velocity = try output.velocity.sliced(axis: 1, from: texts + latents, count: latents)
+    let weight = try batch.valid.reshaped([size, latents, 1])
+    let error = try ((velocity - batch.target).square() * weight).total()
+    let count = try batch.valid.total() * Float(model.config.melDim)
+    return (try error / count, velocity)
   }
 }

@@ -35,13 +35,14 @@ public final class FlowSampler {
     self.textCount = textCount
     self.maxBlocks = maxBlocks
     branches = guidance < 1e-5 ? 1 : 2
+    try config.check()
     let width = config.dim / config.heads
     let past = textCount + maxBlocks * config.blockSize
 
     if textCount > 0 {
       let graph = Graph()
       let model = DiT(config, ParameterList(graph).scope["transformer"])
-      let output = model(
+      let output = try model(
         model.embedText(graph.input("text", [branches, textCount], .int32)),
         time: graph.constant([Float](repeating: -1, count: branches * textCount), [branches, textCount]),
         style: graph.input("style", [branches, config.condDim]),
@@ -55,7 +56,7 @@ public final class FlowSampler {
     for layer in 0..<config.depth {
       for kind in ["k", "v"] {
         let shape = [branches, config.heads, past, width]
-        let zeros = HostTensor([Float](repeating: 0, count: shape.reduce(1, *)), shape)
+        let zeros = try HostTensor([Float](repeating: 0, count: shape.reduce(1, *)), shape)
         try store.set(FlowSampler.cacheName(kind, layer, shape), zeros)
       }
     }
@@ -63,17 +64,18 @@ public final class FlowSampler {
     let graph = Graph()
     let model = DiT(config, ParameterList(graph).scope["transformer"])
     let shape = [branches, config.heads, past, width]
-    let cache = (0..<config.depth).map {
+    let cache = try (0..<config.depth).map {
       (
-        keys: graph.parameter(FlowSampler.cacheName("k", $0, shape), shape),
-        values: graph.parameter(FlowSampler.cacheName("v", $0, shape), shape)
+
+        keys: try graph.parameter(FlowSampler.cacheName("k", $0, shape), shape),
+        values: try graph.parameter(FlowSampler.cacheName("v", $0, shape), shape)
       )
     }
     let rotaryShape = [1, 1, size, width]
-    let latents = graph.input("latents", [1, size, config.melDim]).broadcast(to: [
+    let latents = try graph.input("latents", [1, size, config.melDim]).broadcast(to: [
       branches, size, config.melDim,
     ])
-    let output = model(
+    let output = try model(
       model.embedLatents(latents), time: graph.input("time", [1, 1]).broadcast(to: [branches, size]),
       style: graph.input("style", [branches, config.condDim]),
       rotary: Rotary(cos: graph.input("cos", rotaryShape), sin: graph.input("sin", rotaryShape)),
@@ -110,7 +112,12 @@ public final class FlowSampler {
     text: [Int32], style: [Float], blocks: Int, steps: Int, keepLastFrame: Bool,
     progress: ((Int) throws -> Void)? = nil, noise: (Int) throws -> [Float]
   ) throws -> HostTensor {
-    precondition(blocks <= maxBlocks && text.count == textCount && steps >= 2, "a sampler of other sizes")
+    guard blocks <= maxBlocks, text.count == textCount, style.count == config.condDim, steps >= 2 else {
+      throw TensorError.input(
+        "\(text.count) tokens, a style of \(style.count) and \(blocks) blocks in \(steps) steps are not for a sampler"
+          + " of \(textCount) tokens, a style of \(config.condDim), at most \(maxBlocks) blocks, and 2 steps or more"
+      )
+    }
     let (size, channels) = (config.blockSize, config.melDim)
     var cache: [String: [Float]] = [:]
     for layer in 0..<config.depth {
@@ -118,7 +125,7 @@ public final class FlowSampler {
         cache["\(kind).\(layer)"] = [Float](repeating: 0, count: branches * config.heads * past * width)
       }
     }
-    let styles = HostTensor(
+    let styles = try HostTensor(
       style + [Float](repeating: 0, count: (branches - 1) * config.condDim), [branches, config.condDim])
     if let prefill {
       let ids = text + [Int32](repeating: 0, count: (branches - 1) * textCount)
@@ -141,6 +148,9 @@ public final class FlowSampler {
         ])
       }
       var x = try noise(block)
+      guard x.count == size * channels else {
+        throw TensorError.input("noise of \(x.count) numbers for blocks of \(size) frames of \(channels)")
+      }
       let delta = 1 / Float(steps - 1)
       for point in 0..<steps - 1 {
         let velocity = try run(x, Float(point) * delta)["velocity"]?.floats ?? []
@@ -154,10 +164,10 @@ public final class FlowSampler {
       commit(try run(x, 1), count: size, at: filled, into: &cache)
       stream += x
       if let length = endLength(stream, keepLastFrame: keepLastFrame) {
-        return HostTensor(Array(stream.prefix(length * channels)), [1, length, channels])
+        return try HostTensor(Array(stream.prefix(length * channels)), [1, length, channels])
       }
     }
-    return HostTensor(stream, [1, stream.count / channels, channels])
+    return try HostTensor(stream, [1, stream.count / channels, channels])
   }
 
   /// The frames to keep when the last frame ends the song; `nil` when it goes on.

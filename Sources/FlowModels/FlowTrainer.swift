@@ -79,23 +79,23 @@ public final class FlowTrainer {
     for (name, value) in initial { try store.set(name, value) }
     let graph = Graph()
     let list = ParameterList(graph)
-    let loss = batches.loss(list)
+    let loss = try batches.loss(list)
     try list.initialize(store, seed: seed)
     let step = try TrainingStep(
       loss: loss, parameters: list.declarations, store: store, settings: settings.optimizer)
     let checkGraph = Graph()
     let check = try Program(
-      checkGraph, outputs: ["loss": batches.loss(ParameterList(checkGraph))], parameters: store)
+      checkGraph, outputs: ["loss": try batches.loss(ParameterList(checkGraph))], parameters: store)
     loop = TrainingLoop(
       step, names: list.declarations.map(\.name), store: store, settings: settings.optimizer,
       validateEvery: settings.validateEvery,
       batches: { number in
-        (0..<settings.optimizer.accumulation).map { part in
+        try (0..<settings.optimizer.accumulation).map { part in
           var random = Philox(seed: seed, label: "flow batch \(number) \(part)")
           let chosen = (0..<settings.batch).map { _ in
             training[Int(random.uniform() * Double(training.count))]
           }
-          return batches.inputs(chosen, &random, dropout: true)
+          return try batches.inputs(chosen, &random, dropout: true)
         }
       },
       validate: {
@@ -145,20 +145,22 @@ struct FlowBatches {
 
   private var maskCount: Int { textCount + 2 * latentCount }
 
-  func loss(_ list: ParameterList) -> Tensor {
+  func loss(_ list: ParameterList) throws(TensorError) -> Tensor {
     let (graph, size, config) = (list.graph, settings.batch, settings.model)
     let latents = [size, latentCount, config.melDim]
-    let batch = FlowMatching.Batch(
+    let batch = try FlowMatching.Batch(
       text: graph.input("text", [size, textCount], .int32), clean: graph.input("clean", latents),
       noisy: graph.input("noisy", latents), time: graph.input("time", [size, latentCount]),
       target: graph.input("target", latents), style: graph.input("style", [size, config.condDim]),
       mask: graph.input("mask", [size, 1, maskCount, maskCount]),
       valid: graph.input("valid", [size, latentCount]))
-    return FlowMatching.loss(DiT(config, list.scope["transformer"]), batch).loss
+    return try FlowMatching.loss(DiT(config, list.scope["transformer"]), batch).loss
   }
 
   /// The inputs for the songs `chosen`; times, noise and dropped conditions come from `random`.
-  func inputs(_ chosen: [Int], _ random: inout Philox, dropout: Bool) -> [String: HostTensor] {
+  func inputs(_ chosen: [Int], _ random: inout Philox, dropout: Bool) throws(TensorError)
+    -> [String: HostTensor]
+  {
     let (config, channels) = (settings.model, settings.model.melDim)
     let size = config.blockSize
     var text: [Int32] = []
@@ -196,7 +198,7 @@ struct FlowBatches {
     }
     let count = chosen.count
     let shape = [count, latentCount, channels]
-    return [
+    return try [
       "text": HostTensor(text, [count, textCount]), "clean": HostTensor(clean, shape),
       "noisy": HostTensor(noisy, shape), "time": HostTensor(time, [count, latentCount]),
       "target": HostTensor(target, shape), "style": HostTensor(style, [count, config.condDim]),

@@ -12,7 +12,6 @@ public struct LatentEncoderConfig: Sendable, Hashable, Codable {
 
   /// An encoder of these sizes.
   public init(strides: [Int], channels: [Int], latentChannels: Int = 64) {
-    precondition(strides.count == channels.count, "a width for each stride")
     self.strides = strides
     self.channels = channels
     self.latentChannels = latentChannels
@@ -41,31 +40,39 @@ public struct LatentEncoder {
     self.scope = scope
   }
 
-  private func snake(_ x: Tensor, _ scope: ParameterScope) -> Tensor {
+  private func snake(_ x: Tensor, _ scope: ParameterScope) throws(TensorError) -> Tensor {
     let channels = x.shape[1]
-    let a = scope.parameter("alpha", [channels], .zeros).exp().reshaped([channels, 1])
-    return x + (x * a).sin().square() / a
+    let a = try scope.parameter("alpha", [channels], .zeros).exp().reshaped([channels, 1])
+    return try x + (x * a).sin().square() / a
   }
 
   /// The latents of a wave [B, 1, T·hop].
-  public func callAsFunction(_ wave: Tensor) -> Tensor {
+  public func callAsFunction(_ wave: Tensor) throws(TensorError) -> Tensor {
+    guard config.strides.count == config.channels.count, config.strides.allSatisfy({ $0 > 0 }) else {
+      throw .argument(op: "encoder", problem: "each stride is positive and has a width", path: scope.prefix)
+    }
     // Music has an RMS near 0.1; the layers are made for 1.
-    var x = wave * 10
+    var x = try wave * 10
     var width = 1
     for (i, (stride, channels)) in zip(config.strides, config.channels).enumerated() {
       let taps = 2 * stride + stride % 2
       let part = scope["downs"][i]
-      let weight = part.parameter(
+      let weight = try part.parameter(
         "weight", [channels, width, taps], .normal(1.4 / Float(width * taps).squareRoot()))
-      let bias = part.parameter("bias", [channels], .fanIn(width * taps))
-      x = x.conv1d(weight, bias, stride: stride, padding: (taps - stride) / 2)
-      x = snake(x, scope["activations"][i])
+      let bias = try part.parameter("bias", [channels], .fanIn(width * taps))
+      x = try part.record { () throws(TensorError) in
+        try x.conv1d(weight, bias, stride: stride, padding: (taps - stride) / 2)
+      }
+      let activation = scope["activations"][i]
+      x = try activation.record { () throws(TensorError) in try snake(x, activation) }
       width = channels
     }
     let post = scope["conv_post"]
-    let weight = post.parameter(
+    let weight = try post.parameter(
       "weight", [config.latentChannels, width, 3], .normal(1 / Float(width * 3).squareRoot()))
-    x = x.conv1d(weight, post.parameter("bias", [config.latentChannels], .zeros), padding: 1)
-    return (x * (1 / LatentEncoder.bound)).tanh() * LatentEncoder.bound
+    return try post.record { () throws(TensorError) in
+      x = try x.conv1d(weight, post.parameter("bias", [config.latentChannels], .zeros), padding: 1)
+      return try (x * (1 / LatentEncoder.bound)).tanh() * LatentEncoder.bound
+    }
   }
 }

@@ -24,11 +24,17 @@ public struct MelLoss {
   }
 
   /// Mel magnitudes of a wave [B, 1, T] at the scale `index`: [B, frames, bands].
-  public func mel(_ wave: Tensor, scale index: Int) -> Tensor {
+  public func mel(_ wave: Tensor, scale index: Int) throws(TensorError) -> Tensor {
+    guard wave.rank == 3, wave.shape[1] == 1, windows.indices.contains(index), bands.indices.contains(index)
+    else {
+      throw .shape(
+        op: "mel", shapes: [wave.shape], expected: "a wave is [B, 1, T], and there is a scale \(index)",
+        path: wave.graph.path)
+    }
     let (window, graph) = (windows[index], wave.graph)
     let bins = window / 2 + 1
-    let flat = wave.reshaped([wave.shape[0], wave.shape[2]])
-    let frames = flat.padded(axis: 1, before: window / 2, after: window / 2, mode: .reflect)
+    let flat = try wave.reshaped([wave.shape[0], wave.shape[2]])
+    let frames = try flat.padded(axis: 1, before: window / 2, after: window / 2, mode: .reflect)
       .framed(window: window, hop: window / 4)
     var basis = [Float](repeating: 0, count: window * 2 * bins)
     for n in 0..<window {
@@ -39,26 +45,27 @@ public struct MelLoss {
         basis[n * 2 * bins + bins + k] = Float(-hann * sin(phase))
       }
     }
-    let spectrum = frames.matmul(graph.constant(basis, [window, 2 * bins]))
-    let real = spectrum.sliced(axis: 2, from: 0, count: bins)
-    let imaginary = spectrum.sliced(axis: 2, from: bins, count: bins)
+    let spectrum = try frames.matmul(graph.constant(basis, [window, 2 * bins]))
+    let real = try spectrum.sliced(axis: 2, from: 0, count: bins)
+    let imaginary = try spectrum.sliced(axis: 2, from: bins, count: bins)
     // The smallest normal number keeps the root's derivative finite at silence; it changes no magnitude that counts.
-    let magnitude = (real.square() + imaginary.square() + 1e-30).sqrt()
+    let magnitude = try (real.square() + imaginary.square() + 1e-30).sqrt()
     let filters = MelFilters.slaney(samplingRate: samplingRate, fft: window, bands: bands[index])
-    return magnitude.matmul(graph.constant(filters.flatMap { $0 }, [bands[index], bins]), transpose: true)
+    return try magnitude.matmul(
+      graph.constant(filters.flatMap { $0 }, [bands[index], bins]), transpose: true)
   }
 
   /// The loss between two waves [B, 1, T]; the first may be constant.
-  public func callAsFunction(_ x: Tensor, _ y: Tensor) -> Tensor {
+  public func callAsFunction(_ x: Tensor, _ y: Tensor) throws(TensorError) -> Tensor {
     var sum: Tensor?
-    let low = x.graph.constant(floor)
+    let low = try x.graph.constant(floor)
     for index in windows.indices {
-      let a = mel(x, scale: index).maximum(low).log()
-      let b = mel(y, scale: index).maximum(low).log()
-      let part = (a - b).abs().mean().reshaped([]) * Float(1 / log(10.0))
-      sum = sum.map { $0 + part } ?? part
+      let a = try mel(x, scale: index).maximum(low).log()
+      let b = try mel(y, scale: index).maximum(low).log()
+      let part = try (a - b).abs().mean().reshaped([]) * Float(1 / log(10.0))
+      sum = if let sum { try sum + part } else { part }
     }
-    return sum ?? x.graph.constant(0)
+    return if let sum { sum } else { try x.graph.constant(0) }
   }
 }
 

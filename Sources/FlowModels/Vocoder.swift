@@ -77,6 +77,24 @@ public struct VocoderConfig: Sendable, Hashable, Codable {
     samplingRate = 24000
   }
 
+  /// Throws what is wrong with sizes that no generator can have.
+  func check() throws(TensorError) {
+    let stages = upsampleRates.count
+    guard upsampleKernelSizes.count == stages,
+      zip(upsampleRates, upsampleKernelSizes).allSatisfy({ $0 > 0 && $1 >= $0 })
+    else {
+      throw .argument(op: "decoder", problem: "each upsampling rate needs a kernel at least as long")
+    }
+    guard resblockDilationSizes.count == resblockKernelSizes.count, !resblockKernelSizes.isEmpty,
+      resblockKernelSizes.allSatisfy({ $0 > 0 }), resblockDilationSizes.joined().allSatisfy({ $0 > 0 })
+    else { throw .argument(op: "decoder", problem: "each residual kernel needs a list of dilations") }
+    guard inChannels > 0, stages < 24, upsampleInitialChannel > 0, upsampleInitialChannel % (1 << stages) == 0
+    else {
+      throw .argument(
+        op: "decoder", problem: "\(upsampleInitialChannel) channels can't be halved \(stages) times")
+    }
+  }
+
   /// Samples per latent frame.
   public var hop: Int { upsampleRates.reduce(1, *) }
 }
@@ -95,78 +113,100 @@ public struct Vocoder {
   }
 
   /// A weight-normalised weight: g · v / ‖v‖, the norm over all but the first axis (spec 5.4).
-  static func normalized(_ scope: ParameterScope, _ shape: [Int], _ initializer: Initializer) -> Tensor {
-    let v = scope.parameter("weight_v", shape, initializer)
-    let g = scope.parameter("weight_g", [shape[0], 1, 1], .ones)
-    return v * (g / v.square().sum([1, 2]).sqrt())
+  static func normalized(_ scope: ParameterScope, _ shape: [Int], _ initializer: Initializer)
+    throws(TensorError) -> Tensor
+  {
+    let v = try scope.parameter("weight_v", shape, initializer)
+    let g = try scope.parameter("weight_g", [shape[0], 1, 1], .ones)
+    return try v * (g / v.square().sum([1, 2]).sqrt())
   }
 
   private func convolution(
-    _ scope: ParameterScope, _ input: Int, _ output: Int, _ taps: Int, dilation: Int = 1, bias: Bool = true
-  ) -> (Tensor) -> Tensor {
-    let weight = Vocoder.normalized(
-      scope, [output, input, taps], .normal(1 / Float(input * taps).squareRoot()))
-    let bias = bias ? scope.parameter("bias", [output], .zeros) : nil
-    return { $0.conv1d(weight, bias, padding: dilation * (taps - 1) / 2, dilation: dilation) }
+    _ scope: ParameterScope, _ x: Tensor, _ output: Int, _ taps: Int, dilation: Int = 1, bias: Bool = true
+  ) throws(TensorError) -> Tensor {
+    let input = x.shape[1]
+    return try scope.record { () throws(TensorError) in
+      let weight = try Vocoder.normalized(
+        scope, [output, input, taps], .normal(1 / Float(input * taps).squareRoot()))
+      let bias = bias ? try scope.parameter("bias", [output], .zeros) : nil
+      return try x.conv1d(weight, bias, padding: dilation * (taps - 1) / 2, dilation: dilation)
+    }
   }
 
-  private func activation(_ scope: ParameterScope, _ channels: Int) -> (Tensor) -> Tensor {
-    let initial: Initializer = config.snakeLogscale ? .zeros : .ones
-    let alpha = scope["act"].parameter("alpha", [channels], initial)
-    let beta = config.activation == "snakebeta" ? scope["act"].parameter("beta", [channels], initial) : nil
-    return { $0.aliasFreeSnake(alpha: alpha, beta: beta, logScale: config.snakeLogscale) }
+  private func activation(_ scope: ParameterScope, _ x: Tensor) throws(TensorError) -> Tensor {
+    let (initial, channels): (Initializer, Int) = (config.snakeLogscale ? .zeros : .ones, x.shape[1])
+    return try scope.record { () throws(TensorError) in
+      let alpha = try scope["act"].parameter("alpha", [channels], initial)
+      let beta =
+        config.activation == "snakebeta" ? try scope["act"].parameter("beta", [channels], initial) : nil
+      return try x.aliasFreeSnake(alpha: alpha, beta: beta, logScale: config.snakeLogscale)
+    }
   }
 
-  private func residual(_ scope: ParameterScope, _ x: Tensor, _ channels: Int, _ index: Int) -> Tensor {
+  private func residual(
+    _ scope: ParameterScope, _ x: Tensor, _ channels: Int, _ index: Int
+  ) throws(TensorError) -> Tensor {
     let (taps, dilations) = (config.resblockKernelSizes[index], config.resblockDilationSizes[index])
     var x = x
     for (j, dilation) in dilations.enumerated() {
       if config.resblock == "1" {
-        var y = activation(scope["activations"][2 * j], channels)(x)
-        y = convolution(scope["convs1"][j], channels, channels, taps, dilation: dilation)(y)
-        y = activation(scope["activations"][2 * j + 1], channels)(y)
-        x = x + convolution(scope["convs2"][j], channels, channels, taps)(y)
+        var y = try activation(scope["activations"][2 * j], x)
+        y = try convolution(scope["convs1"][j], y, channels, taps, dilation: dilation)
+        y = try activation(scope["activations"][2 * j + 1], y)
+        x = try x + convolution(scope["convs2"][j], y, channels, taps)
       } else {
-        let y = activation(scope["activations"][j], channels)(x)
-        x = x + convolution(scope["convs"][j], channels, channels, taps, dilation: dilation)(y)
+        let y = try activation(scope["activations"][j], x)
+        x = try x + convolution(scope["convs"][j], y, channels, taps, dilation: dilation)
       }
     }
     return x
   }
 
   /// The wave of `latents` [B, channels, T], and intermediate values by the names of the golden files.
-  public func callAsFunction(_ latents: Tensor) -> (wave: Tensor, taps: [String: Tensor]) {
+  public func callAsFunction(
+    _ latents: Tensor
+  ) throws(TensorError) -> (wave: Tensor, taps: [String: Tensor]) {
+    try config.check()
+    guard latents.rank == 3, latents.shape[1] == config.inChannels else {
+      throw .shape(
+        op: "decoder", shapes: [latents.shape], expected: "latents are [B, \(config.inChannels), T]",
+        path: scope.prefix)
+    }
     var taps: [String: Tensor] = [:]
     var channels = config.upsampleInitialChannel
-    var x = convolution(scope["conv_pre"], config.inChannels, channels, 7)(latents)
+    var x = try convolution(scope["conv_pre"], latents, channels, 7)
     taps["conv_pre"] = x
     let kernels = config.resblockKernelSizes.count
     for (i, rate) in config.upsampleRates.enumerated() {
       let (part, size) = (scope["ups"][i][0], config.upsampleKernelSizes[i])
-      let weight = Vocoder.normalized(
-        part, [channels, channels / 2, size], .normal(1 / Float(channels * size / rate).squareRoot()))
-      let bias = part.parameter("bias", [channels / 2], .zeros)
-      x = x.convTranspose1d(weight, bias, stride: rate, padding: (size - rate) / 2)
+      x = try part.record { () throws(TensorError) in
+        let weight = try Vocoder.normalized(
+          part, [channels, channels / 2, size], .normal(1 / Float(channels * size / rate).squareRoot()))
+        let bias = try part.parameter("bias", [channels / 2], .zeros)
+        return try x.convTranspose1d(weight, bias, stride: rate, padding: (size - rate) / 2)
+      }
       channels /= 2
       taps["ups.\(i)"] = x
       var sum: Tensor?
       for k in 0..<kernels {
-        let y = residual(scope["resblocks"][i * kernels + k], x, channels, k)
+        let y = try residual(scope["resblocks"][i * kernels + k], x, channels, k)
         taps["resblocks.\(i * kernels + k)"] = y
-        sum = sum.map { $0 + y } ?? y
+        sum = if let sum { try sum + y } else { y }
       }
-      x = (sum ?? x) * (1 / Float(kernels))
+      x = try (sum ?? x) * (1 / Float(kernels))
     }
-    x = activation(scope["activation_post"], channels)(x)
+    x = try activation(scope["activation_post"], x)
     taps["activation_post"] = x
-    x = convolution(scope["conv_post"], channels, 1, 7, bias: config.useBiasAtFinal)(x)
+    x = try convolution(scope["conv_post"], x, 1, 7, bias: config.useBiasAtFinal)
     taps["conv_post"] = x
-    return (config.useTanhAtFinal ? x.tanh() : x.clamped(-1, 1), taps)
+    return (try config.useTanhAtFinal ? x.tanh() : x.clamped(-1, 1), taps)
   }
 
   /// The fixed filters that the published file holds beside the parameters, by name.
-  public static func filterBuffers(_ config: VocoderConfig) -> [String: HostTensor] {
-    let filter = HostTensor(AliasFreeSnake.filter, [1, 1, AliasFreeSnake.filter.count])
+  public static func filterBuffers(
+    _ config: VocoderConfig
+  ) throws(TensorError) -> [String: HostTensor] {
+    let filter = try HostTensor(AliasFreeSnake.filter, [1, 1, AliasFreeSnake.filter.count])
     var result: [String: HostTensor] = [:]
     var places = ["activation_post"]
     for block in 0..<config.upsampleRates.count * config.resblockKernelSizes.count {
@@ -225,6 +265,11 @@ public final class VocoderDecoder {
   /// The wave of latents [1, channels, T], in chunks of `chunk` frames (a shorter input is decoded at once).
   /// - Throws: `TensorError`.
   public func decode(_ latents: HostTensor, chunk: Int = 20, overlap: Int = 5) throws -> [Float] {
+    guard latents.shape.count == 3, latents.shape[0] == 1, chunk > 0, overlap >= 0, overlap < chunk else {
+      throw TensorError.shape(
+        op: "decoder", shapes: [latents.shape],
+        expected: "latents are [1, channels, T], and chunks of \(chunk) frames are longer than their overlap")
+    }
     let (channels, frames) = (latents.shape[1], latents.shape[2])
     let size = min(chunk, frames)
     let starts = Vocoder.chunkStarts(frames: frames, chunk: size, overlap: min(overlap, max(0, size - 1)))
@@ -232,7 +277,7 @@ public final class VocoderDecoder {
       let graph = Graph()
       let list = ParameterList(graph)
       let scope = prefix.isEmpty ? list.scope : list.scope[prefix]
-      let wave = Vocoder(config, scope)(graph.input("latents", [1, channels, size])).wave
+      let wave = try Vocoder(config, scope)(graph.input("latents", [1, channels, size])).wave
       programs[size] = try Program(graph, outputs: ["wave": wave], parameters: store)
     }
     let values = latents.floats

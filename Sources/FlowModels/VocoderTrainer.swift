@@ -74,20 +74,20 @@ public final class VocoderTrainer {
     let store = ParameterStore(backend)
     let graph = Graph()
     let list = ParameterList(graph)
-    let loss = VocoderTrainer.loss(settings, list)
+    let loss = try VocoderTrainer.loss(settings, list)
     try list.initialize(store, seed: seed)
     let step = try TrainingStep(
       loss: loss.total, outputs: ["mel": loss.mel], parameters: list.declarations, store: store,
       settings: settings.optimizer)
     let checkGraph = Graph()
     let check = try Program(
-      checkGraph, outputs: ["mel": VocoderTrainer.loss(settings, ParameterList(checkGraph)).mel],
+      checkGraph, outputs: ["mel": try VocoderTrainer.loss(settings, ParameterList(checkGraph)).mel],
       parameters: store)
 
-    func inputs(_ segments: [[Float]], noise: [Float]) -> [String: HostTensor] {
+    func inputs(_ segments: [[Float]], noise: [Float]) throws -> [String: HostTensor] {
       [
-        "wave": HostTensor(segments.flatMap { $0 }, [settings.batch, 1, count]),
-        "noise": HostTensor(noise, [settings.batch, settings.vocoder.inChannels, settings.frames]),
+        "wave": try HostTensor(segments.flatMap { $0 }, [settings.batch, 1, count]),
+        "noise": try HostTensor(noise, [settings.batch, settings.vocoder.inChannels, settings.frames]),
       ]
     }
     func segment(_ song: [Float], from start: Int) -> [Float] {
@@ -109,7 +109,7 @@ public final class VocoderTrainer {
       step, names: list.declarations.map(\.name), store: store, settings: settings.optimizer,
       validateEvery: settings.validateEvery,
       batches: { number in
-        (0..<settings.optimizer.accumulation).map { part in
+        try (0..<settings.optimizer.accumulation).map { part in
           var random = Philox(seed: seed, label: "vocoder batch \(number) \(part)")
           let segments = (0..<settings.batch).map { _ -> [Float] in
             var place = Int(random.uniform() * Double(total))
@@ -120,7 +120,7 @@ public final class VocoderTrainer {
             }
             return segment(songs[training[index]], from: place)
           }
-          return inputs(
+          return try inputs(
             segments, noise: (0..<noiseCount).map { _ in Float(random.normal()) * settings.latentNoise })
         }
       },
@@ -135,30 +135,31 @@ public final class VocoderTrainer {
       })
   }
 
-  private static func loss(_ settings: VocoderTraining, _ list: ParameterList) -> (total: Tensor, mel: Tensor)
-  {
+  private static func loss(_ settings: VocoderTraining, _ list: ParameterList) throws(TensorError) -> (
+    total: Tensor, mel: Tensor
+  ) {
     let graph = list.graph
-    let wave = graph.input("wave", [settings.batch, 1, settings.frames * settings.vocoder.hop])
-    let noise = graph.input("noise", [settings.batch, settings.vocoder.inChannels, settings.frames])
-    let latents = LatentEncoder(settings.encoder, list.scope["encoder"])(wave)
-    let made = Vocoder(settings.vocoder, list.scope["decoder"])(latents + noise).wave
-    let mel = MelLoss(
+    let wave = try graph.input("wave", [settings.batch, 1, settings.frames * settings.vocoder.hop])
+    let noise = try graph.input("noise", [settings.batch, settings.vocoder.inChannels, settings.frames])
+    let latents = try LatentEncoder(settings.encoder, list.scope["encoder"])(wave)
+    let made = try Vocoder(settings.vocoder, list.scope["decoder"])(latents + noise).wave
+    let mel = try MelLoss(
       samplingRate: settings.vocoder.samplingRate, windows: settings.windows, bands: settings.bands)(
         wave, made)
-    let mean = latents.mean([0, 2])
-    let variance = latents.square().mean([0, 2])
-    let prior = (mean.square() + (variance - 1).square()).mean().reshaped([])
-    let difference = (wave - made).abs().mean().reshaped([])
-    return (mel + difference * settings.waveWeight + prior * settings.latentWeight, mel)
+    let mean = try latents.mean([0, 2])
+    let variance = try latents.square().mean([0, 2])
+    let prior = try (mean.square() + (variance - 1).square()).mean().reshaped([])
+    let difference = try (wave - made).abs().mean().reshaped([])
+    return (try mel + difference * settings.waveWeight + prior * settings.latentWeight, mel)
   }
 
   /// Splits weights of the loop into those of encoder and decoder, the decoder's under their published names and with
   /// the fixed filters that belong to its file.
-  public func split(_ weights: [String: HostTensor]) -> (
+  public func split(_ weights: [String: HostTensor]) throws(TensorError) -> (
     encoder: [String: HostTensor], decoder: [String: HostTensor]
   ) {
     var encoder: [String: HostTensor] = [:]
-    var decoder = Vocoder.filterBuffers(settings.vocoder)
+    var decoder = try Vocoder.filterBuffers(settings.vocoder)
     for (name, value) in weights {
       if name.hasPrefix(VocoderTrainer.encoderPrefix) {
         encoder[String(name.dropFirst(VocoderTrainer.encoderPrefix.count))] = value
@@ -179,11 +180,11 @@ extension LatentEncoder {
     let frames = max(1, (wave.count + config.hop - 1) / config.hop)
     let graph = Graph()
     let encoder = LatentEncoder(config, ParameterList(graph).scope)
-    let latents = encoder(graph.input("wave", [1, 1, frames * config.hop])).permuted([0, 2, 1])
+    let latents = try encoder(graph.input("wave", [1, 1, frames * config.hop])).permuted([0, 2, 1])
     let program = try Program(
       graph, outputs: ["latents": latents.reshaped([frames, config.latentChannels])], parameters: store)
     let padded = wave + [Float](repeating: 0, count: frames * config.hop - wave.count)
     let result = try program.run(["wave": HostTensor(padded, [1, 1, padded.count])])
-    return result["latents"] ?? HostTensor([Float](), [0, config.latentChannels])
+    return try result["latents"] ?? HostTensor([Float](), [0, config.latentChannels])
   }
 }

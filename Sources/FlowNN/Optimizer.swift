@@ -71,7 +71,7 @@ public final class TrainingStep {
     self.store = store
     let graph = loss.graph
     for declaration in parameters {
-      let zeros = HostTensor(
+      let zeros = try HostTensor(
         [Float](repeating: 0, count: declaration.tensor.shape.reduce(1, *)), declaration.tensor.shape)
       var prefixes = [TrainingStep.firstMoment, TrainingStep.secondMoment]
       if settings.accumulation > 1 { prefixes.append(TrainingStep.accumulator) }
@@ -79,48 +79,50 @@ public final class TrainingStep {
         try store.set(prefix + declaration.name, zeros)
       }
     }
-    let gradients = graph.gradients(of: loss, withRespectTo: parameters.map(\.tensor))
+    let gradients = try graph.gradients(of: loss, withRespectTo: parameters.map(\.tensor))
     var reports = outputs
     reports["loss"] = loss
     if settings.accumulation == 1 {
-      reports["gradient_norm"] = TrainingStep.update(
+      reports["gradient_norm"] = try TrainingStep.update(
         graph, parameters.map(\.name), parameters.map(\.tensor), gradients, settings)
       forward = try Program(graph, outputs: reports, parameters: store)
       apply = nil
       return
     }
     for (declaration, gradient) in zip(parameters, gradients) {
-      let sum = graph.parameter(TrainingStep.accumulator + declaration.name, declaration.tensor.shape)
-      graph.assign(sum, sum + gradient * (1 / Float(settings.accumulation)))
+      let sum = try graph.parameter(TrainingStep.accumulator + declaration.name, declaration.tensor.shape)
+      try graph.assign(sum, sum + gradient * (1 / Float(settings.accumulation)))
     }
     forward = try Program(graph, outputs: reports, parameters: store)
     let second = Graph()
-    let sums = parameters.map { second.parameter(TrainingStep.accumulator + $0.name, $0.tensor.shape) }
-    let tensors = parameters.map { second.parameter($0.name, $0.tensor.shape) }
-    let norm = TrainingStep.update(second, parameters.map(\.name), tensors, sums, settings)
-    for sum in sums { second.assign(sum, sum * 0) }
+    let sums = try parameters.map {
+      try second.parameter(TrainingStep.accumulator + $0.name, $0.tensor.shape)
+    }
+    let tensors = try parameters.map { try second.parameter($0.name, $0.tensor.shape) }
+    let norm = try TrainingStep.update(second, parameters.map(\.name), tensors, sums, settings)
+    for sum in sums { try second.assign(sum, sum * 0) }
     apply = try Program(second, outputs: ["gradient_norm": norm], parameters: store)
   }
 
   private static func update(
     _ graph: Graph, _ names: [String], _ parameters: [Tensor], _ gradients: [Tensor],
     _ settings: OptimizerSettings
-  ) -> Tensor {
-    var squares = graph.constant(0)
-    for gradient in gradients { squares = squares + gradient.square().total() }
-    let norm = squares.sqrt()
-    var factor = graph.constant([1], [1])
+  ) throws(TensorError) -> Tensor {
+    var squares = try graph.constant(0)
+    for gradient in gradients { squares = try squares + gradient.square().total() }
+    let norm = try squares.sqrt()
+    var factor = try graph.constant([1], [1])
     if settings.clip > 0 {
-      factor = (norm + 1e-6).reciprocal().reshaped([1]) * Float(settings.clip)
-      factor = factor.minimum(graph.constant(1))
+      factor = try (norm + 1e-6).reciprocal().reshaped([1]) * Float(settings.clip)
+      factor = try factor.minimum(graph.constant(1))
     }
-    let scalars = Tensor.concatenated([graph.input("optimizer", [3]), factor], axis: 0)
+    let scalars = try Tensor.concatenated([graph.input("optimizer", [3]), factor], axis: 0)
     let op = AdamW(
       beta1: Float(settings.beta1), beta2: Float(settings.beta2), epsilon: Float(settings.epsilon),
       weightDecay: Float(settings.weightDecay))
     for (index, name) in names.enumerated() {
       let shape = parameters[index].shape
-      graph.adamW(
+      try graph.adamW(
         op, parameter: parameters[index], gradient: gradients[index],
         first: graph.parameter(firstMoment + name, shape),
         second: graph.parameter(secondMoment + name, shape),
@@ -133,10 +135,11 @@ public final class TrainingStep {
   /// over the batches.
   /// - Throws: `TensorError`.
   public func run(_ batches: [[String: HostTensor]], step: Int) throws -> [String: Float] {
-    precondition(
-      batches.count == settings.accumulation, "\(batches.count) batches for \(settings.accumulation)")
+    guard batches.count == settings.accumulation else {
+      throw TensorError.input("\(batches.count) batches were given, \(settings.accumulation) are accumulated")
+    }
     let n = Double(step + 1)
-    let scalars = HostTensor(
+    let scalars = try HostTensor(
       [
         Float(settings.rate(step)), Float(1 - pow(settings.beta1, n)), Float(1 - pow(settings.beta2, n)),
       ], [3])

@@ -14,18 +14,20 @@ public enum Initializer: Sendable, Hashable {
   case fanIn(Int)
 
   /// The values of a parameter called `name`.
-  public func values(_ name: String, _ shape: [Int], seed: UInt64) -> HostTensor {
+  public func values(
+    _ name: String, _ shape: [Int], seed: UInt64
+  ) throws(TensorError) -> HostTensor {
     let count = shape.reduce(1, *)
     var random = Philox(seed: seed, label: "init " + name)
     switch self {
-    case .zeros: return HostTensor([Float](repeating: 0, count: count), shape)
-    case .ones: return HostTensor([Float](repeating: 1, count: count), shape)
-    case .constant(let value): return HostTensor([Float](repeating: value, count: count), shape)
+    case .zeros: return try HostTensor([Float](repeating: 0, count: count), shape)
+    case .ones: return try HostTensor([Float](repeating: 1, count: count), shape)
+    case .constant(let value): return try HostTensor([Float](repeating: value, count: count), shape)
     case .normal(let deviation):
-      return HostTensor((0..<count).map { _ in Float(random.normal()) * deviation }, shape)
+      return try HostTensor((0..<count).map { _ in Float(random.normal()) * deviation }, shape)
     case .fanIn(let fan):
       let bound = 1 / Double(max(1, fan)).squareRoot()
-      return HostTensor((0..<count).map { _ in Float(random.uniform(-bound...bound)) }, shape)
+      return try HostTensor((0..<count).map { _ in Float(random.uniform(-bound...bound)) }, shape)
     }
   }
 }
@@ -52,8 +54,10 @@ public final class ParameterList {
   /// The scope with no prefix.
   public var scope: ParameterScope { ParameterScope(list: self, prefix: "") }
 
-  fileprivate func declare(_ name: String, _ shape: [Int], _ initializer: Initializer) -> Tensor {
-    let tensor = graph.parameter(name, shape)
+  fileprivate func declare(_ name: String, _ shape: [Int], _ initializer: Initializer)
+    throws(TensorError) -> Tensor
+  {
+    let tensor = try graph.parameter(name, shape)
     if !declarations.contains(where: { $0.name == name }) {
       declarations.append(Declaration(name: name, tensor: tensor, initializer: initializer))
     }
@@ -73,7 +77,7 @@ public final class ParameterList {
       }
       try store.set(
         declaration.name,
-        declaration.initializer.values(declaration.name, declaration.tensor.shape, seed: seed))
+        try declaration.initializer.values(declaration.name, declaration.tensor.shape, seed: seed))
     }
   }
 }
@@ -94,9 +98,32 @@ public struct ParameterScope {
   /// The graph.
   public var graph: Graph { list.graph }
 
+  /// Runs `body`, which records the module of this scope: errors, dumps and profiles name it as the checkpoint does.
+  public func record<R, E: Error>(_ body: () throws(E) -> R) throws(E) -> R {
+    try graph.within(prefix, body)
+  }
+
   /// Declares the parameter `name`.
-  public func parameter(_ name: String, _ shape: [Int], _ initializer: Initializer) -> Tensor {
-    list.declare(self[name].prefix, shape, initializer)
+  /// - Throws: `TensorError` when it was declared with another shape.
+  public func parameter(
+    _ name: String, _ shape: [Int], _ initializer: Initializer
+  ) throws(TensorError) -> Tensor {
+    try list.declare(self[name].prefix, shape, initializer)
+  }
+}
+
+/// RMSNorm over the last axis; weight [width].
+public struct RMSNorm {
+  private let weight: Tensor
+  private let scope: ParameterScope
+  /// Declares `weight` in `scope`.
+  public init(_ scope: ParameterScope, _ width: Int) throws(TensorError) {
+    self.scope = scope
+    weight = try scope.parameter("weight", [width], .ones)
+  }
+  /// [..., width] -> the same.
+  public func callAsFunction(_ x: Tensor) throws(TensorError) -> Tensor {
+    try scope.record { () throws(TensorError) in try x.rmsNorm(weight) }
   }
 }
 
@@ -104,11 +131,17 @@ public struct ParameterScope {
 public struct Linear {
   let weight: Tensor
   let bias: Tensor?
+  private let scope: ParameterScope
   /// Declares `weight` and `bias` in `scope`.
-  public init(_ scope: ParameterScope, _ input: Int, _ output: Int, bias: Bool = true) {
-    weight = scope.parameter("weight", [output, input], .fanIn(input))
-    self.bias = bias ? scope.parameter("bias", [output], .fanIn(input)) : nil
+  public init(_ scope: ParameterScope, _ input: Int, _ output: Int, bias: Bool = true)
+    throws(TensorError)
+  {
+    self.scope = scope
+    weight = try scope.parameter("weight", [output, input], .fanIn(input))
+    self.bias = bias ? try scope.parameter("bias", [output], .fanIn(input)) : nil
   }
   /// [..., in] -> [..., out].
-  public func callAsFunction(_ x: Tensor) -> Tensor { x.linear(weight, bias) }
+  public func callAsFunction(_ x: Tensor) throws(TensorError) -> Tensor {
+    try scope.record { () throws(TensorError) in try x.linear(weight, bias) }
+  }
 }

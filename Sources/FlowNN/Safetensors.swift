@@ -140,17 +140,19 @@ public struct SafetensorsFile: Sendable {
     }
     switch entry.type {
     case "F32":
-      return HostTensor(map(UInt32.self) { Float(bitPattern: UInt32(littleEndian: $0)) }, entry.shape)
+      return try HostTensor(map(UInt32.self) { Float(bitPattern: UInt32(littleEndian: $0)) }, entry.shape)
     case "F64":
-      return HostTensor(map(UInt64.self) { Float(Double(bitPattern: UInt64(littleEndian: $0))) }, entry.shape)
+      return try HostTensor(
+        map(UInt64.self) { Float(Double(bitPattern: UInt64(littleEndian: $0))) }, entry.shape)
     case "BF16":
-      return HostTensor(
+      return try HostTensor(
         map(UInt16.self) { Float(bitPattern: UInt32(UInt16(littleEndian: $0)) << 16) }, entry.shape)
     case "F16":
-      return HostTensor(map(UInt16.self) { SafetensorsFile.half(UInt16(littleEndian: $0)) }, entry.shape)
-    case "I64": return HostTensor(map(Int64.self) { Int32(clamping: Int64(littleEndian: $0)) }, entry.shape)
-    case "I32": return HostTensor(map(Int32.self) { Int32(littleEndian: $0) }, entry.shape)
-    case "U8", "BOOL": return HostTensor(map(UInt8.self) { Int32($0) }, entry.shape)
+      return try HostTensor(map(UInt16.self) { SafetensorsFile.half(UInt16(littleEndian: $0)) }, entry.shape)
+    case "I64":
+      return try HostTensor(map(Int64.self) { Int32(clamping: Int64(littleEndian: $0)) }, entry.shape)
+    case "I32": return try HostTensor(map(Int32.self) { Int32(littleEndian: $0) }, entry.shape)
+    case "U8", "BOOL": return try HostTensor(map(UInt8.self) { Int32($0) }, entry.shape)
     default: throw SafetensorsError.unknownType(tensor: name, type: entry.type)
     }
   }

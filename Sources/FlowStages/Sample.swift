@@ -53,7 +53,7 @@ struct Sample: Stage {
     }
     let store = try ModelFiles.store(vocoder, ModelFiles.decoder, threads: context.threads)
     var wave = try VocoderDecoder(decoder, store: store, prefix: "")
-      .decode(HostTensor(columns, [1, config.melDim, count]))
+      .decode(try HostTensor(columns, [1, config.melDim, count]))
     let peak = wave.reduce(0) { max($0, abs($1)) }
     guard peak.isFinite, peak > 1e-4 else {
       throw StageFailure("the song is silent (peak \(peak))", help: "train the vocoder for more steps")

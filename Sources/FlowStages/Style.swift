@@ -15,7 +15,7 @@ struct Style: Stage {
     let prompt = try String(contentsOfFile: context.input("prompts").path("prompt.txt"), encoding: .utf8)
     let vector = PromptHash.vector(prompt, width: parameters.width)
     let bytes = Safetensors.encode(
-      ["style": HostTensor(vector, [parameters.width])],
+      ["style": try HostTensor(vector, [parameters.width])],
       metadata: ["encoder": PromptHash.name, "prompt": prompt])
     try context.emit("style", files: [ModelFiles.style: .bytes(bytes)])
   }

@@ -33,7 +33,7 @@ struct TrainVocoder: Stage {
       backend: CPUBackend(threads: context.threads))
     try ModelFiles.run(trainer.loop, total: parameters.steps, every: parameters.checkpoint, context: context)
     func files(_ weights: [String: HostTensor]) throws -> [String: FileContent] {
-      let parts = trainer.split(weights)
+      let parts = try trainer.split(weights)
       return [
         ModelFiles.decoder: .bytes(Safetensors.encode(parts.decoder, metadata: ["format": "pt"])),
         ModelFiles.encoder: .bytes(Safetensors.encode(parts.encoder, metadata: ["format": "pt"])),

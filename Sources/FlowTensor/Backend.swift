@@ -1,24 +1,3 @@
-/// What can go wrong in running programs: not shapes, which are programmers' errors.
-public enum TensorError: Error, Sendable, CustomStringConvertible {
-  /// Memory could not be had.
-  case outOfMemory(bytes: Int)
-  /// A run was not given an input, or one of another shape or type.
-  case input(String)
-  /// A store lacks a parameter, or holds one of another shape.
-  case parameter(String)
-  /// The backend has no kernel for an op.
-  case unsupported(op: String, backend: String)
-
-  /// The message, for a reader.
-  public var description: String {
-    switch self {
-    case .outOfMemory(let bytes): "out of memory: \(bytes / 1_048_576) MiB more were needed"
-    case .input(let text), .parameter(let text): text
-    case .unsupported(let op, let backend): "the \(backend) backend has no kernel for '\(op)'"
-    }
-  }
-}
-
 /// Memory of a device, in 4-byte elements.
 public protocol DeviceBuffer: AnyObject {
   /// The number of elements.
@@ -49,6 +28,8 @@ public struct Step {
   public let outputs: [(slot: Slot, shape: [Int])]
   /// Scratch memory of `op.workspace` elements.
   public let workspace: Slot
+  /// The module that recorded it.
+  public let path: String
 }
 
 /// A device that runs programs. A missing device is a value too: one whose methods throw with the reason.
@@ -59,6 +40,15 @@ public protocol Backend: Sendable {
   func makeBuffer(_ count: Int) throws -> any DeviceBuffer
   /// The steps as something to call again and again, without further allocation.
   func prepare(_ steps: [Step]) throws -> [() -> Void]
+}
+
+extension Backend {
+  /// New memory, whose purpose an error names.
+  func makeBuffer(_ count: Int, for purpose: @autoclosure () -> String) throws -> any DeviceBuffer {
+    do { return try makeBuffer(count) } catch TensorError.outOfMemory(let bytes, _) {
+      throw TensorError.outOfMemory(bytes: bytes, purpose: purpose())
+    }
+  }
 }
 
 /// Parameters by name, in a device's memory; several programs can share one store.
@@ -86,7 +76,7 @@ public final class ParameterStore {
       known.buffer.write(tensor.floats, at: 0)
       return
     }
-    let buffer = try backend.makeBuffer(max(1, tensor.shape.elements))
+    let buffer = try backend.makeBuffer(max(1, tensor.shape.elements), for: "parameter '\(name)'")
     buffer.write(tensor.floats, at: 0)
     buffers[name] = (buffer, tensor.shape)
   }
@@ -95,7 +85,7 @@ public final class ParameterStore {
   /// - Throws: `TensorError` when there is none.
   public func get(_ name: String) throws -> HostTensor {
     let (buffer, shape) = try slot(name)
-    return HostTensor(buffer.read(shape.elements, at: 0), shape)
+    return try HostTensor(buffer.read(shape.elements, at: 0), shape)
   }
 
   func slot(_ name: String) throws -> (buffer: any DeviceBuffer, shape: [Int]) {

@@ -1,61 +1,3 @@
-/// Element types. Masks are float32 zeros and ones.
-public enum DType: String, Sendable, Hashable {
-  case float32, int32
-}
-
-/// An operation: its name, shape rule, gradient, and a naive reference in double precision. An op lives in one file;
-/// a backend finds its kernel by the op's type.
-public protocol Op: Sendable {
-  /// A short name for dumps, such as `conv1d`.
-  var name: String { get }
-  /// The shapes of the outputs. A mismatch is a programmer's error: a precondition failure that shows the shapes.
-  func outputShapes(_ inputs: [[Int]]) -> [[Int]]
-  /// The gradients with respect to each input (`nil`: none flows), given those with respect to each output (`nil`:
-  /// nothing depends on it), written in ops.
-  func gradients(_ context: GradientContext) -> [Tensor?]
-  /// The outputs computed naively, row-major, in double precision; int32 inputs come as doubles.
-  func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]]
-  /// Multiply-adds counted as two, for dumps and rates.
-  func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int
-  /// The input whose buffer output i may overwrite, as every element is read before its place is written.
-  func inPlaceInput(ofOutput index: Int) -> Int?
-  /// Whether the output is the input's bytes under another shape.
-  var isView: Bool { get }
-  /// Floats of scratch memory that the kernel wants.
-  func workspace(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int
-}
-
-extension Op {
-  /// One for each element of the outputs.
-  public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { outputs.reduce(0) { $0 + $1.elements } }
-  /// None.
-  public func inPlaceInput(ofOutput index: Int) -> Int? { nil }
-  /// No.
-  public var isView: Bool { false }
-  /// None.
-  public func workspace(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
-}
-
-extension [Int] {
-  /// The number of elements of a tensor of this shape.
-  var elements: Int { reduce(1, *) }
-}
-
-/// What an op's gradient rule sees.
-public struct GradientContext {
-  /// The op's inputs.
-  public let inputs: [Tensor]
-  /// The op's outputs.
-  public let outputs: [Tensor]
-  /// The gradient of each output, if anything depends on it.
-  public let upstream: [Tensor?]
-  /// The first output's gradient.
-  public var g: Tensor {
-    guard let first = upstream[0] else { preconditionFailure("no gradient reaches the first output") }
-    return first
-  }
-}
-
 /// Records a step: ops over static shapes. Not thread-safe; a finished graph becomes a `Program`.
 public final class Graph {
   /// Where a value comes from.
@@ -70,6 +12,8 @@ public final class Graph {
     let source: Source
     let shapes: [[Int]]
     let dtype: DType
+    /// The module that recorded it.
+    let path: String
   }
 
   private(set) var nodes: [Node] = []
@@ -79,72 +23,134 @@ public final class Graph {
   /// An empty graph.
   public init() {}
 
-  private func append(_ source: Source, _ shapes: [[Int]], _ dtype: DType = .float32) -> Int {
-    nodes.append(Node(source: source, shapes: shapes, dtype: dtype))
+  /// The module that is recording, as in the checkpoint's parameter names, such as `layers.3.self_attn`.
+  public private(set) var path = ""
+
+  /// Runs `body` as the part `name` of the module that is recording: errors, dumps and profiles name it.
+  public func scope<R, E: Error>(_ name: String, _ body: () throws(E) -> R) throws(E) -> R {
+    try within(path.isEmpty ? name : path + "." + name, body)
+  }
+
+  /// Runs `body` as the module `path`, whatever module is recording now.
+  public func within<R, E: Error>(_ path: String, _ body: () throws(E) -> R) throws(E) -> R {
+    let outer = self.path
+    self.path = path
+    defer { self.path = outer }
+    return try body()
+  }
+
+  private func append(
+    _ source: Source, _ shapes: [[Int]], _ dtype: DType = .float32, as name: @autoclosure () -> String
+  ) throws(TensorError) -> Int {
+    guard shapes.allSatisfy(\.isValid) else {
+      throw .shape(op: name(), shapes: shapes, expected: "no dimension is negative or overflows", path: path)
+    }
+    nodes.append(Node(source: source, shapes: shapes, dtype: dtype, path: path))
     return nodes.count - 1
   }
 
-  /// A value given at each run.
-  public func input(_ name: String, _ shape: [Int], _ dtype: DType = .float32) -> Tensor {
-    if let known = names["input " + name] {
-      precondition(known.shape == shape, "input '\(name)' was \(known.shape), now \(shape)")
-      return known
+  /// A value known by name: the same one each time, which must be asked for with the same shape and type.
+  private func named(
+    _ kind: String, _ name: String, _ shape: [Int], _ dtype: DType, _ source: Source
+  ) throws(TensorError) -> Tensor {
+    let op = "\(kind) '\(name)'"
+    guard let known = names["\(kind) \(name)"] else {
+      let node = try append(source, [shape], dtype, as: op)
+      let tensor = Tensor(graph: self, node: node, output: 0, shape: shape)
+      names["\(kind) \(name)"] = tensor
+      return tensor
     }
-    let tensor = Tensor(graph: self, node: append(.input(name), [shape], dtype), output: 0, shape: shape)
-    names["input " + name] = tensor
-    return tensor
+    guard known.shape == shape else {
+      throw .shape(op: op, shapes: [known.shape, shape], expected: "it has one shape", path: path)
+    }
+    guard known.dtype == dtype else {
+      throw .dtype(op: op, found: [known.dtype, dtype], expected: "it has one type", path: path)
+    }
+    return known
+  }
+
+  /// A value given at each run.
+  /// - Throws: `TensorError` when it was recorded with another shape or type.
+  public func input(_ name: String, _ shape: [Int], _ dtype: DType = .float32) throws(TensorError) -> Tensor {
+    try named("input", name, shape, dtype, .input(name))
   }
 
   /// A buffer that persists between runs, by name in a `ParameterStore`.
-  public func parameter(_ name: String, _ shape: [Int]) -> Tensor {
-    if let known = names["parameter " + name] {
-      precondition(known.shape == shape, "parameter '\(name)' was \(known.shape), now \(shape)")
-      return known
-    }
-    let tensor = Tensor(graph: self, node: append(.parameter(name), [shape]), output: 0, shape: shape)
-    names["parameter " + name] = tensor
-    return tensor
+  /// - Throws: `TensorError` when it was recorded with another shape.
+  public func parameter(_ name: String, _ shape: [Int]) throws(TensorError) -> Tensor {
+    try named("parameter", name, shape, .float32, .parameter(name))
   }
 
   /// A constant of that shape.
-  public func constant(_ values: [Float], _ shape: [Int]) -> Tensor {
-    precondition(values.count == shape.elements, "\(values.count) values for shape \(shape)")
-    return Tensor(graph: self, node: append(.constant(values), [shape]), output: 0, shape: shape)
+  /// - Throws: `TensorError.shape` when there are more or fewer values.
+  public func constant(_ values: [Float], _ shape: [Int]) throws(TensorError) -> Tensor {
+    guard shape.isValid, values.count == shape.elements else {
+      throw .shape(op: "constant", shapes: [shape], expected: "\(values.count) values are given", path: path)
+    }
+    let node = try append(.constant(values), [shape], as: "constant")
+    return Tensor(graph: self, node: node, output: 0, shape: shape)
   }
 
   /// A scalar constant, shape `[]`.
-  public func constant(_ value: Float) -> Tensor { constant([value], []) }
+  public func constant(_ value: Float) throws(TensorError) -> Tensor { try constant([value], []) }
 
   /// Applies `op`; a tensor per output.
-  public func apply(_ op: any Op, _ inputs: [Tensor]) -> [Tensor] {
-    for input in inputs { precondition(input.graph === self, "\(op.name): a tensor of another graph") }
-    let shapes = op.outputShapes(inputs.map(\.shape))
-    let node = append(.op(op, inputs), shapes)
-    return shapes.indices.map { Tensor(graph: self, node: node, output: $0, shape: shapes[$0]) }
+  /// - Throws: `TensorError` with the module path, when the inputs don't fit the op or are of another graph.
+  public func apply(_ op: any Op, _ inputs: [Tensor]) throws(TensorError) -> [Tensor] {
+    do throws(TensorError) {
+      guard inputs.allSatisfy({ $0.graph === self }) else {
+        throw .argument(op: op.name, problem: "an input belongs to another graph")
+      }
+      let shapes = try op.outputShapes(inputs.map(\.shape))
+      let type = try op.outputType(inputs.map(\.dtype))
+      let node = try append(.op(op, inputs), shapes, type, as: op.name)
+      return shapes.indices.map { Tensor(graph: self, node: node, output: $0, shape: shapes[$0]) }
+    } catch { throw error.at(path) }
   }
 
   /// At the end of a run, `parameter` holds `value`. All other uses of it in the run see its old content.
-  public func assign(_ parameter: Tensor, _ value: Tensor) {
-    guard case .parameter = nodes[parameter.node].source else {
-      preconditionFailure("only a parameter can be assigned to")
+  /// - Throws: `TensorError` when `parameter` is none, or `value` has another shape or type.
+  public func assign(_ parameter: Tensor, _ value: Tensor) throws(TensorError) {
+    guard parameter.graph === self, value.graph === self else {
+      throw .argument(op: "assign", problem: "a tensor belongs to another graph", path: path)
     }
-    precondition(parameter.shape == value.shape, "assign \(value.shape) to \(parameter.shape)")
+    guard case .parameter(let name) = nodes[parameter.node].source else {
+      throw .argument(op: "assign", problem: "only a parameter can be assigned to", path: path)
+    }
+    guard parameter.shape == value.shape else {
+      throw .shape(
+        op: "assign to '\(name)'", shapes: [parameter.shape, value.shape],
+        expected: "the value has the parameter's shape", path: path)
+    }
+    guard parameter.dtype == value.dtype else {
+      throw .dtype(
+        op: "assign to '\(name)'", found: [parameter.dtype, value.dtype],
+        expected: "the value has the parameter's type", path: path)
+    }
     assignments.append((parameter, value))
   }
 
   /// The gradients of the scalar `loss` with respect to `targets`, as tensors of this graph (zeros where `loss` doesn't
   /// depend on a target). Reverse-mode by graph transformation, so it can be applied to its own results.
-  public func gradients(of loss: Tensor, withRespectTo targets: [Tensor]) -> [Tensor] {
-    precondition(loss.shape.elements == 1, "a gradient is of a scalar, not of shape \(loss.shape)")
+  /// - Throws: `TensorError` when `loss` is no scalar of this graph, or an op on the way has no rule.
+  public func gradients(
+    of loss: Tensor, withRespectTo targets: [Tensor]
+  ) throws(TensorError) -> [Tensor] {
+    guard loss.graph === self, targets.allSatisfy({ $0.graph === self }) else {
+      throw .argument(op: "gradients", problem: "a tensor belongs to another graph", path: path)
+    }
+    guard loss.shape.elements == 1 else {
+      throw .shape(
+        op: "gradients", shapes: [loss.shape], expected: "the value that is differentiated is a scalar",
+        path: path)
+    }
     var needed = Set(targets.map(\.node))
     for index in nodes.indices where index <= loss.node {
       if case .op(_, let inputs) = nodes[index].source, inputs.contains(where: { needed.contains($0.node) }) {
         needed.insert(index)
       }
     }
-    var gradient: [Key: Tensor] = [
-      Key(loss): constant([Float](repeating: 1, count: loss.shape.elements), loss.shape)
-    ]
+    var gradient = [Key(loss): try constant([1], loss.shape)]
     for index in stride(from: loss.node, through: 0, by: -1) where needed.contains(index) {
       guard case .op(let op, let inputs) = nodes[index].source else { continue }
       let outputs = nodes[index].shapes.indices.map {
@@ -152,20 +158,31 @@ public final class Graph {
       }
       let upstream = outputs.map { gradient[Key($0)] }
       if upstream.allSatisfy({ $0 == nil }) { continue }
-      let flows = op.gradients(GradientContext(inputs: inputs, outputs: outputs, upstream: upstream))
-      for (input, flow) in zip(inputs, flows) {
-        guard let flow, needed.contains(input.node) else { continue }
-        precondition(flow.shape == input.shape, "\(op.name): gradient \(flow.shape) for input \(input.shape)")
-        if let sum = gradient[Key(input)] {
-          gradient[Key(input)] = sum + flow
-        } else {
-          gradient[Key(input)] = flow
+      // What computes a gradient belongs to the module whose gradient it is.
+      try within(nodes[index].path) { () throws(TensorError) in
+        let context = GradientContext(inputs: inputs, outputs: outputs, upstream: upstream, name: op.name)
+        let flows: [Tensor?]
+        do throws(TensorError) { flows = try op.gradients(context) } catch { throw error.at(path) }
+        for (input, flow) in zip(inputs, flows) {
+          guard let flow, needed.contains(input.node) else { continue }
+          guard flow.shape == input.shape else {
+            throw .shape(
+              op: "gradient of \(op.name)", shapes: [flow.shape, input.shape],
+              expected: "it has the input's shape", path: path)
+          }
+          gradient[Key(input)] = if let sum = gradient[Key(input)] { try sum + flow } else { flow }
         }
       }
     }
-    return targets.map {
-      gradient[Key($0)] ?? constant([Float](repeating: 0, count: $0.shape.elements), $0.shape)
+    var results: [Tensor] = []
+    for target in targets {
+      if let known = gradient[Key(target)] {
+        results.append(known)
+      } else {
+        try results.append(constant([Float](repeating: 0, count: target.shape.elements), target.shape))
+      }
     }
+    return results
   }
 
   private struct Key: Hashable {
@@ -191,39 +208,4 @@ public struct Tensor {
   public var rank: Int { shape.count }
   /// The element type.
   public var dtype: DType { graph.nodes[node].dtype }
-}
-
-/// Numbers in host memory, row-major.
-public struct HostTensor: Sendable, Hashable {
-  /// The elements.
-  public enum Values: Sendable, Hashable {
-    case float32([Float])
-    case int32([Int32])
-  }
-  /// Its dimensions, outermost first.
-  public let shape: [Int]
-  /// Its elements.
-  public let values: Values
-
-  /// Floats of that shape.
-  public init(_ values: [Float], _ shape: [Int]) {
-    precondition(values.count == shape.elements, "\(values.count) values for shape \(shape)")
-    self.shape = shape
-    self.values = .float32(values)
-  }
-
-  /// Integers of that shape.
-  public init(_ values: [Int32], _ shape: [Int]) {
-    precondition(values.count == shape.elements, "\(values.count) values for shape \(shape)")
-    self.shape = shape
-    self.values = .int32(values)
-  }
-
-  /// The elements as floats.
-  public var floats: [Float] {
-    switch values {
-    case .float32(let values): values
-    case .int32(let values): values.map(Float.init)
-    }
-  }
 }

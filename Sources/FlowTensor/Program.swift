@@ -41,7 +41,7 @@ public final class Program {
     for kernel in kernels { kernel() }
     var results: [String: HostTensor] = [:]
     for output in outputSlots {
-      results[output.name] = HostTensor(
+      results[output.name] = try HostTensor(
         output.slot.buffer.read(output.shape.elements, at: output.slot.offset), output.shape)
     }
     return results
@@ -58,7 +58,7 @@ public final class Program {
     for (index, step) in steps.enumerated() {
       let from = step.inputs.map { "\($0.shape)" }.joined(separator: " ")
       let to = step.outputs.map { "\($0.shape)@\($0.slot.offset)" }.joined(separator: " ")
-      lines.append("\(index) \(step.op.name) \(from) -> \(to)")
+      lines.append("\(index) \(step.op.name) \(from) -> \(to) \(step.path)")
     }
     return lines.joined(separator: "\n")
   }
@@ -103,7 +103,7 @@ public final class Program {
       switch node.source {
       case .input(let name):
         let count = max(1, node.shapes[0].elements)
-        let slot = Slot(buffer: try backend.makeBuffer(count), offset: 0)
+        let slot = Slot(buffer: try backend.makeBuffer(count, for: "input '\(name)'"), offset: 0)
         place[ValueKey(node: index, output: 0)] = fixed(slot, count)
         inputSlots.append((name, slot, node.shapes[0], node.dtype, indexLimit(of: index)))
       case .parameter(let name):
@@ -114,7 +114,8 @@ public final class Program {
         }
         place[ValueKey(node: index, output: 0)] = fixed(Slot(buffer: buffer, offset: 0), shape.elements)
       case .constant(let values):
-        let slot = Slot(buffer: try backend.makeBuffer(max(1, values.count)), offset: 0)
+        let purpose = "a constant \(node.shapes[0])"
+        let slot = Slot(buffer: try backend.makeBuffer(max(1, values.count), for: purpose), offset: 0)
         slot.buffer.write(values, at: 0)
         place[ValueKey(node: index, output: 0)] = fixed(slot, values.count)
       case .op(let op, let inputs):
@@ -155,7 +156,7 @@ public final class Program {
     }
 
     arenaCount = Program.assignOffsets(&storages)
-    let arena = try backend.makeBuffer(max(1, arenaCount))
+    let arena = try backend.makeBuffer(max(1, arenaCount), for: arenaPurpose(needed))
     func slot(_ tensor: Tensor) throws -> Slot {
       guard let at = place[ValueKey(node: tensor.node, output: tensor.output)] else {
         throw TensorError.input("a value has no place")
@@ -172,24 +173,39 @@ public final class Program {
       workspaceCount = max(workspaceCount, op.workspace(inputs.map(\.shape), shapes))
       drafts.append((op, inputs, results))
     }
-    let workspace = Slot(buffer: try backend.makeBuffer(workspaceCount), offset: 0)
+    let workspace = Slot(
+      buffer: try backend.makeBuffer(workspaceCount, for: "the scratch memory of the program's kernels"),
+      offset: 0)
     for draft in drafts {
       steps.append(
         Step(
           op: draft.op, inputs: try draft.inputs.map { (try slot($0), $0.shape) },
-          outputs: try draft.outputs.map { (try slot($0), $0.shape) }, workspace: workspace))
+          outputs: try draft.outputs.map { (try slot($0), $0.shape) }, workspace: workspace,
+          path: draft.outputs.first.map { graph.nodes[$0.node].path } ?? ""))
     }
     for (parameter, value) in graph.assignments
     where targets[ValueKey(node: value.node, output: value.output)] == nil {
       steps.append(
         Step(
           op: Affine(scale: 1, offset: 0), inputs: [(try slot(value), value.shape)],
-          outputs: [(try slot(parameter), parameter.shape)], workspace: workspace))
+          outputs: [(try slot(parameter), parameter.shape)], workspace: workspace,
+          path: graph.nodes[value.node].path))
     }
     kernels = try backend.prepare(steps)
     for (name, tensor) in outputs.sorted(by: { $0.key < $1.key }) {
       outputSlots.append((name, try slot(tensor), tensor.shape))
     }
+  }
+
+  /// What the memory of intermediate values is for, with the largest of them, which is the one to look at.
+  private func arenaPurpose(_ needed: [Int]) -> String {
+    let ops = needed.filter { if case .op = graph.nodes[$0].source { true } else { false } }
+    func size(_ index: Int) -> Int { graph.nodes[index].shapes.map(\.elements).max() ?? 0 }
+    guard let index = ops.max(by: { size($0) < size($1) }), case .op(let op, _) = graph.nodes[index].source
+    else { return "the program's intermediate values" }
+    let node = graph.nodes[index]
+    let place = node.path.isEmpty ? "" : " in \(node.path)"
+    return "the program's intermediate values, the largest being \(op.name) \(node.shapes[0])\(place)"
   }
 
   private func reachable(_ roots: [Tensor]) -> [Int] {

@@ -14,10 +14,10 @@ import Testing
     return config
   }
 
-  private func inputRotary(_ graph: Graph, _ positions: HostTensor, width: Int) -> Rotary {
+  private func inputRotary(_ graph: Graph, _ positions: HostTensor, width: Int) throws -> Rotary {
     let (cos, sin) = Rotary.tables(positions.floats.map { Int($0) }, width: width)
     let shape = [positions.shape[0], 1, positions.shape[1], width]
-    return Rotary(cos: graph.constant(cos, shape), sin: graph.constant(sin, shape))
+    return try Rotary(cos: graph.constant(cos, shape), sin: graph.constant(sin, shape))
   }
 
   @Test func forwardAndGradientsAgree() throws {
@@ -30,15 +30,17 @@ import Testing
     let graph = Graph()
     let list = ParameterList(graph)
     let model = DiT(config, list.scope["transformer"])
-    let x = graph.input("x", try io.shape("x"))
-    let style = graph.input("style", try io.shape("style_prompt"))
-    let output = model(
+    let x = try graph.input("x", try io.shape("x"))
+    let style = try graph.input("style", try io.shape("style_prompt"))
+    let output = try model(
       x, time: graph.input("time", try io.shape("time")), style: style,
-      rotary: inputRotary(graph, try io["position_ids"], width: config.dim / config.heads),
+      rotary: inputRotary(graph, io["position_ids"], width: config.dim / config.heads),
       mask: graph.input("mask", try io.shape("attn_mask")))
-    let loss = (output.velocity - graph.input("target", try io.shape("target"))).square().mean().reshaped([1])
+    let loss = try (output.velocity - graph.input("target", try io.shape("target"))).square().mean().reshaped(
+      [1])
     let names = list.declarations.map(\.name)
-    let gradients = graph.gradients(of: loss, withRespectTo: list.declarations.map(\.tensor) + [x, style])
+    let gradients = try graph.gradients(
+      of: loss, withRespectTo: list.declarations.map(\.tensor) + [x, style])
     var outputs = ["output": output.velocity, "loss": loss]
     for (name, tap) in output.taps where name != "repa" { outputs["mid." + name] = tap }
     for (name, gradient) in zip(names + ["grad.x", "grad.style_prompt"], gradients) {
@@ -63,23 +65,23 @@ import Testing
   {
     let (cond, channels) = (model.config.condDim, model.config.melDim)
     let n = texts + 2 * latents
-    let clean = graph.input("x1", [batch, latents, channels])
-    let noise = graph.input("x0", [batch, latents, channels])
-    return FlowMatching.Batch(
+    let clean = try graph.input("x1", [batch, latents, channels])
+    let noise = try graph.input("x0", [batch, latents, channels])
+    return try FlowMatching.Batch(
       text: graph.input("text_ids", [batch, texts], .int32), clean: clean,
       noisy: graph.input("xt", [batch, latents, channels]), time: graph.input("t", [batch, latents]),
       target: clean - noise, style: graph.input("style_prompt", [batch, cond]),
       mask: graph.input("attn_mask", [batch, 1, n, n]), valid: graph.input("valid", [batch, latents]))
   }
 
-  private func valid(_ lengths: HostTensor, _ latents: Int) -> HostTensor {
+  private func valid(_ lengths: HostTensor, _ latents: Int) throws -> HostTensor {
     var values: [Float] = []
     for length in lengths.floats { values += (0..<latents).map { Float($0) < length ? 1 : 0 } }
-    return HostTensor(values, [lengths.shape[0], latents])
+    return try HostTensor(values, [lengths.shape[0], latents])
   }
 
-  private func noisy(_ x0: [Float], _ x1: [Float], _ t: [Float], _ shape: [Int]) -> HostTensor {
-    HostTensor(
+  private func noisy(_ x0: [Float], _ x1: [Float], _ t: [Float], _ shape: [Int]) throws -> HostTensor {
+    try HostTensor(
       x0.indices.map { i in
         let time = t[i / shape[2]]
         return (1 - time) * x0[i] + time * x1[i]
@@ -98,23 +100,24 @@ import Testing
     let list = ParameterList(graph)
     let model = DiT(config, list.scope["transformer"])
     let batch = try step(graph, model, io, batch: shape[0], latents: shape[1], texts: texts)
-    let (loss, velocity) = FlowMatching.loss(model, batch)
-    let gradients = graph.gradients(of: loss, withRespectTo: list.declarations.map(\.tensor) + [batch.noisy])
-    var outputs = ["loss": loss.reshaped([1]), "velocity": velocity]
+    let (loss, velocity) = try FlowMatching.loss(model, batch)
+    let gradients = try graph.gradients(
+      of: loss, withRespectTo: list.declarations.map(\.tensor) + [batch.noisy])
+    var outputs = ["loss": try loss.reshaped([1]), "velocity": velocity]
     for (name, gradient) in zip(list.declarations.map(\.name) + ["grad.xt"], gradients) {
       outputs[name] = gradient
     }
     let blocks = try io["t_block"]
     let perBlock = shape[1] / blocks.shape[1]
     let time = blocks.floats.flatMap { [Float](repeating: $0, count: perBlock) }
-    let mask = FlowMatching.mask(
+    let mask = try FlowMatching.mask(
       textCount: texts, latentCount: shape[1], blockSize: config.blockSize,
       textLengths: try io["text_lens"].floats.map { Int($0) },
       latentLengths: try io["latent_lens"].floats.map { Int($0) })
     #expect(mask.floats == (try io.floats("attn_mask").floats), "the block mask")
     let result = try Program(graph, outputs: outputs, parameters: store).run([
       "x1": io["x1"], "x0": io["x0"], "xt": noisy(try io["x0"].floats, try io["x1"].floats, time, shape),
-      "t": HostTensor(time, [shape[0], shape[1]]), "text_ids": io["text_ids"],
+      "t": try HostTensor(time, [shape[0], shape[1]]), "text_ids": io["text_ids"],
       "style_prompt": io["style_prompt"],
       "attn_mask": io.floats("attn_mask"), "valid": valid(try io["latent_lens"], shape[1]),
     ])
@@ -139,7 +142,7 @@ import Testing
     let list = ParameterList(graph)
     let model = DiT(config, list.scope["transformer"])
     let batch = try step(graph, model, io, batch: batchSize, latents: latents, texts: texts)
-    let loss = FlowMatching.loss(model, batch).loss
+    let loss = try FlowMatching.loss(model, batch).loss
     var settings = OptimizerSettings(
       learningRate: optimizer["lr"]?.number ?? 0, total: Int(optimizer["total"]?.number ?? 0))
     settings.warmup = Int(optimizer["warmup"]?.number ?? 0)
@@ -160,8 +163,8 @@ import Testing
       let tensor = try io[name]
       let count = inner.reduce(1, *)
       let part = Array(tensor.floats[step * count..<(step + 1) * count])
-      if case .int32 = tensor.values { return HostTensor(part.map { Int32($0) }, inner) }
-      return HostTensor(part, inner)
+      if case .int32 = tensor.values { return try HostTensor(part.map { Int32($0) }, inner) }
+      return try HostTensor(part, inner)
     }
     let blocks = try io.shape("t_block")[2]
     for index in 0..<steps {
@@ -174,7 +177,7 @@ import Testing
         [
           [
             "x0": x0, "x1": x1, "xt": noisy(x0.floats, x1.floats, time, x0.shape),
-            "t": HostTensor(time, [batchSize, latents]),
+            "t": try HostTensor(time, [batchSize, latents]),
             "text_ids": slice("text_ids", index, [batchSize, texts]),
             "style_prompt": slice("style_prompt", index, [batchSize, config.condDim]),
             "attn_mask": io.floats("attn_mask"), "valid": valid(try io["latent_lens"], latents),

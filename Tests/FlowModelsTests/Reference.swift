@@ -26,7 +26,7 @@ struct Reference {
 
   func floats(_ name: String) throws -> HostTensor {
     let tensor = try file.tensor(name)
-    return HostTensor(tensor.floats, tensor.shape)
+    return try HostTensor(tensor.floats, tensor.shape)
   }
 }
 

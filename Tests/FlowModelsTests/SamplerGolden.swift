@@ -44,8 +44,8 @@ import Testing
     let got = try sample(io, blocks: 3, steps: 4, guidance: 2) { store in
       let (weight, bias) = ("transformer.proj_out.weight", "transformer.proj_out.bias")
       let shape = try store.get(weight).shape
-      try store.set(weight, HostTensor([Float](repeating: 0, count: shape.reduce(1, *)), shape))
-      try store.set(bias, HostTensor([Float](repeating: 0.25, count: shape[0]), [shape[0]]))
+      try store.set(weight, try HostTensor([Float](repeating: 0, count: shape.reduce(1, *)), shape))
+      try store.set(bias, try HostTensor([Float](repeating: 0.25, count: shape[0]), [shape[0]]))
     }
     if let got { expectClose(got, try io["latent"], 1e-5, "latent") }
   }

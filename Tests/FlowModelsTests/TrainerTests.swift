@@ -14,11 +14,11 @@ import Testing
       dim: 32, depth: 1, heads: 2, melDim: 8, textNumEmbeds: 520, condDim: 16, blockSize: 5)
     settings.validateEvery = 4
     settings.optimizer.accumulation = accumulation
-    let songs = (0..<4).map { index -> FlowSong in
+    let songs = try (0..<4).map { index -> FlowSong in
       var random = Philox(seed: UInt64(index), label: "song")
       let frames = 7 + index
       return FlowSong(
-        latents: HostTensor((0..<frames * 8).map { _ in Float(random.normal()) }, [frames, 8]),
+        latents: try HostTensor((0..<frames * 8).map { _ in Float(random.normal()) }, [frames, 8]),
         tokens: [3, 4, LyricTokens.lineEnd], style: PromptHash.vector("song \(index)", width: 16))
     }
     return try FlowTrainer(
@@ -56,7 +56,7 @@ import Testing
   }
 
   @Test func aSongThatDoesNotFitIsRefused() throws {
-    let song = FlowSong(latents: HostTensor([Float(0), 0], [1, 2]), tokens: [], style: [])
+    let song = FlowSong(latents: try HostTensor([Float(0), 0], [1, 2]), tokens: [], style: [])
     #expect(throws: TrainingError.self) {
       try FlowTrainer(.tiny(steps: 2), songs: [song], validation: [], seed: 0, backend: CPUBackend())
     }
@@ -66,9 +66,9 @@ import Testing
     var settings = FlowTraining.tiny(steps: 2)
     settings.batch = 1
     settings.model = DiTConfig(dim: 32, depth: 1, heads: 2, melDim: 2, condDim: 4, blockSize: 5)
-    let songs = [5, 14].map {
+    let songs = try [5, 14].map {
       FlowSong(
-        latents: HostTensor([Float](repeating: 0.5, count: $0 * 2), [$0, 2]), tokens: [1, 2],
+        latents: try HostTensor([Float](repeating: 0.5, count: $0 * 2), [$0, 2]), tokens: [1, 2],
         style: [1, 0, 0, 0])
     }
     var random = Philox(seed: 1)
@@ -109,7 +109,7 @@ import Testing
     let (first, last): (Float, Float) = (losses.prefix(5).reduce(0, +), losses.suffix(5).reduce(0, +))
     #expect(last < 0.8 * first)
 
-    let parts = whole.split(try whole.loop.bestWeights())
+    let parts = try whole.split(whole.loop.bestWeights())
     let store = ParameterStore(CPUBackend())
     for (name, value) in parts.encoder { try store.set(name, value) }
     let latents = try LatentEncoder.encode(songs[0], config: settings.encoder, store: store)

@@ -17,10 +17,10 @@ import Testing
     try store.load(weights.file)
     let graph = Graph()
     let list = ParameterList(graph)
-    let latent = graph.input("latent", try io.shape("latent"))
-    let (wave, taps) = Vocoder(config, list.scope)(latent)
-    let loss = (wave - graph.input("target", try io.shape("target"))).abs().mean().reshaped([1])
-    let gradients = graph.gradients(of: loss, withRespectTo: list.declarations.map(\.tensor) + [latent])
+    let latent = try graph.input("latent", try io.shape("latent"))
+    let (wave, taps) = try Vocoder(config, list.scope)(latent)
+    let loss = try (wave - graph.input("target", try io.shape("target"))).abs().mean().reshaped([1])
+    let gradients = try graph.gradients(of: loss, withRespectTo: list.declarations.map(\.tensor) + [latent])
     var outputs = ["wave": wave, "loss": loss]
     for (name, tap) in taps { outputs["mid." + name] = tap }
     for (name, gradient) in zip(list.declarations.map(\.name) + ["grad.latent"], gradients) {
@@ -34,7 +34,7 @@ import Testing
     }
     expectClose(result["grad.latent"], try io["grad.latent"], 1e-4, "grad.latent")
     for name in expected.file.names { expectClose(result[name], try expected[name], 1e-4, name) }
-    let buffers = Vocoder.filterBuffers(config)
+    let buffers = try Vocoder.filterBuffers(config)
     #expect(Set(weights.file.names) == Set(list.declarations.map(\.name)).union(buffers.keys))
     for (name, buffer) in buffers { expectClose(buffer, try weights[name], 1e-6, name) }
   }
@@ -49,9 +49,9 @@ import Testing
     let decoder = try VocoderDecoder(config, store: store, prefix: "")
     let latents = try io["latent"]
     let chunked = try decoder.decode(latents, chunk: chunk, overlap: overlap)
-    expectClose(HostTensor(chunked, [1, 1, chunked.count]), try io["wave"], 1e-5, "wave")
+    expectClose(try HostTensor(chunked, [1, 1, chunked.count]), try io["wave"], 1e-5, "wave")
     let whole = try decoder.decode(latents, chunk: latents.shape[2], overlap: overlap)
-    expectClose(HostTensor(whole, [1, 1, whole.count]), try io["wave_unchunked"], 1e-5, "wave_unchunked")
+    expectClose(try HostTensor(whole, [1, 1, whole.count]), try io["wave_unchunked"], 1e-5, "wave_unchunked")
   }
 
   @Test func multiScaleMelLossAgrees() throws {
@@ -65,12 +65,14 @@ import Testing
       bands: ints("n_mels"),
       floor: Float(io.config["clamp"]?.number ?? 0))
     let graph = Graph()
-    let (x, y) = (graph.input("x", try io.shape("x")), graph.input("y", try io.shape("y")))
-    let value = loss(x, y)
-    var outputs = ["loss": value.reshaped([1]), "grad.y": graph.gradients(of: value, withRespectTo: [y])[0]]
+    let (x, y) = (try graph.input("x", io.shape("x")), try graph.input("y", io.shape("y")))
+    let value = try loss(x, y)
+    var outputs = [
+      "loss": try value.reshaped([1]), "grad.y": try graph.gradients(of: value, withRespectTo: [y])[0],
+    ]
     for (index, window) in loss.windows.enumerated() {
-      let mel = loss.mel(x, scale: index)
-      outputs["mel.\(window)"] = mel.permuted([0, 2, 1]).reshaped([
+      let mel = try loss.mel(x, scale: index)
+      outputs["mel.\(window)"] = try mel.permuted([0, 2, 1]).reshaped([
         x.shape[0], 1, loss.bands[index], mel.shape[1],
       ])
     }
@@ -87,13 +89,13 @@ import Testing
     for kind in ["snake.lin", "snake.log", "snakebeta.lin", "snakebeta.log"]
     where io.file.names.contains("\(kind).x") {
       let graph = Graph()
-      let x = graph.input("x", try io.shape("\(kind).x"))
-      let alpha = graph.input("alpha", try io.shape("\(kind).alpha"))
-      let beta = kind.hasPrefix("snakebeta") ? graph.input("beta", try io.shape("\(kind).beta")) : nil
-      let y = x.aliasFreeSnake(alpha: alpha, beta: beta, logScale: kind.hasSuffix("log"))
-      let scalar = (y * graph.input("g", y.shape)).total()
+      let x = try graph.input("x", try io.shape("\(kind).x"))
+      let alpha = try graph.input("alpha", try io.shape("\(kind).alpha"))
+      let beta = kind.hasPrefix("snakebeta") ? try graph.input("beta", io.shape("\(kind).beta")) : nil
+      let y = try x.aliasFreeSnake(alpha: alpha, beta: beta, logScale: kind.hasSuffix("log"))
+      let scalar = try (y * graph.input("g", y.shape)).total()
       let targets = [x, alpha] + (beta.map { [$0] } ?? [])
-      let gradients = graph.gradients(of: scalar, withRespectTo: targets)
+      let gradients = try graph.gradients(of: scalar, withRespectTo: targets)
       var outputs = ["y": y]
       for (name, gradient) in zip(["grad_x", "grad_alpha", "grad_beta"], gradients) {
         outputs[name] = gradient

@@ -134,15 +134,16 @@ struct OpCase: CustomTestStringConvertible, Sendable {
     outputs: [[Float]], gradients: [[Float]], weights: [Float]
   ) {
     let graph = Graph()
-    let inputs = shapes.indices.map {
-      graph.input("x\($0)", shapes[$0], indices?.input == $0 ? .int32 : .float32)
+    let inputs = try shapes.indices.map {
+      try graph.input("x\($0)", shapes[$0], indices?.input == $0 ? .int32 : .float32)
     }
-    let results = graph.apply(op, inputs)
+    let results = try graph.apply(op, inputs)
     var random = Philox(seed: 3)
     let weights = (0..<results[0].shape.reduce(1, *)).map { _ in Float(random.uniform(-1...1)) }
-    let loss = (results[0] * graph.constant(weights, results[0].shape)).total()
+    let loss = try (results[0] * graph.constant(weights, results[0].shape)).total()
     let floats = inputs.indices.filter { indices?.input != $0 }
-    let gradients = differentiable ? graph.gradients(of: loss, withRespectTo: floats.map { inputs[$0] }) : []
+    let gradients =
+      differentiable ? try graph.gradients(of: loss, withRespectTo: floats.map { inputs[$0] }) : []
     var outputs: [String: Tensor] = [:]
     for (i, result) in results.enumerated() { outputs["y\(i)"] = result }
     for (i, gradient) in gradients.enumerated() { outputs["g\(i)"] = gradient }
@@ -152,7 +153,8 @@ struct OpCase: CustomTestStringConvertible, Sendable {
     for (i, shape) in shapes.enumerated() {
       feed["x\(i)"] =
         indices?.input == i
-        ? HostTensor(values[i].map { Int32($0) }, shape) : HostTensor(values[i].map { Float($0) }, shape)
+        ? try HostTensor(values[i].map { Int32($0) }, shape)
+        : try HostTensor(values[i].map { Float($0) }, shape)
     }
     let out = try program.run(feed)
     return (
@@ -220,13 +222,13 @@ struct OpCase: CustomTestStringConvertible, Sendable {
   @Test func secondDerivativesFollowFromTheRules() throws {
     // d²/dx² of sum(sin(x)·x²) by differentiating the gradient.
     let graph = Graph()
-    let x = graph.input("x", [3])
-    let loss = (x.sin() * x.square()).total()
-    let first = graph.gradients(of: loss, withRespectTo: [x])[0]
-    let second = graph.gradients(of: first.total(), withRespectTo: [x])[0]
+    let x = try graph.input("x", [3])
+    let loss = try (x.sin() * x.square()).total()
+    let first = try graph.gradients(of: loss, withRespectTo: [x])[0]
+    let second = try graph.gradients(of: first.total(), withRespectTo: [x])[0]
     let program = try Program(graph, outputs: ["h": second], parameters: ParameterStore(CPUBackend()))
     let values: [Float] = [0.3, -1.1, 2]
-    let got = try program.run(["x": HostTensor(values, [3])])["h"]?.floats ?? []
+    let got = try program.run(["x": try HostTensor(values, [3])])["h"]?.floats ?? []
     for (v, h) in zip(values.map(Double.init), got) {
       let want = (2 - v * v) * OpTests.sine(v) + 4 * v * OpTests.sine(v + .pi / 2)
       #expect(abs(Double(h) - want) < 1e-5)
@@ -239,11 +241,11 @@ struct OpCase: CustomTestStringConvertible, Sendable {
 @Suite struct ProgramTests {
   @Test func assignmentsUpdateParametersInPlaceAndAcrossRuns() throws {
     let store = ParameterStore(CPUBackend())
-    try store.set("w", HostTensor([1, 2, 3] as [Float], [3]))
+    try store.set("w", try HostTensor([1, 2, 3] as [Float], [3]))
     let graph = Graph()
-    let w = graph.parameter("w", [3])
-    let old = w * 1
-    graph.assign(w, w * 2)
+    let w = try graph.parameter("w", [3])
+    let old = try w * 1
+    try graph.assign(w, w * 2)
     let program = try Program(graph, outputs: ["old": old], parameters: store)
     #expect(try program.run()["old"]?.floats == [1, 2, 3])
     #expect(try program.run()["old"]?.floats == [2, 4, 6])
@@ -252,23 +254,23 @@ struct OpCase: CustomTestStringConvertible, Sendable {
 
   @Test func badInputsAreTypedErrors() throws {
     let graph = Graph()
-    let table = graph.parameter("t", [4, 2])
-    let rows = table.rows(at: graph.input("i", [3], .int32))
+    let table = try graph.parameter("t", [4, 2])
+    let rows = try table.rows(at: graph.input("i", [3], .int32))
     let store = ParameterStore(CPUBackend())
     #expect(throws: TensorError.self) { try Program(graph, outputs: ["y": rows], parameters: store) }
-    try store.set("t", HostTensor([Float](repeating: 1, count: 8), [4, 2]))
+    try store.set("t", try HostTensor([Float](repeating: 1, count: 8), [4, 2]))
     let program = try Program(graph, outputs: ["y": rows], parameters: store)
     #expect(throws: TensorError.self) { try program.run() }
-    #expect(throws: TensorError.self) { try program.run(["i": HostTensor([0, 1] as [Int32], [2])]) }
-    #expect(throws: TensorError.self) { try program.run(["i": HostTensor([0, 1, 4] as [Int32], [3])]) }
-    #expect(throws: TensorError.self) { try program.run(["i": HostTensor([0, 1, 3] as [Float], [3])]) }
-    #expect(try program.run(["i": HostTensor([0, 1, 3] as [Int32], [3])])["y"]?.shape == [3, 2])
+    #expect(throws: TensorError.self) { try program.run(["i": try HostTensor([0, 1] as [Int32], [2])]) }
+    #expect(throws: TensorError.self) { try program.run(["i": try HostTensor([0, 1, 4] as [Int32], [3])]) }
+    #expect(throws: TensorError.self) { try program.run(["i": try HostTensor([0, 1, 3] as [Float], [3])]) }
+    #expect(try program.run(["i": try HostTensor([0, 1, 3] as [Int32], [3])])["y"]?.shape == [3, 2])
   }
 
   @Test func buffersAreReusedByLiveness() throws {
     let graph = Graph()
-    var x = graph.input("x", [1000])
-    for _ in 0..<50 { x = (x + x.sin()).cos() }
+    var x = try graph.input("x", [1000])
+    for _ in 0..<50 { x = try (x + x.sin()).cos() }
     let program = try Program(graph, outputs: ["y": x], parameters: ParameterStore(CPUBackend()))
     #expect(program.arenaCount <= 3 * 1008)
   }

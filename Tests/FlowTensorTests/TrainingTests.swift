@@ -7,10 +7,10 @@ import Testing
 @Suite struct RandomTests {
   private func draw(_ op: Random, seed: Int32, step: Int32, threads: Int = 1) throws -> [Float] {
     let graph = Graph()
-    let y = graph.apply(op, [graph.input("key", [2], .int32)])[0]
+    let y = try graph.apply(op, [graph.input("key", [2], .int32)])[0]
     let program = try Program(
       graph, outputs: ["y": y], parameters: ParameterStore(CPUBackend(threads: threads)))
-    return try program.run(["key": HostTensor([seed, step], [2])])["y"]?.floats ?? []
+    return try program.run(["key": try HostTensor([seed, step], [2])])["y"]?.floats ?? []
   }
 
   @Test(arguments: Random.Distribution.allCases, [1, 3, 4, 7, 9001])
@@ -46,10 +46,10 @@ import Testing
 
   @Test func dropoutKeepsTheExpectedShareAndMean() throws {
     let graph = Graph()
-    let x = graph.constant([Float](repeating: 2, count: 20_000), [20_000])
-    let y = x.dropout(0.25, key: graph.input("key", [2], .int32), stream: 0)
+    let x = try graph.constant([Float](repeating: 2, count: 20_000), [20_000])
+    let y = try x.dropout(0.25, key: graph.input("key", [2], .int32), stream: 0)
     let program = try Program(graph, outputs: ["y": y], parameters: ParameterStore(CPUBackend()))
-    let got = try program.run(["key": HostTensor([1, 2] as [Int32], [2])])["y"]?.floats ?? []
+    let got = try program.run(["key": try HostTensor([1, 2] as [Int32], [2])])["y"]?.floats ?? []
     #expect(got.allSatisfy { $0 == 0 || abs($0 - 2 / 0.75) < 1e-5 })
     #expect(abs(Double(got.count { $0 == 0 }) / 20_000 - 0.25) < 0.015)
   }
@@ -65,26 +65,26 @@ import Testing
   private func program(_ store: ParameterStore) throws -> Program {
     let graph = Graph()
     let (b, n) = (2, 150)
-    let x = graph.input("x", [b, 4, n])
+    let x = try graph.input("x", [b, 4, n])
     var w: [String: Tensor] = [:]
-    for (name, shape) in TrainingTests.shapes { w[name] = graph.parameter(name, shape) }
-    func p(_ name: String) -> Tensor { w[name] ?? graph.constant(0) }
-    var h = x.conv1d(p("conv"), padding: 9, dilation: 3)
-    h = h.aliasFreeSnake(alpha: p("alpha"), beta: p("beta"), logScale: true).permuted([0, 2, 1])
-    h = h.dropout(0.1, key: graph.input("key", [2], .int32), stream: 0)
-    let a = h.rmsNorm(p("norm"))
-    func heads(_ t: Tensor) -> Tensor { t.reshaped([b, n, 2, 8]).permuted([0, 2, 1, 3]) }
-    let mask = graph.constant((0..<n * n).map { $0 / n / 10 >= $0 % n / 10 ? 1 : 0 }, [1, 1, n, n])
-    let y = heads(a.linear(p("q"))).attention(
+    for (name, shape) in TrainingTests.shapes { w[name] = try graph.parameter(name, shape) }
+    func p(_ name: String) throws -> Tensor { try #require(w[name]) }
+    var h = try x.conv1d(p("conv"), padding: 9, dilation: 3)
+    h = try h.aliasFreeSnake(alpha: p("alpha"), beta: p("beta"), logScale: true).permuted([0, 2, 1])
+    h = try h.dropout(0.1, key: graph.input("key", [2], .int32), stream: 0)
+    let a = try h.rmsNorm(p("norm"))
+    func heads(_ t: Tensor) throws -> Tensor { try t.reshaped([b, n, 2, 8]).permuted([0, 2, 1, 3]) }
+    let mask = try graph.constant((0..<n * n).map { $0 / n / 10 >= $0 % n / 10 ? 1 : 0 }, [1, 1, n, n])
+    let y = try heads(a.linear(p("q"))).attention(
       keys: heads(a.linear(p("k"))), values: heads(a.linear(p("v"))), mask: mask)
-    h = h + y.permuted([0, 2, 1, 3]).reshaped([b, n, 16])
-    let loss = (h.linear(p("out")) - x.permuted([0, 2, 1])).square().mean().reshaped([])
+    h = try h + y.permuted([0, 2, 1, 3]).reshaped([b, n, 16])
+    let loss = try (h.linear(p("out")) - x.permuted([0, 2, 1])).square().mean().reshaped([])
     let names = TrainingTests.shapes.map(\.name)
-    let gradients = graph.gradients(of: loss, withRespectTo: names.map(p))
-    let scalars = graph.input("scalars", [4])
+    let gradients = try graph.gradients(of: loss, withRespectTo: names.map(p))
+    let scalars = try graph.input("scalars", [4])
     for (name, g) in zip(names, gradients) {
-      let (m, v) = (graph.parameter("m." + name, g.shape), graph.parameter("v." + name, g.shape))
-      graph.adamW(AdamW(), parameter: p(name), gradient: g, first: m, second: v, scalars: scalars)
+      let (m, v) = (try graph.parameter("m." + name, g.shape), try graph.parameter("v." + name, g.shape))
+      try graph.adamW(AdamW(), parameter: p(name), gradient: g, first: m, second: v, scalars: scalars)
     }
     return try Program(graph, outputs: ["loss": loss], parameters: store)
   }
@@ -94,8 +94,8 @@ import Testing
     var random = Philox(seed: 1)
     for (name, shape) in TrainingTests.shapes {
       let values = (0..<shape.reduce(1, *)).map { _ in Float(random.uniform(-0.3...0.3)) }
-      try store.set(name, HostTensor(values, shape))
-      let zeros = HostTensor([Float](repeating: 0, count: values.count), shape)
+      try store.set(name, try HostTensor(values, shape))
+      let zeros = try HostTensor([Float](repeating: 0, count: values.count), shape)
       try store.set("m." + name, zeros)
       try store.set("v." + name, zeros)
     }
@@ -109,8 +109,8 @@ import Testing
       let n = Float(step + 1)
       func power(_ base: Float) -> Float { (0..<Int(n)).reduce(Float(1)) { p, _ in p * base } }
       return try program.run([
-        "x": HostTensor(x, [2, 4, 150]), "key": HostTensor([3, Int32(step)], [2]),
-        "scalars": HostTensor([0.01, 1 - power(0.9), 1 - power(0.999), 1], [4]),
+        "x": try HostTensor(x, [2, 4, 150]), "key": try HostTensor([3, Int32(step)], [2]),
+        "scalars": try HostTensor([0.01, 1 - power(0.9), 1 - power(0.999), 1], [4]),
       ])["loss"]?.floats[0] ?? .nan
     }
   }

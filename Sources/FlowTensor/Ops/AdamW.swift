@@ -20,14 +20,19 @@ package struct AdamW: Op {
   }
 
   package var name: String { "adamw" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
-    precondition(inputs[0...3].allSatisfy { $0 == inputs[0] } && inputs[4] == [4], "adamw of \(inputs)")
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 5)
+    try require(
+      inputs[..<4].allSatisfy { $0 == inputs[0] } && inputs[4] == [4], inputs,
+      "parameter, gradient and moments have one shape and the scalars are [4]")
     return [inputs[0], inputs[0], inputs[0]]
   }
   package func inPlaceInput(ofOutput index: Int) -> Int? { [0, 2, 3][index] }
   package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 14 * inputs[0].elements }
-  /// An optimiser's step is not differentiated.
-  package func gradients(_ context: GradientContext) -> [Tensor?] { [nil, nil, nil, nil, nil] }
+  /// An optimiser's step is not differentiated: nothing flows.
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    [nil, nil, nil, nil, nil]
+  }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let s = inputs[4]
     var (p, m, v) = (inputs[0], inputs[2], inputs[3])
@@ -46,10 +51,10 @@ extension Graph {
   /// Updates `parameter` in place by AdamW; `first` and `second` are its moments.
   package func adamW(
     _ op: AdamW, parameter: Tensor, gradient: Tensor, first: Tensor, second: Tensor, scalars: Tensor
-  ) {
-    let new = apply(op, [parameter, gradient, first, second, scalars])
-    assign(parameter, new[0])
-    assign(first, new[1])
-    assign(second, new[2])
+  ) throws(TensorError) {
+    let new = try apply(op, [parameter, gradient, first, second, scalars])
+    try assign(parameter, new[0])
+    try assign(first, new[1])
+    try assign(second, new[2])
   }
 }

@@ -3,12 +3,14 @@ package struct Reshape: Op {
   let shape: [Int]
   package var name: String { "reshape" }
   package var isView: Bool { true }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
-    precondition(inputs[0].elements == shape.elements, "reshape \(inputs[0]) to \(shape)")
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 1)
+    try require(
+      shape.isValid && inputs[0].elements == shape.elements, inputs, "it takes the elements of \(shape)")
     return [shape]
   }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
-    [context.g.reshaped(context.inputs[0].shape)]
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    [try context.g.reshaped(context.inputs[0].shape)]
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] { [inputs[0]] }
   package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
@@ -37,17 +39,20 @@ package struct StridedCopy: Op {
     case .slice: "slice"
     }
   }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [shape] }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
-    let (x, g) = (context.inputs[0], context.g)
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 1)
+    return [shape]
+  }
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    let (x, g) = (context.inputs[0], try context.g)
     switch kind {
     case .permute(let order):
       var inverse = order
       for (to, from) in order.enumerated() { inverse[from] = to }
-      return [g.permuted(inverse)]
-    case .broadcast: return [g.reduced(to: x.shape)]
+      return [try g.permuted(inverse)]
+    case .broadcast: return [try g.reduced(to: x.shape)]
     case .slice(let axis, let start, let count):
-      return [g.padded(axis: axis, before: start, after: x.shape[axis] - start - count)]
+      return [try g.padded(axis: axis, before: start, after: x.shape[axis] - start - count)]
     }
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
@@ -65,23 +70,25 @@ package struct Concatenate: Op {
   /// The axis joined along.
   package let axis: Int
   package var name: String { "concatenate" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(!inputs.isEmpty, inputs, "there is something to join")
     var shape = inputs[0]
-    shape[axis] = inputs.reduce(0) { sum, other in
-      for i in shape.indices where i != axis {
-        precondition(
-          other.count == shape.count && other[i] == inputs[0][i], "concatenate \(inputs) along \(axis)")
-      }
-      return sum + other[axis]
-    }
+    try require(shape.indices.contains(axis), inputs, "the first has an axis \(axis)")
+    func others(_ shape: [Int]) -> [Int] { Array(shape[..<axis] + [-1] + shape[(axis + 1)...]) }
+    try require(
+      inputs.allSatisfy { $0.count == shape.count && others($0) == others(shape) }, inputs,
+      "all are alike but along axis \(axis)")
+    shape[axis] = inputs.reduce(0) { $0 + $1[axis] }
     return [shape]
   }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
     var start = 0
-    return context.inputs.map { input in
-      defer { start += input.shape[axis] }
-      return context.g.sliced(axis: axis, from: start, count: input.shape[axis])
+    var flows: [Tensor?] = []
+    for input in context.inputs {
+      try flows.append(context.g.sliced(axis: axis, from: start, count: input.shape[axis]))
+      start += input.shape[axis]
     }
+    return flows
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let outer = shapes[0][..<axis].reduce(1, *)
@@ -117,20 +124,26 @@ package struct Pad: Op {
   /// What they are.
   package let mode: Mode
   package var name: String { "pad" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 1)
     var shape = inputs[0]
-    precondition(mode == .zero || axis == shape.count - 1, "pad: \(mode) is for the last axis")
-    precondition(
-      mode != .reflect || max(before, after) < shape[axis], "pad \(before), \(after) reflects \(shape)")
+    try require(before >= 0 && after >= 0, "it adds \(before) and \(after) elements, which can't be negative")
+    try require(shape.indices.contains(axis), inputs, "there is an axis \(axis)")
+    try require(
+      mode == .zero || axis == shape.count - 1, inputs, "\(mode) is for the last axis, not axis \(axis)")
+    try require(mode == .zero || shape[axis] > 0, inputs, "there is an element to repeat")
+    try require(
+      mode != .reflect || max(before, after) < shape[axis], inputs,
+      "a mirrored pad (\(before) and \(after)) is shorter than the axis")
     shape[axis] += before + after
     return [shape]
   }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
     if mode == .zero {
-      return [context.g.sliced(axis: axis, from: before, count: context.inputs[0].shape[axis])]
+      return [try context.g.sliced(axis: axis, from: before, count: context.inputs[0].shape[axis])]
     }
     let op = Unpad(before: before, after: after, mode: mode)
-    return [context.inputs[0].graph.apply(op, [context.g])[0]]
+    return [try context.inputs[0].graph.apply(op, [context.g])[0]]
   }
   /// The input position that output position `i` of `count + before + after` takes; `nil` for a zero.
   static func origin(_ i: Int, before: Int, count: Int, mode: Mode) -> Int? {
@@ -166,13 +179,19 @@ package struct Unpad: Op {
   /// As in `Pad`.
   package let mode: Pad.Mode
   package var name: String { "unpad" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 1, ranks: 1...Int.max)
     var shape = inputs[0]
-    shape[shape.count - 1] -= before + after
+    let count = shape[shape.count - 1] - before - after
+    try require(
+      before >= 0 && after >= 0 && count > (mode == .reflect ? max(before, after) : 0), inputs,
+      "the last axis has a pad of \(before) and \(after)")
+    shape[shape.count - 1] = count
     return [shape]
   }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
-    [context.g.padded(axis: context.g.rank - 1, before: before, after: after, mode: mode)]
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    let g = try context.g
+    return [try g.padded(axis: g.rank - 1, before: before, after: after, mode: mode)]
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let wide = shapes[0].last ?? 1
@@ -195,14 +214,16 @@ package struct Frame: Op {
   /// Samples between frames.
   package let hop: Int
   package var name: String { "frame" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 1, ranks: 1...Int.max)
+    try require(window > 0 && hop > 0, "a window of \(window) and a hop of \(hop) must be positive")
     let length = inputs[0].last ?? 0
-    precondition(length >= window, "frames of \(window) of \(inputs[0])")
+    try require(length >= window, inputs, "the last axis is as long as a window of \(window)")
     return [inputs[0].dropLast() + [(length - window) / hop + 1, window]]
   }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
     let op = OverlapAdd(hop: hop, length: context.inputs[0].shape.last ?? 0)
-    return [context.inputs[0].graph.apply(op, [context.g])[0]]
+    return [try context.inputs[0].graph.apply(op, [context.g])[0]]
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let length = shapes[0].last ?? 0
@@ -224,12 +245,21 @@ package struct OverlapAdd: Op {
   /// Samples of the result.
   package let length: Int
   package var name: String { "overlap-add" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0].dropLast(2) + [length]] }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 1, ranks: 2...Int.max)
+    let (frames, window) = (inputs[0][inputs[0].count - 2], inputs[0][inputs[0].count - 1])
+    try require(hop > 0, "a hop of \(hop) must be positive")
+    try require(
+      frames > 0 && (frames - 1) * hop + window <= length, inputs,
+      "[..., frames, window] at a hop of \(hop) are within a length of \(length)")
+    return [inputs[0].dropLast(2) + [length]]
+  }
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
     let frames = context.inputs[0].shape[context.inputs[0].rank - 2]
     let window = context.inputs[0].shape[context.inputs[0].rank - 1]
     let used = (frames - 1) * hop + window
-    return [context.g.sliced(axis: context.g.rank - 1, from: 0, count: used).framed(window: window, hop: hop)]
+    let g = try context.g
+    return [try g.sliced(axis: g.rank - 1, from: 0, count: used).framed(window: window, hop: hop)]
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let (frames, window) = (shapes[0][shapes[0].count - 2], shapes[0][shapes[0].count - 1])
@@ -248,12 +278,13 @@ package struct OverlapAdd: Op {
 
 extension Tensor {
   /// The same elements under `shape`; one dimension may be -1.
-  public func reshaped(_ shape: [Int]) -> Tensor {
+  public func reshaped(_ shape: [Int]) throws(TensorError) -> Tensor {
     var shape = shape
     if let hole = shape.firstIndex(of: -1) {
-      shape[hole] = self.shape.elements / max(1, shape.reduce(1) { $1 == -1 ? $0 : $0 * $1 })
+      shape[hole] = 1
+      shape[hole] = self.shape.elements / max(1, shape.elements)
     }
-    return shape == self.shape ? self : graph.apply(Reshape(shape: shape), [self])[0]
+    return shape == self.shape ? self : try graph.apply(Reshape(shape: shape), [self])[0]
   }
 
   private func rowStrides() -> [Int] {
@@ -265,27 +296,30 @@ extension Tensor {
   }
 
   /// Axis i of the result is axis `order[i]` of this.
-  public func permuted(_ order: [Int]) -> Tensor {
-    precondition(order.sorted() == Array(0..<rank), "permute \(shape) by \(order)")
+  public func permuted(_ order: [Int]) throws(TensorError) -> Tensor {
+    try require(order.sorted() == Array(0..<rank), "permute", "the order \(order) names each axis once")
     if order == Array(0..<rank) { return self }
     let strides = rowStrides()
     let op = StridedCopy(
       kind: .permute(order), shape: order.map { shape[$0] }, strides: order.map { strides[$0] }, offset: 0)
-    return graph.apply(op, [self])[0]
+    return try graph.apply(op, [self])[0]
   }
 
   /// Repeated along axes of length 1 (or new outer ones) to `shape`.
-  public func broadcast(to shape: [Int]) -> Tensor {
+  public func broadcast(to shape: [Int]) throws(TensorError) -> Tensor {
     if shape == self.shape { return self }
-    precondition(Broadcast.shape(self.shape, shape) == shape, "broadcast \(self.shape) to \(shape)")
+    try require(Broadcast.shape(self.shape, shape) == shape, "broadcast", "it can be repeated to \(shape)")
     let strides = Broadcast.strides(of: self.shape, in: shape)
-    return graph.apply(StridedCopy(kind: .broadcast, shape: shape, strides: strides, offset: 0), [self])[0]
+    return try graph.apply(StridedCopy(kind: .broadcast, shape: shape, strides: strides, offset: 0), [self])[
+      0]
   }
 
   /// `count` elements along `axis` from `start`.
-  public func sliced(axis: Int, from start: Int, count: Int) -> Tensor {
-    precondition(
-      start >= 0 && count >= 0 && start + count <= shape[axis], "slice \(start)+\(count) of \(shape)")
+  public func sliced(axis: Int, from start: Int, count: Int) throws(TensorError) -> Tensor {
+    try require(shape.indices.contains(axis), "slice", "there is an axis \(axis)")
+    try require(
+      start >= 0 && count >= 0 && count <= shape[axis] && start <= shape[axis] - count, "slice",
+      "axis \(axis) has \(count) elements from element \(start)")
     if start == 0, count == shape[axis] { return self }
     var shape = self.shape
     shape[axis] = count
@@ -293,22 +327,27 @@ extension Tensor {
     let op = StridedCopy(
       kind: .slice(axis: axis, start: start, count: count), shape: shape, strides: strides,
       offset: start * strides[axis])
-    return graph.apply(op, [self])[0]
+    return try graph.apply(op, [self])[0]
   }
 
   /// With elements put before and after along `axis`.
-  package func padded(axis: Int, before: Int, after: Int, mode: Pad.Mode = .zero) -> Tensor {
+  package func padded(
+    axis: Int, before: Int, after: Int, mode: Pad.Mode = .zero
+  ) throws(TensorError) -> Tensor {
     if before == 0, after == 0 { return self }
-    return graph.apply(Pad(axis: axis, before: before, after: after, mode: mode), [self])[0]
+    return try graph.apply(Pad(axis: axis, before: before, after: after, mode: mode), [self])[0]
   }
 
   /// Overlapping frames of the last axis: [..., T] -> [..., frames, window].
-  public func framed(window: Int, hop: Int) -> Tensor {
-    graph.apply(Frame(window: window, hop: hop), [self])[0]
+  public func framed(window: Int, hop: Int) throws(TensorError) -> Tensor {
+    try graph.apply(Frame(window: window, hop: hop), [self])[0]
   }
 
   /// Joined along `axis`.
-  public static func concatenated(_ tensors: [Tensor], axis: Int) -> Tensor {
-    tensors.count == 1 ? tensors[0] : tensors[0].graph.apply(Concatenate(axis: axis), tensors)[0]
+  public static func concatenated(_ tensors: [Tensor], axis: Int) throws(TensorError) -> Tensor {
+    guard let first = tensors.first else {
+      throw .argument(op: "concatenate", problem: "there is nothing to join")
+    }
+    return tensors.count == 1 ? first : try first.graph.apply(Concatenate(axis: axis), tensors)[0]
   }
 }

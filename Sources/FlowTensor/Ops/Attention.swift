@@ -7,19 +7,19 @@ package struct Attention: Op {
   /// Multiplies the scores.
   package let scale: Float
   package var name: String { "attention" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 4, ranks: 4...4)
     let (q, k, v, mask) = (inputs[0], inputs[1], inputs[2], inputs[3])
-    precondition(
-      q.count == 4 && k.count == 4 && k == v && q[..<2] == k[..<2] && q[3] == k[3],
-      "attention: queries \(q), keys \(k), values \(v)")
-    precondition(
-      mask.count == 4 && (mask[0] == q[0] || mask[0] == 1) && (mask[1] == q[1] || mask[1] == 1)
-        && mask[2] == q[2] && mask[3] == k[2], "attention: mask \(mask) for queries \(q) and keys \(k)")
+    try require(
+      k == v && q[..<2] == k[..<2] && q[3] == k[3], inputs,
+      "queries [B, H, N, D] have keys and values [B, H, M, D]")
+    try require(
+      (mask[0] == q[0] || mask[0] == 1) && (mask[1] == q[1] || mask[1] == 1) && mask[2] == q[2]
+        && mask[3] == k[2], inputs, "the mask is [B or 1, H or 1, N, M]")
     return [q, Array(q[..<3])]
   }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
-    precondition(context.upstream[1] == nil, "attention: no gradient flows from the rows' logarithms")
-    let results = context.g.graph.apply(
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    let results = try context.g.graph.apply(
       AttentionBack(scale: scale), context.inputs + context.outputs + [context.g])
     return [results[0], results[1], results[2], nil]
   }
@@ -64,12 +64,17 @@ package struct AttentionBack: Op {
   /// As in `Attention`.
   package let scale: Float
   package var name: String { "attention-back" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
-    precondition(inputs[6] == inputs[0], "attention-back: gradient \(inputs[6]) for queries \(inputs[0])")
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs.count == 7, inputs, "it takes 7 inputs")
+    let forward = try Attention(scale: scale).outputShapes(Array(inputs[..<4]))
+    try require(
+      inputs[4] == forward[0] && inputs[5] == forward[1] && inputs[6] == forward[0], inputs,
+      "result, logarithms and gradient have the shapes of attention's")
     return [inputs[0], inputs[1], inputs[2]]
   }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
-    preconditionFailure("attention has no second derivatives: record it as matmul, softmax and matmul")
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    throw .derivative(
+      op: name, problem: "there is no second derivative; record attention as matmul, softmax and matmul")
   }
   package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 10 * inputs[0].elements * inputs[1][2] }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
@@ -100,15 +105,17 @@ package struct AttentionBack: Op {
 extension Tensor {
   /// Scaled dot-product attention: queries [B, H, N, D], keys and values [B, H, M, D], mask (1 = may attend)
   /// broadcastable to [B, H, N, M] -> [B, H, N, D]. A query without any key gives 0.
-  public func attention(keys: Tensor, values: Tensor, mask: Tensor?) -> Tensor {
-    precondition(rank == 4 && keys.rank == 4, "attention: queries \(shape), keys \(keys.shape)")
+  public func attention(keys: Tensor, values: Tensor, mask: Tensor?) throws(TensorError) -> Tensor {
+    try require(
+      rank == 4 && keys.rank == 4, "attention", "queries and keys have rank 4", others: [keys.shape])
     let (n, m) = (shape[2], keys.shape[2])
-    var allowed = mask ?? graph.constant([Float](repeating: 1, count: n * m), [1, 1, n, m])
-    precondition(allowed.rank <= 4, "attention: mask \(allowed.shape)")
-    allowed = allowed.reshaped([Int](repeating: 1, count: 4 - allowed.rank) + allowed.shape)
+    var allowed =
+      if let mask { mask } else { try graph.constant([Float](repeating: 1, count: n * m), [1, 1, n, m]) }
+    try allowed.require(allowed.rank <= 4, "attention", "the mask has a rank of at most 4")
+    allowed = try allowed.reshaped([Int](repeating: 1, count: 4 - allowed.rank) + allowed.shape)
     let target = Array(allowed.shape[..<2]) + [n, m]
-    if allowed.shape != target { allowed = allowed.broadcast(to: target) }
+    if allowed.shape != target { allowed = try allowed.broadcast(to: target) }
     let scale = 1 / Float(shape[3]).squareRoot()
-    return graph.apply(Attention(scale: scale), [self, keys, values, allowed])[0]
+    return try graph.apply(Attention(scale: scale), [self, keys, values, allowed])[0]
   }
 }

@@ -24,20 +24,22 @@ package struct Convolve: Op {
   /// Stride, padding, dilation.
   package let geometry: ConvolutionShape
   package var name: String { "conv1d" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 2, ranks: 3...3)
     let (x, w) = (inputs[0], inputs[1])
-    precondition(x.count == 3 && w.count == 3 && x[1] == w[1], "conv1d of \(x) with \(w)")
-    return [[x[0], w[0], geometry.outputLength(x[2], taps: w[2])]]
+    try require(x[1] == w[1], inputs, "x [B, in, T] has a weight [out, in, K]")
+    return [[x[0], w[0], try geometry.check(self, inputs, length: x[2], taps: w[2])]]
   }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
-    let (x, w, g) = (context.inputs[0], context.inputs[1], context.g)
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    let (x, w, g) = (context.inputs[0], context.inputs[1], try context.g)
     return [
-      x.graph.apply(ConvolveBack(geometry: geometry, length: x.shape[2]), [g, w])[0],
-      x.graph.apply(ConvolveWeight(geometry: geometry, taps: w.shape[2]), [x, g])[0],
+      try x.graph.apply(ConvolveBack(geometry: geometry, length: x.shape[2]), [g, w])[0],
+      try x.graph.apply(ConvolveWeight(geometry: geometry, taps: w.shape[2]), [x, g])[0],
     ]
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
-    var result = [Double](repeating: 0, count: outputShapes(shapes)[0].elements)
+    let length = geometry.outputLength(shapes[0][2], taps: shapes[1][2])
+    var result = [Double](repeating: 0, count: shapes[0][0] * shapes[1][0] * length)
     ConvolutionLoop(geometry, x: shapes[0], w: shapes[1]).run { result[$2] += inputs[0][$0] * inputs[1][$1] }
     return [result]
   }
@@ -57,23 +59,24 @@ package struct ConvolveBack: Op {
   /// T.
   package let length: Int
   package var name: String { "conv1d-back" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 2, ranks: 3...3)
     let (g, w) = (inputs[0], inputs[1])
-    precondition(g.count == 3 && w.count == 3 && g[1] == w[0], "transposed conv1d of \(g) with \(w)")
-    precondition(
-      geometry.outputLength(length, taps: w[2]) == g[2],
-      "transposed conv1d of \(g) with \(w) to length \(length)")
+    try require(g[1] == w[0], inputs, "x [B, in, T] has a weight [in, out, K]")
+    try require(
+      try geometry.check(self, inputs, length: length, taps: w[2]) == g[2], inputs,
+      "a convolution of \(length) samples gives the first's length")
     return [[g[0], w[1], length]]
   }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
-    let (x, w, g) = (context.inputs[0], context.inputs[1], context.g)
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    let (x, w, g) = (context.inputs[0], context.inputs[1], try context.g)
     return [
-      x.graph.apply(Convolve(geometry: geometry), [g, w])[0],
-      x.graph.apply(ConvolveWeight(geometry: geometry, taps: w.shape[2]), [g, x])[0],
+      try x.graph.apply(Convolve(geometry: geometry), [g, w])[0],
+      try x.graph.apply(ConvolveWeight(geometry: geometry, taps: w.shape[2]), [g, x])[0],
     ]
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
-    let x = outputShapes(shapes)[0]
+    let x = [shapes[0][0], shapes[1][1], length]
     var result = [Double](repeating: 0, count: x.elements)
     ConvolutionLoop(geometry, x: x, w: shapes[1]).run { result[$0] += inputs[1][$1] * inputs[0][$2] }
     return [result]
@@ -93,16 +96,24 @@ package struct ConvolveWeight: Op {
   /// K.
   package let taps: Int
   package var name: String { "conv1d-weight" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [[inputs[1][1], inputs[0][1], taps]] }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
-    let (x, g, h) = (context.inputs[0], context.inputs[1], context.g)
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 2, ranks: 3...3)
+    let (x, g) = (inputs[0], inputs[1])
+    let length = try geometry.check(self, inputs, length: x[2], taps: taps)
+    try require(
+      x[0] == g[0] && g[2] == length, inputs,
+      "a convolution of the first with \(taps) taps has the second's batch and length")
+    return [[g[1], x[1], taps]]
+  }
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    let (x, g, h) = (context.inputs[0], context.inputs[1], try context.g)
     return [
-      x.graph.apply(ConvolveBack(geometry: geometry, length: x.shape[2]), [g, h])[0],
-      x.graph.apply(Convolve(geometry: geometry), [x, h])[0],
+      try x.graph.apply(ConvolveBack(geometry: geometry, length: x.shape[2]), [g, h])[0],
+      try x.graph.apply(Convolve(geometry: geometry), [x, h])[0],
     ]
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
-    let w = outputShapes(shapes)[0]
+    let w = [shapes[1][1], shapes[0][1], taps]
     var result = [Double](repeating: 0, count: w.elements)
     ConvolutionLoop(geometry, x: shapes[0], w: w).run { result[$1] += inputs[0][$0] * inputs[1][$2] }
     return [result]
@@ -116,6 +127,20 @@ package struct ConvolveWeight: Op {
 }
 
 extension ConvolutionShape {
+  /// The output's length for `length` inputs and `taps`.
+  func check(
+    _ op: any Op, _ shapes: [[Int]], length: Int, taps: Int
+  ) throws(TensorError) -> Int {
+    try op.require(
+      stride > 0 && dilation > 0 && padding >= 0 && max(stride, dilation, padding) < 1 << 31,
+      "stride \(stride) and dilation \(dilation) must be positive, padding \(padding) not negative")
+    try op.require(taps > 0, shapes, "there is at least one tap")
+    try op.require(
+      length + 2 * padding > dilation * (taps - 1), shapes,
+      "\(taps) taps at dilation \(dilation) fit into \(length) samples with a padding of \(padding)")
+    return outputLength(length, taps: taps)
+  }
+
   /// Floats of scratch for one batch element: the padded input or the matrix of its columns, and a rearranged weight.
   func workspace(x: [Int], w: [Int], outputLength: Int) -> Int {
     let columns = x[1] * w[2] * outputLength
@@ -157,20 +182,29 @@ extension Tensor {
   /// One-dimensional convolution: x [B, in, T], weight [out, in, K], bias [out] -> [B, out, T'].
   public func conv1d(
     _ weight: Tensor, _ bias: Tensor? = nil, stride: Int = 1, padding: Int = 0, dilation: Int = 1
-  ) -> Tensor {
+  ) throws(TensorError) -> Tensor {
     let geometry = ConvolutionShape(stride: stride, padding: padding, dilation: dilation)
-    let y = graph.apply(Convolve(geometry: geometry), [self, weight])[0]
-    return bias.map { y + $0.reshaped([1, $0.shape[0], 1]) } ?? y
+    let y = try graph.apply(Convolve(geometry: geometry), [self, weight])[0]
+    return try y.adding(bias: bias)
   }
 
   /// Transposed one-dimensional convolution: x [B, in, T], weight [in, out, K], bias [out] ->
   /// [B, out, (T-1)·stride - 2·padding + K].
   public func convTranspose1d(_ weight: Tensor, _ bias: Tensor? = nil, stride: Int = 1, padding: Int = 0)
-    -> Tensor
+    throws(TensorError) -> Tensor
   {
+    try require(
+      rank == 3 && weight.rank == 3, "transposed conv1d", "both have rank 3", others: [weight.shape])
     let length = (shape[2] - 1) * stride - 2 * padding + weight.shape[2]
     let op = ConvolveBack(geometry: ConvolutionShape(stride: stride, padding: padding), length: length)
-    let y = graph.apply(op, [self, weight])[0]
-    return bias.map { y + $0.reshaped([1, $0.shape[0], 1]) } ?? y
+    let y = try graph.apply(op, [self, weight])[0]
+    return try y.adding(bias: bias)
+  }
+
+  /// With a bias [channels], if there is one, added to [B, channels, T].
+  private func adding(bias: Tensor?) throws(TensorError) -> Tensor {
+    guard let bias else { return self }
+    try require(bias.shape == [shape[1]], "bias", "it has a number per channel", others: [bias.shape])
+    return try self + bias.reshaped([1, shape[1], 1])
   }
 }

@@ -42,27 +42,30 @@ package struct Unary: Op {
   package var name: String { "\(function)" }
   /// The kernel's number.
   package var code: Int32 { function.rawValue }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0]] }
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 1)
+    return [inputs[0]]
+  }
   package func inPlaceInput(ofOutput index: Int) -> Int? { 0 }
 
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
-    let (x, y, g) = (context.inputs[0], context.outputs[0], context.g)
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    let (x, y, g) = (context.inputs[0], context.outputs[0], try context.g)
     switch function {
-    case .negate: return [-g]
-    case .exp: return [g * y]
-    case .log: return [g / x]
-    case .sqrt: return [g * y.reciprocal() * 0.5]
-    case .reciprocal: return [-(g * y * y)]
-    case .sin: return [g * x.cos()]
-    case .cos: return [-(g * x.sin())]
-    case .tanh: return [g * (1 - y * y)]
-    case .sigmoid: return [g * y * (1 - y)]
+    case .negate: return [try -g]
+    case .exp: return [try g * y]
+    case .log: return [try g / x]
+    case .sqrt: return [try g * y.reciprocal() * 0.5]
+    case .reciprocal: return [try -(g * y * y)]
+    case .sin: return [try g * x.cos()]
+    case .cos: return [try -(g * x.sin())]
+    case .tanh: return [try g * (1 - y * y)]
+    case .sigmoid: return [try g * y * (1 - y)]
     case .silu:
-      let s = x.sigmoid()
-      return [g * (s + y * (1 - s))]
-    case .abs: return [g * x.sign()]
-    case .square: return [g * x * 2]
-    case .relu: return [g * x.step()]
+      let s = try x.sigmoid()
+      return [try g * (s + y * (1 - s))]
+    case .abs: return [try g * x.sign()]
+    case .square: return [try g * x * 2]
+    case .relu: return [try g * x.step()]
     case .sign, .step: return [nil]
     }
   }
@@ -79,9 +82,14 @@ package struct Affine: Op {
   /// The summand.
   package let offset: Float
   package var name: String { "affine" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0]] }
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 1)
+    return [inputs[0]]
+  }
   package func inPlaceInput(ofOutput index: Int) -> Int? { 0 }
-  package func gradients(_ context: GradientContext) -> [Tensor?] { [context.g * scale] }
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    [try context.g * scale]
+  }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     [inputs[0].map { $0 * Double(scale) + Double(offset) }]
   }
@@ -112,25 +120,32 @@ package struct Binary: Op {
   /// The kernel's number.
   package var code: Int32 { function.rawValue }
 
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [Broadcast.shape(inputs[0], inputs[1])] }
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 2)
+    guard let shape = Broadcast.shape(inputs[0], inputs[1]) else {
+      throw .shape(
+        op: name, shapes: inputs, expected: "axes counted from the last are equal, or one of them is 1")
+    }
+    return [shape]
+  }
 
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
-    let (a, b, g) = (context.inputs[0], context.inputs[1], context.g)
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    let (a, b, g) = (context.inputs[0], context.inputs[1], try context.g)
     switch function {
-    case .add: return [g.reduced(to: a.shape), g.reduced(to: b.shape)]
-    case .subtract: return [g.reduced(to: a.shape), (-g).reduced(to: b.shape)]
-    case .multiply: return [(g * b).reduced(to: a.shape), (g * a).reduced(to: b.shape)]
+    case .add: return [try g.reduced(to: a.shape), try g.reduced(to: b.shape)]
+    case .subtract: return [try g.reduced(to: a.shape), try (-g).reduced(to: b.shape)]
+    case .multiply: return [try (g * b).reduced(to: a.shape), try (g * a).reduced(to: b.shape)]
     case .divide:
-      let ga = g / b
-      return [ga.reduced(to: a.shape), (-(ga * context.outputs[0])).reduced(to: b.shape)]
+      let ga = try g / b
+      return [try ga.reduced(to: a.shape), try (-(ga * context.outputs[0])).reduced(to: b.shape)]
     case .maximum, .minimum:
-      let first = function == .maximum ? (a - b).step() : (b - a).step()
-      return [(g * first).reduced(to: a.shape), (g * (1 - first)).reduced(to: b.shape)]
+      let first = try function == .maximum ? (a - b).step() : (b - a).step()
+      return [try (g * first).reduced(to: a.shape), try (g * (1 - first)).reduced(to: b.shape)]
     }
   }
 
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
-    let shape = Broadcast.shape(shapes[0], shapes[1])
+    let shape = Broadcast.shape(shapes[0], shapes[1]) ?? []
     let (a, b) = (Broadcast.strides(of: shapes[0], in: shape), Broadcast.strides(of: shapes[1], in: shape))
     var result: [Double] = []
     Broadcast.forEachIndex(shape) { index in
@@ -143,20 +158,18 @@ package struct Binary: Op {
 }
 
 /// NumPy's broadcasting rules.
-public enum Broadcast {
-  /// The common shape of `a` and `b`; a precondition failure when they have none.
-  public static func shape(_ a: [Int], _ b: [Int]) -> [Int] {
+package enum Broadcast {
+  /// The common shape of `a` and `b`, if they have one.
+  package static func shape(_ a: [Int], _ b: [Int]) -> [Int]? {
     let rank = max(a.count, b.count)
     let pa = [Int](repeating: 1, count: rank - a.count) + a
     let pb = [Int](repeating: 1, count: rank - b.count) + b
-    return (0..<rank).map {
-      precondition(pa[$0] == pb[$0] || pa[$0] == 1 || pb[$0] == 1, "shapes \(a) and \(b) don't broadcast")
-      return max(pa[$0], pb[$0])
-    }
+    guard zip(pa, pb).allSatisfy({ $0 == $1 || $0 == 1 || $1 == 1 }) else { return nil }
+    return zip(pa, pb).map { $0 == 1 ? $1 : $0 }
   }
 
-  /// Row-major strides of `shape` seen as `target`: 0 along broadcast axes.
-  public static func strides(of shape: [Int], in target: [Int]) -> [Int] {
+  /// Row-major strides of `shape` seen as `target`, which it can be broadcast to: 0 along broadcast axes.
+  package static func strides(of shape: [Int], in target: [Int]) -> [Int] {
     let padded = [Int](repeating: 1, count: target.count - shape.count) + shape
     var strides = [Int](repeating: 0, count: target.count)
     var step = 1
@@ -183,67 +196,78 @@ public enum Broadcast {
 }
 
 extension Tensor {
-  private func unary(_ function: UnaryFunction) -> Tensor { graph.apply(Unary(function), [self])[0] }
-  private func binary(_ function: BinaryFunction, _ other: Tensor) -> Tensor {
-    graph.apply(Binary(function), [self, other])[0]
+  /// Throws an error about this tensor, and `others`, unless `condition` holds.
+  func require(
+    _ condition: Bool, _ op: String, _ expected: @autoclosure () -> String, others: [[Int]] = []
+  ) throws(TensorError) {
+    if !condition { throw .shape(op: op, shapes: [shape] + others, expected: expected(), path: graph.path) }
   }
-  private func affine(_ scale: Float, _ offset: Float) -> Tensor {
-    graph.apply(Affine(scale: scale, offset: offset), [self])[0]
+}
+
+extension Tensor {
+  private func unary(_ function: UnaryFunction) throws(TensorError) -> Tensor {
+    try graph.apply(Unary(function), [self])[0]
+  }
+  private func binary(_ function: BinaryFunction, _ other: Tensor) throws(TensorError) -> Tensor {
+    try graph.apply(Binary(function), [self, other])[0]
+  }
+  private func affine(_ scale: Float, _ offset: Float) throws(TensorError) -> Tensor {
+    try graph.apply(Affine(scale: scale, offset: offset), [self])[0]
   }
 
   /// e to the power of each element.
-  public func exp() -> Tensor { unary(.exp) }
+  public func exp() throws(TensorError) -> Tensor { try unary(.exp) }
   /// The natural logarithm.
-  public func log() -> Tensor { unary(.log) }
+  public func log() throws(TensorError) -> Tensor { try unary(.log) }
   /// The square root.
-  public func sqrt() -> Tensor { unary(.sqrt) }
+  public func sqrt() throws(TensorError) -> Tensor { try unary(.sqrt) }
   /// 1/x.
-  public func reciprocal() -> Tensor { unary(.reciprocal) }
+  public func reciprocal() throws(TensorError) -> Tensor { try unary(.reciprocal) }
   /// The sine.
-  public func sin() -> Tensor { unary(.sin) }
+  public func sin() throws(TensorError) -> Tensor { try unary(.sin) }
   /// The cosine.
-  public func cos() -> Tensor { unary(.cos) }
+  public func cos() throws(TensorError) -> Tensor { try unary(.cos) }
   /// The hyperbolic tangent.
-  public func tanh() -> Tensor { unary(.tanh) }
+  public func tanh() throws(TensorError) -> Tensor { try unary(.tanh) }
   /// 1/(1+exp(-x)).
-  public func sigmoid() -> Tensor { unary(.sigmoid) }
+  public func sigmoid() throws(TensorError) -> Tensor { try unary(.sigmoid) }
   /// x/(1+exp(-x)).
-  public func silu() -> Tensor { unary(.silu) }
+  public func silu() throws(TensorError) -> Tensor { try unary(.silu) }
   /// |x|.
-  public func abs() -> Tensor { unary(.abs) }
+  public func abs() throws(TensorError) -> Tensor { try unary(.abs) }
   /// x².
-  public func square() -> Tensor { unary(.square) }
+  public func square() throws(TensorError) -> Tensor { try unary(.square) }
   /// -1, 0 or 1.
-  public func sign() -> Tensor { unary(.sign) }
+  public func sign() throws(TensorError) -> Tensor { try unary(.sign) }
   /// max(x, 0).
-  public func relu() -> Tensor { unary(.relu) }
+  public func relu() throws(TensorError) -> Tensor { try unary(.relu) }
   /// 1 where x > 0, else 0.
-  public func step() -> Tensor { unary(.step) }
+  public func step() throws(TensorError) -> Tensor { try unary(.step) }
   /// The larger of two.
-  public func maximum(_ other: Tensor) -> Tensor { binary(.maximum, other) }
+  public func maximum(_ other: Tensor) throws(TensorError) -> Tensor { try binary(.maximum, other) }
   /// The smaller of two.
-  public func minimum(_ other: Tensor) -> Tensor { binary(.minimum, other) }
+  public func minimum(_ other: Tensor) throws(TensorError) -> Tensor { try binary(.minimum, other) }
   /// Limited to `low`...`high`.
-  public func clamped(_ low: Float, _ high: Float) -> Tensor {
-    maximum(graph.constant(low)).minimum(graph.constant(high))
+  public func clamped(_ low: Float, _ high: Float) throws(TensorError) -> Tensor {
+    try maximum(graph.constant(low)).minimum(graph.constant(high))
   }
 
   /// The negative.
-  public static prefix func - (x: Tensor) -> Tensor { x.unary(.negate) }
+  public static prefix func - (x: Tensor) throws(TensorError) -> Tensor { try x.unary(.negate) }
   /// The sum, broadcast.
-  public static func + (a: Tensor, b: Tensor) -> Tensor { a.binary(.add, b) }
+  public static func + (a: Tensor, b: Tensor) throws(TensorError) -> Tensor { try a.binary(.add, b) }
   /// The difference, broadcast.
-  public static func - (a: Tensor, b: Tensor) -> Tensor { a.binary(.subtract, b) }
+  public static func - (a: Tensor, b: Tensor) throws(TensorError) -> Tensor { try a.binary(.subtract, b) }
   /// The product, broadcast.
-  public static func * (a: Tensor, b: Tensor) -> Tensor { a.binary(.multiply, b) }
+  public static func * (a: Tensor, b: Tensor) throws(TensorError) -> Tensor { try a.binary(.multiply, b) }
   /// The quotient, broadcast.
-  public static func / (a: Tensor, b: Tensor) -> Tensor { a.binary(.divide, b) }
+  public static func / (a: Tensor, b: Tensor) throws(TensorError) -> Tensor { try a.binary(.divide, b) }
   /// The sum, broadcast.
-  public static func + (a: Tensor, b: Float) -> Tensor { a.affine(1, b) }
+  public static func + (a: Tensor, b: Float) throws(TensorError) -> Tensor { try a.affine(1, b) }
   /// The difference, broadcast.
-  public static func - (a: Tensor, b: Float) -> Tensor { a.affine(1, -b) }
+  public static func - (a: Tensor, b: Float) throws(TensorError) -> Tensor { try a.affine(1, -b) }
   /// The difference, broadcast.
-  public static func - (a: Float, b: Tensor) -> Tensor { b.affine(-1, a) }
+  public static func - (a: Float, b: Tensor) throws(TensorError) -> Tensor { try b.affine(-1, a) }
   /// The product, broadcast.
-  public static func * (a: Tensor, b: Float) -> Tensor { a.affine(b, 0) }
+  public static func * (a: Tensor, b: Float) throws(TensorError) -> Tensor { try a.affine(b, 0) }
 }

@@ -17,38 +17,47 @@ package struct MatMul: Op {
     package let strideA: Int, strideB: Int
   }
 
-  /// The sizes for inputs of these shapes.
+  /// The sizes for inputs of these shapes, which fit.
   package func sizes(_ a: [Int], _ b: [Int]) -> Sizes {
     let (ra, rb) = (a.count, b.count)
     let m = a[ra - (transposeA ? 1 : 2)]
     let k = a[ra - (transposeA ? 2 : 1)]
     let n = b[rb - (transposeB ? 2 : 1)]
-    precondition(
-      b[rb - (transposeB ? 1 : 2)] == k, "matmul \(a)\(transposeA ? "ᵀ" : "") · \(b)\(transposeB ? "ᵀ" : "")")
     let (ba, bb) = (a.dropLast(2).reduce(1, *), b.dropLast(2).reduce(1, *))
-    precondition(ba == bb || ba == 1 || bb == 1, "matmul \(a) · \(b): batches \(ba) and \(bb)")
     return Sizes(
-      m: m, n: n, k: k, batch: max(ba, bb), strideA: ba == 1 ? 0 : m * k, strideB: bb == 1 ? 0 : k * n)
+      m: m, n: n, k: k, batch: ba == 1 ? bb : ba, strideA: ba == 1 ? 0 : m * k, strideB: bb == 1 ? 0 : k * n)
   }
 
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
-    let s = sizes(inputs[0], inputs[1])
-    let leading = inputs[0].count >= inputs[1].count ? inputs[0].dropLast(2) : inputs[1].dropLast(2)
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 2, ranks: 2...Int.max)
+    let (a, b) = (inputs[0], inputs[1])
+    try require(
+      a[a.count - (transposeA ? 2 : 1)] == b[b.count - (transposeB ? 1 : 2)], inputs,
+      "the left\(transposeA ? ", transposed," : "") has as many columns as the right"
+        + "\(transposeB ? ", transposed," : "") has rows")
+    let (left, right) = (Array(a.dropLast(2)), Array(b.dropLast(2)))
+    try require(
+      left == right || left.elements == 1 || right.elements == 1, inputs,
+      "the leading axes are equal, or one side has none")
+    let s = sizes(a, b)
+    let leading =
+      left.elements == right.elements
+      ? (left.count >= right.count ? left : right) : left.elements == 1 ? right : left
     return [leading + [s.m, s.n]]
   }
 
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
-    let (a, b, g) = (context.inputs[0], context.inputs[1], context.g)
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    let (a, b, g) = (context.inputs[0], context.inputs[1], try context.g)
     // A = op(a), B = op(b): dA = g Bᵀ, dB = Aᵀ g, each transposed back if it was given transposed.
     let ga =
-      transposeA
+      try transposeA
       ? b.matmul(g, transposeSelf: transposeB, transpose: true)
       : g.matmul(b, transpose: !transposeB)
     let gb =
-      transposeB
+      try transposeB
       ? g.matmul(a, transposeSelf: true, transpose: transposeA)
       : a.matmul(g, transposeSelf: !transposeA)
-    return [ga.reduced(to: a.shape), gb.reduced(to: b.shape)]
+    return [try ga.reduced(to: a.shape), try gb.reduced(to: b.shape)]
   }
 
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
@@ -79,10 +88,22 @@ package struct MatMul: Op {
 /// the program is run.
 package struct Gather: Op {
   package var name: String { "gather" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[1] + [inputs[0][1]]] }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 2)
+    try require(inputs[0].count == 2, inputs, "the table has rank 2")
+    return [inputs[1] + [inputs[0][1]]]
+  }
+  package func outputType(_ inputs: [DType]) throws(TensorError) -> DType { try Gather.type(self, inputs) }
+  /// float32 at int32 indices.
+  static func type(_ op: any Op, _ inputs: [DType]) throws(TensorError) -> DType {
+    guard inputs == [.float32, .int32] else {
+      throw .dtype(op: op.name, found: inputs, expected: "numbers are float32 and indices int32")
+    }
+    return .float32
+  }
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
     let table = context.inputs[0]
-    return [table.graph.apply(ScatterAdd(rows: table.shape[0]), [context.g, context.inputs[1]])[0], nil]
+    return [try table.graph.apply(ScatterAdd(rows: table.shape[0]), [context.g, context.inputs[1]])[0], nil]
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let width = shapes[0][1]
@@ -96,9 +117,15 @@ package struct ScatterAdd: Op {
   /// Rows of the table.
   package let rows: Int
   package var name: String { "scatter-add" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [[rows, inputs[0].last ?? 0]] }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
-    [context.g.graph.apply(Gather(), [context.g, context.inputs[1]])[0], nil]
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 2)
+    try require(
+      !inputs[0].isEmpty && inputs[0].dropLast() == inputs[1][...], inputs, "there is a row for each index")
+    return [[rows, inputs[0].last ?? 0]]
+  }
+  package func outputType(_ inputs: [DType]) throws(TensorError) -> DType { try Gather.type(self, inputs) }
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    [try context.g.graph.apply(Gather(), [context.g, context.inputs[1]])[0], nil]
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let width = shapes[0].last ?? 0
@@ -112,25 +139,26 @@ package struct ScatterAdd: Op {
 
 extension Tensor {
   /// The matrix product with `other`, over the last two axes.
-  public func matmul(_ other: Tensor, transposeSelf: Bool = false, transpose: Bool = false) -> Tensor {
+  public func matmul(_ other: Tensor, transposeSelf: Bool = false, transpose: Bool = false)
+    throws(TensorError) -> Tensor
+  {
     // One shared right side: all rows of the left are one tall matrix.
     if other.rank == 2, rank > 2, !transposeSelf {
-      let flat = reshaped([-1, shape[rank - 1]])
-      let result = flat.matmul(other, transpose: transpose)
-      return result.reshaped(shape.dropLast() + [result.shape[1]])
+      let flat = try reshaped([-1, shape[rank - 1]])
+      let result = try flat.matmul(other, transpose: transpose)
+      return try result.reshaped(shape.dropLast() + [result.shape[1]])
     }
-    return graph.apply(MatMul(transposeA: transposeSelf, transposeB: transpose), [self, other])[0]
+    return try graph.apply(MatMul(transposeA: transposeSelf, transposeB: transpose), [self, other])[0]
   }
 
   /// A linear layer: x [..., in], weight [out, in], bias [out] -> [..., out].
-  public func linear(_ weight: Tensor, _ bias: Tensor? = nil) -> Tensor {
-    let y = matmul(weight, transpose: true)
-    return bias.map { y + $0 } ?? y
+  public func linear(_ weight: Tensor, _ bias: Tensor? = nil) throws(TensorError) -> Tensor {
+    let y = try matmul(weight, transpose: true)
+    return if let bias { try y + bias } else { y }
   }
 
   /// The rows of this table [rows, width] at `indices` (int32 [...]): [..., width].
-  public func rows(at indices: Tensor) -> Tensor {
-    precondition(rank == 2 && indices.dtype == .int32, "rows of \(shape) at \(indices.dtype) indices")
-    return graph.apply(Gather(), [self, indices])[0]
+  public func rows(at indices: Tensor) throws(TensorError) -> Tensor {
+    try graph.apply(Gather(), [self, indices])[0]
   }
 }

@@ -18,11 +18,17 @@ package struct Random: Op {
   /// Tells apart the draws of one step.
   package let stream: UInt32
   package var name: String { "random-\(distribution)" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
-    precondition(inputs[0] == [2], "random: the seed and step are [2], not \(inputs[0])")
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs == [[2]], inputs, "it takes seed and step, [2]")
     return [shape]
   }
-  package func gradients(_ context: GradientContext) -> [Tensor?] { [nil] }
+  package func outputType(_ inputs: [DType]) throws(TensorError) -> DType {
+    guard inputs == [.int32] else {
+      throw .dtype(op: name, found: inputs, expected: "seed and step are int32")
+    }
+    return .float32
+  }
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] { [nil] }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let (seed, step) = (UInt32(inputs[0][0]), UInt32(inputs[0][1]))
     var result: [Double] = []
@@ -47,32 +53,33 @@ extension Graph {
   /// Random numbers of `shape` that depend only on `key` (int32 [2]: seed and step) and `stream`.
   package func random(
     _ distribution: Random.Distribution, _ shape: [Int], key: Tensor, stream: UInt32
-  ) -> Tensor {
-    precondition(key.dtype == .int32, "random: the seed and step are int32, not \(key.dtype.rawValue)")
-    return apply(Random(distribution: distribution, shape: shape, stream: stream), [key])[0]
+  ) throws(TensorError) -> Tensor {
+    try apply(Random(distribution: distribution, shape: shape, stream: stream), [key])[0]
   }
 }
 
 extension Tensor {
   /// Zeroes a share `rate` of the elements and scales the rest by 1 / (1 - rate); `key` and `stream` as in
   /// `Graph.random`.
-  public func dropout(_ rate: Float, key: Tensor, stream: UInt32) -> Tensor {
-    precondition(rate >= 0 && rate < 1, "dropout of \(rate)")
+  public func dropout(_ rate: Float, key: Tensor, stream: UInt32) throws(TensorError) -> Tensor {
+    guard rate >= 0, rate < 1 else {
+      throw .argument(op: "dropout", problem: "a share of \(rate) is not in [0, 1)", path: graph.path)
+    }
     if rate == 0 { return self }
     // u >= rate, as 1 - (u < rate).
-    let kept = 1 - (rate - graph.random(.uniform, shape, key: key, stream: stream)).step()
-    return self * (kept * (1 / (1 - rate)))
+    let kept = try 1 - (rate - graph.random(.uniform, shape, key: key, stream: stream)).step()
+    return try self * (kept * (1 / (1 - rate)))
   }
 
   /// Where this mask (0 or 1) is 1 `a`, elsewhere `b`; shapes broadcast. Both must be finite everywhere.
-  public func select(_ a: Tensor, _ b: Tensor) -> Tensor { self * a + (1 - self) * b }
+  public func select(_ a: Tensor, _ b: Tensor) throws(TensorError) -> Tensor { try self * a + (1 - self) * b }
 
   /// x if positive, else x times `slope`.
-  public func leakyRelu(_ slope: Float) -> Tensor { relu() - (-self).relu() * slope }
+  public func leakyRelu(_ slope: Float) throws(TensorError) -> Tensor { try relu() - (-self).relu() * slope }
 
   /// The logarithm to base 10.
-  public func log10() -> Tensor { log() * 0.434294482 }
+  public func log10() throws(TensorError) -> Tensor { try log() * 0.434294482 }
 
   /// 1 / sqrt(x)
-  public func rsqrt() -> Tensor { sqrt().reciprocal() }
+  public func rsqrt() throws(TensorError) -> Tensor { try sqrt().reciprocal() }
 }

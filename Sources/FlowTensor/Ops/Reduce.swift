@@ -3,14 +3,21 @@ package struct Sum: Op {
   /// The axes summed over, ascending.
   package let axes: [Int]
   package var name: String { "sum" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
-    [inputs[0].enumerated().map { axes.contains($0.offset) ? 1 : $0.element }]
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 1)
+    try require(
+      axes.allSatisfy(inputs[0].indices.contains) && Set(axes).count == axes.count, inputs,
+      "there are the axes \(axes)")
+    return [shape(inputs[0])]
   }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
-    [context.g.broadcast(to: context.inputs[0].shape)]
+  private func shape(_ input: [Int]) -> [Int] {
+    input.enumerated().map { axes.contains($0.offset) ? 1 : $0.element }
+  }
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    [try context.g.broadcast(to: context.inputs[0].shape)]
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
-    let shape = outputShapes(shapes)[0]
+    let shape = shape(shapes[0])
     let strides = Broadcast.strides(of: shape, in: shapes[0])
     var result = [Double](repeating: 0, count: shape.elements)
     var position = 0
@@ -33,11 +40,14 @@ package struct Sum: Op {
 /// Softmax over the last axis.
 package struct Softmax: Op {
   package var name: String { "softmax" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0]] }
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 1, ranks: 1...Int.max)
+    return [inputs[0]]
+  }
   package func inPlaceInput(ofOutput index: Int) -> Int? { 0 }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
-    let (y, g) = (context.outputs[0], context.g)
-    return [(g - (g * y).sum([y.rank - 1])) * y]
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    let (y, g) = (context.outputs[0], try context.g)
+    return [try (g - (g * y).sum([y.rank - 1])) * y]
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let width = shapes[0].last ?? 1
@@ -62,11 +72,14 @@ package struct RMSNormalize: Op {
   /// Added to the mean square.
   package let epsilon: Float
   package var name: String { "rms-normalize" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] { [inputs[0], inputs[0].dropLast() + [1]] }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
-    let (y, scale, g) = (context.outputs[0], context.outputs[1], context.g)
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs, count: 1, ranks: 1...Int.max)
+    return [inputs[0], inputs[0].dropLast() + [1]]
+  }
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    let (y, scale, g) = (context.outputs[0], context.outputs[1], try context.g)
     let width = Float(y.shape.last ?? 1)
-    return [(g - y * ((g * y).sum([y.rank - 1]) * (1 / width))) * scale]
+    return [try (g - y * ((g * y).sum([y.rank - 1]) * (1 / width))) * scale]
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let width = shapes[0].last ?? 1
@@ -84,40 +97,42 @@ package struct RMSNormalize: Op {
 
 extension Tensor {
   /// The sum over `axes` (all when `nil`), which stay with length 1.
-  public func sum(_ axes: [Int]? = nil) -> Tensor {
+  public func sum(_ axes: [Int]? = nil) throws(TensorError) -> Tensor {
     let axes = (axes ?? Array(0..<rank)).sorted()
-    if axes.allSatisfy({ shape[$0] == 1 }) { return self }
-    return graph.apply(Sum(axes: axes), [self])[0]
+    if axes.allSatisfy({ shape.indices.contains($0) && shape[$0] == 1 }) { return self }
+    return try graph.apply(Sum(axes: axes), [self])[0]
   }
 
   /// The mean over `axes` (all when `nil`), which stay with length 1.
-  public func mean(_ axes: [Int]? = nil) -> Tensor {
+  public func mean(_ axes: [Int]? = nil) throws(TensorError) -> Tensor {
+    let sum = try sum(axes)
     let count = (axes ?? Array(0..<rank)).reduce(1) { $0 * shape[$1] }
-    return sum(axes) * (1 / Float(count))
+    return try sum * (1 / Float(count))
   }
 
   /// All elements' sum as a scalar, shape `[]`.
-  public func total() -> Tensor { sum().reshaped([]) }
+  public func total() throws(TensorError) -> Tensor { try sum().reshaped([]) }
 
   /// The gradient of a broadcast: summed down to `shape`.
-  public func reduced(to shape: [Int]) -> Tensor {
+  public func reduced(to shape: [Int]) throws(TensorError) -> Tensor {
     if shape == self.shape { return self }
+    try require(Broadcast.shape(shape, self.shape) == self.shape, "sum", "\(shape) can be repeated to it")
     let extra = rank - shape.count
     let axes = (0..<rank).filter { $0 < extra || (shape[$0 - extra] == 1 && self.shape[$0] != 1) }
-    return sum(axes).reshaped(shape)
+    return try sum(axes).reshaped(shape)
   }
 
   /// Softmax over the last axis.
-  public func softmax() -> Tensor { graph.apply(Softmax(), [self])[0] }
+  public func softmax() throws(TensorError) -> Tensor { try graph.apply(Softmax(), [self])[0] }
 
   /// RMSNorm over the last axis, times `weight` (shape [width]).
-  public func rmsNorm(_ weight: Tensor, epsilon: Float = 1e-6) -> Tensor {
-    graph.apply(RMSNormalize(epsilon: epsilon), [self])[0] * weight
+  public func rmsNorm(_ weight: Tensor, epsilon: Float = 1e-6) throws(TensorError) -> Tensor {
+    try graph.apply(RMSNormalize(epsilon: epsilon), [self])[0] * weight
   }
 
   /// Layer normalisation over the last axis, without weight or bias (Ba et al. 2016).
-  public func layerNorm(epsilon: Float = 1e-6) -> Tensor {
-    let centred = self - mean([rank - 1])
-    return graph.apply(RMSNormalize(epsilon: epsilon), [centred])[0]
+  public func layerNorm(epsilon: Float = 1e-6) throws(TensorError) -> Tensor {
+    let centred = try self - mean([rank - 1])
+    return try graph.apply(RMSNormalize(epsilon: epsilon), [centred])[0]
   }
 }

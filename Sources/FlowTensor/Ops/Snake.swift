@@ -33,16 +33,20 @@ package struct AliasFreeSnake: Op {
     return values.map(Float.init)
   }()
 
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
-    precondition(
-      inputs[0].count == 3 && inputs[1] == [inputs[0][1]] && inputs[2] == inputs[1], "snake of \(inputs)")
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs.count == 3, inputs, "it takes 3 inputs")
+    try require(
+      inputs[0].count == 3 && inputs[1] == [inputs[0][1]] && inputs[2] == inputs[1], inputs,
+      "x [B, C, T] has alpha and beta [C]")
     return [inputs[0]]
   }
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
     let x = context.inputs[0]
-    let flows = x.graph.apply(AliasFreeSnakeBack(logScale: logScale), [context.g] + context.inputs)
+    let flows = try x.graph.apply(AliasFreeSnakeBack(logScale: logScale), [context.g] + context.inputs)
     let channels = context.inputs[1].shape
-    return [flows[0], flows[1].sum([0]).reshaped(channels), flows[2].sum([0]).reshaped(channels)]
+    return [
+      flows[0], try flows[1].sum([0]).reshaped(channels), try flows[2].sum([0]).reshaped(channels),
+    ]
   }
   package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 70 * inputs[0].elements }
 
@@ -72,19 +76,23 @@ package struct AliasFreeSnakeBack: Op {
   /// As in `AliasFreeSnake`.
   package let logScale: Bool
   package var name: String { "snake-back" }
-  package func outputShapes(_ inputs: [[Int]]) -> [[Int]] {
-    [inputs[1], Array(inputs[1].dropLast()), Array(inputs[1].dropLast())]
+  package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
+    try require(inputs.count == 4 && inputs[0] == inputs[1], inputs, "the gradient has the input's shape")
+    _ = try AliasFreeSnake(logScale: logScale).outputShapes(Array(inputs[1...]))
+    let channels = Array(inputs[1].dropLast())
+    return [inputs[1], channels, channels]
   }
   package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 160 * inputs[1].elements }
   /// Not differentiable again.
-  package func gradients(_ context: GradientContext) -> [Tensor?] {
-    preconditionFailure("the snake activation has no second derivative here")
+  package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
+    throw .derivative(op: name, problem: "there is no second derivative")
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     // Central differences of the forward reference, contracted with g.
     let forward = AliasFreeSnake(logScale: logScale)
     let step = 1e-5
-    var results = outputShapes(shapes).map { [Double](repeating: 0, count: $0.elements) }
+    let channels = Array(shapes[1].dropLast())
+    var results = [shapes[1], channels, channels].map { [Double](repeating: 0, count: $0.elements) }
     let length = shapes[1][2]
     for part in 0..<3 {
       for i in inputs[part + 1].indices {
@@ -105,7 +113,7 @@ package struct AliasFreeSnakeBack: Op {
 
 extension Tensor {
   /// The alias-free snake activation; `beta` nil is plain snake.
-  public func aliasFreeSnake(alpha: Tensor, beta: Tensor?, logScale: Bool) -> Tensor {
-    graph.apply(AliasFreeSnake(logScale: logScale), [self, alpha, beta ?? alpha])[0]
+  public func aliasFreeSnake(alpha: Tensor, beta: Tensor?, logScale: Bool) throws(TensorError) -> Tensor {
+    try graph.apply(AliasFreeSnake(logScale: logScale), [self, alpha, beta ?? alpha])[0]
   }
 }
