@@ -11,7 +11,7 @@ extension CPUBackend {
     let (xs, ys) = (step.inputs.map(\.shape), step.outputs.map(\.shape))
     let count = ys[0].reduce(1, *)
     let run = body(step.op, t, x, y, work, xs, ys, count)
-    guard let run else { throw TensorError.unsupported(op: step.op.name, backend: name) }
+    guard let run else { throw TensorError.unsupported(op: step.op.name, backend: name, path: step.path) }
     let held = step
     return { withExtendedLifetime(held) { run() } }
   }

@@ -193,3 +193,44 @@ import Testing
     #expect(cosine?.hasSuffix(" post") == true, "\(program.listing)")
   }
 }
+
+/// An op that no backend knows.
+private struct Unknown: Op {
+  let name = "unknown"
+  func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] { inputs }
+  func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] { [nil] }
+  func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] { inputs }
+}
+
+@Suite struct BackendErrorTests {
+  @Test func anOpWithoutAKernelIsNamedWithItsModule() throws {
+    let graph = Graph()
+    let y = try graph.scope("head") { () throws(TensorError) in
+      try graph.apply(Unknown(), [graph.input("x", [2])])[0]
+    }
+    let error = #expect(throws: TensorError.self) {
+      try Program(graph, outputs: ["y": y], parameters: ParameterStore(CPUBackend()))
+    }
+    #expect(error?.description == "unknown: the blas backend has no kernel for it (in head)")
+  }
+
+  @Test func theMemoryOfAnotherDeviceIsRefused() throws {
+    struct Elsewhere: Backend {
+      let name = "elsewhere"
+      func makeBuffer(_ count: Int) throws -> any DeviceBuffer { Memory(count: count) }
+      func prepare(_ steps: [Step]) throws -> [() -> Void] { try CPUBackend().prepare(steps) }
+    }
+    final class Memory: DeviceBuffer {
+      let count: Int
+      init(count: Int) { self.count = count }
+      func write(_ values: [Float], at offset: Int) {}
+      func write(_ values: [Int32], at offset: Int) {}
+      func read(_ count: Int, at offset: Int) -> [Float] { [Float](repeating: 0, count: count) }
+    }
+    let graph = Graph()
+    let y = try graph.input("x", [2]).exp()
+    #expect(throws: TensorError.self) {
+      try Program(graph, outputs: ["y": y], parameters: ParameterStore(Elsewhere()))
+    }
+  }
+}
