@@ -131,7 +131,10 @@ let package = Package(
         .unsafeFlags(["-l_FoundationCShims", "-l_FoundationICU", "-use-ld=lld"]),
       ]),
     .executableTarget(
-      name: "flow-bench", dependencies: ["FlowAudio", "FlowCore", "FlowStore"], path: "Benchmarks/flow-bench",
+      name: "flow-bench",
+      dependencies: [
+        "FlowAudio", "FlowCore", "FlowStore", "FlowTensor", "FlowTensorCPU", "FlowNN", "FlowModels",
+      ], path: "Benchmarks/flow-bench",
       swiftSettings: optimized
     ),
 

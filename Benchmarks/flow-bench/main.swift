@@ -2,6 +2,7 @@
 //   flow-bench f0 FILE [RUNS]        one JSON line: seconds of audio, CPU seconds of each run
 //   flow-bench codec FOLDER FILE...  a line a file: name, bytes, ratio, MB/s into and out of a store in FOLDER, digests included
 //   flow-bench hash FILE             MB/s of digesting it, by the clock, the best of five
+//   flow-bench tensor CASE THREADS RUNS   one JSON line: seconds, CPU seconds, peak memory, FLOP of products, a value to check
 import FlowAudio
 import Foundation
 
@@ -19,13 +20,18 @@ func fail(_ message: String) -> Never {
 
 let arguments = CommandLine.arguments
 guard arguments.count >= 3 else {
-  fail("usage: flow-bench f0 FILE [RUNS] | codec FOLDER FILE... | hash FILE")
+  fail("usage: flow-bench f0 FILE [RUNS] | codec FOLDER FILE... | hash FILE | tensor CASE THREADS RUNS")
 }
 do {
   switch arguments[1] {
   case "f0": try timeF0(arguments[2], runs: arguments.count > 3 ? Int(arguments[3]) ?? 5 : 5)
   case "codec": try timeCodec(arguments[2], Array(arguments[3...]))
   case "hash": try timeHash(arguments[2])
+  case "tensor":
+    guard arguments.count == 5, let threads = Int(arguments[3]), let runs = Int(arguments[4]) else {
+      fail("usage: flow-bench tensor CASE THREADS RUNS")
+    }
+    try timeTensor(arguments[2], threads: threads, runs: runs)
   default: fail("flow-bench doesn't know '\(arguments[1])'")
   }
 } catch {

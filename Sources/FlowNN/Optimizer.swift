@@ -157,6 +157,9 @@ public final class TrainingStep {
     return sums
   }
 
+  /// FLOP of a batch's matrix products, convolutions and attention.
+  public var productFlops: Int { forward.productFlops }
+
   /// The readable dump of the step's program.
   public var listing: String { forward.listing }
 }

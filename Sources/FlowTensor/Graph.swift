@@ -136,22 +136,36 @@ public final class Graph {
   public func gradients(
     of loss: Tensor, withRespectTo targets: [Tensor]
   ) throws(TensorError) -> [Tensor] {
-    guard loss.graph === self, targets.allSatisfy({ $0.graph === self }) else {
-      throw .argument(op: "gradients", problem: "a tensor belongs to another graph", path: path)
-    }
     guard loss.shape.elements == 1 else {
       throw .shape(
         op: "gradients", shapes: [loss.shape], expected: "the value that is differentiated is a scalar",
         path: path)
     }
+    return try gradients(of: loss, weightedBy: constant([1], loss.shape), withRespectTo: targets)
+  }
+
+  /// The gradients of the sum of `value`'s elements, each times that of `weights`: how gradients pass through a part of
+  /// a model when those of its result are known.
+  /// - Throws: `TensorError` when `weights` has another shape, or an op on the way has no rule.
+  public func gradients(
+    of value: Tensor, weightedBy weights: Tensor, withRespectTo targets: [Tensor]
+  ) throws(TensorError) -> [Tensor] {
+    guard ([value, weights] + targets).allSatisfy({ $0.graph === self }) else {
+      throw .argument(op: "gradients", problem: "a tensor belongs to another graph", path: path)
+    }
+    guard weights.shape == value.shape else {
+      throw .shape(
+        op: "gradients", shapes: [value.shape, weights.shape], expected: "each element has a weight",
+        path: path)
+    }
     var needed = Set(targets.map(\.node))
-    for index in nodes.indices where index <= loss.node {
+    for index in nodes.indices where index <= value.node {
       if case .op(_, let inputs) = nodes[index].source, inputs.contains(where: { needed.contains($0.node) }) {
         needed.insert(index)
       }
     }
-    var gradient = [Key(loss): try constant([1], loss.shape)]
-    for index in stride(from: loss.node, through: 0, by: -1) where needed.contains(index) {
+    var gradient = [Key(value): weights]
+    for index in stride(from: value.node, through: 0, by: -1) where needed.contains(index) {
       guard case .op(let op, let inputs) = nodes[index].source else { continue }
       let outputs = nodes[index].shapes.indices.map {
         Tensor(graph: self, node: index, output: $0, shape: nodes[index].shapes[$0])

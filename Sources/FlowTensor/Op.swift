@@ -25,6 +25,8 @@ public protocol Op: Sendable {
   func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int
   /// The input whose buffer output i may overwrite, as every element is read before its place is written.
   func inPlaceInput(ofOutput index: Int) -> Int?
+  /// Whether it is a sum of products that can go at the speed of the matrix product.
+  var isProduct: Bool { get }
   /// Whether the output is the input's bytes under another shape.
   var isView: Bool { get }
   /// Floats of scratch memory that the kernel wants.
@@ -43,6 +45,8 @@ extension Op {
   public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { outputs.reduce(0) { $0 + $1.elements } }
   /// None.
   public func inPlaceInput(ofOutput index: Int) -> Int? { nil }
+  /// No.
+  public var isProduct: Bool { false }
   /// No.
   public var isView: Bool { false }
   /// None.

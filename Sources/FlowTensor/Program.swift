@@ -52,6 +52,13 @@ public final class Program {
     steps.reduce(0) { $0 + $1.op.flops($1.inputs.map(\.shape), $1.outputs.map(\.shape)) }
   }
 
+  /// Those of matrix products, convolutions and attention: what can go at the speed of the matrix product.
+  public var productFlops: Int {
+    steps.filter { $0.op.isProduct }.reduce(0) {
+      $0 + $1.op.flops($1.inputs.map(\.shape), $1.outputs.map(\.shape))
+    }
+  }
+
   /// A line per step, for people.
   public var listing: String {
     var lines = ["\(steps.count) steps, arena \(arenaCount * 4 / 1024) KiB, \(flops) FLOP"]

@@ -7,6 +7,7 @@ package struct Attention: Op {
   /// Multiplies the scores.
   package let scale: Float
   package var name: String { "attention" }
+  package var isProduct: Bool { true }
   package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
     try require(inputs, count: 4, ranks: 4...4)
     let (q, k, v, mask) = (inputs[0], inputs[1], inputs[2], inputs[3])
@@ -64,6 +65,7 @@ package struct AttentionBack: Op {
   /// As in `Attention`.
   package let scale: Float
   package var name: String { "attention-back" }
+  package var isProduct: Bool { true }
   package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
     try require(inputs.count == 7, inputs, "it takes 7 inputs")
     let forward = try Attention(scale: scale).outputShapes(Array(inputs[..<4]))

@@ -24,6 +24,7 @@ package struct Convolve: Op {
   /// Stride, padding, dilation.
   package let geometry: ConvolutionShape
   package var name: String { "conv1d" }
+  package var isProduct: Bool { true }
   package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
     try require(inputs, count: 2, ranks: 3...3)
     let (x, w) = (inputs[0], inputs[1])
@@ -59,6 +60,7 @@ package struct ConvolveBack: Op {
   /// T.
   package let length: Int
   package var name: String { "conv1d-back" }
+  package var isProduct: Bool { true }
   package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
     try require(inputs, count: 2, ranks: 3...3)
     let (g, w) = (inputs[0], inputs[1])
@@ -96,6 +98,7 @@ package struct ConvolveWeight: Op {
   /// K.
   package let taps: Int
   package var name: String { "conv1d-weight" }
+  package var isProduct: Bool { true }
   package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
     try require(inputs, count: 2, ranks: 3...3)
     let (x, g) = (inputs[0], inputs[1])

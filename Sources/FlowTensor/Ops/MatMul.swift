@@ -6,6 +6,7 @@ package struct MatMul: Op {
   /// The right side is given as [..., N, K].
   package let transposeB: Bool
   package var name: String { "matmul" }
+  package var isProduct: Bool { true }
 
   /// The sizes of one product and how many there are.
   package struct Sizes: Sendable {

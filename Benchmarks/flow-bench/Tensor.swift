@@ -1,0 +1,69 @@
+import FlowTensor
+import FlowTensorCPU
+import Foundation
+
+/// A case of `Benchmarks/tensor`: made once, then run again and again.
+struct TensorCase {
+  /// What is timed; a scalar that the peer must get too, if it has one.
+  var run: () throws -> Float?
+  /// Floating-point operations of matrix products, convolutions and attention in one run.
+  var productFlops = 0
+  /// Computes, after the timing, a scalar that the peer must get too.
+  var check: (() throws -> Float)?
+}
+
+/// Numbers in -1..<1 that the peer makes too: a hash of position and stream.
+func hashed(_ stream: Int, _ count: Int) -> [Float] {
+  (0..<count).map { index in
+    var x = UInt32(truncatingIfNeeded: index &+ stream &* 7919)
+    x = x &* 2_654_435_761
+    x ^= x >> 15
+    x = x &* 2_246_822_519
+    x ^= x >> 13
+    return Float(Double(x) / 2_147_483_648 - 1)
+  }
+}
+
+/// The initial value of the parameter number `index` of a model, as the peer makes it.
+func initial(_ index: Int, _ name: String, _ shape: [Int]) throws -> HostTensor {
+  let (count, values) = (shape.reduce(1, *), hashed(index, shape.reduce(1, *)))
+  if shape.count > 1, count > shape[0] {
+    let scale = 1 / (Float(count) / Float(shape[0])).squareRoot()
+    return try HostTensor(values.map { $0 * scale }, shape)
+  }
+  let isOffset = ["bias", "alpha", "beta"].contains { name.hasSuffix($0) }
+  return try HostTensor(values.map { $0 * 0.1 + (isOffset ? 0 : 1) }, shape)
+}
+
+/// The most memory this process had, in bytes.
+private func peakMemory() -> Int {
+  let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
+  let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") } ?? ""
+  return (line.split(separator: " ").compactMap { Int($0) }.first ?? 0) * 1024
+}
+
+/// Runs a case once to warm up and `runs` times for the clock, and prints a line of JSON.
+func timeTensor(_ name: String, threads: Int, runs: Int) throws {
+  let empty = peakMemory()
+  let backend = CPUBackend(threads: threads)
+  guard let make = tensorCases[name] else {
+    fail("no case '\(name)'; there are \(tensorCases.keys.sorted().joined(separator: ", "))")
+  }
+  let test = try make(backend)
+  var value = try test.run()
+  let first = value
+  var (wall, cpu): ([Double], [Double]) = ([], [])
+  for _ in 0..<runs {
+    let (start, used) = (DispatchTime.now().uptimeNanoseconds, cpuSeconds())
+    value = try test.run()
+    cpu.append(cpuSeconds() - used)
+    wall.append(Double(DispatchTime.now().uptimeNanoseconds - start) * 1e-9)
+  }
+  let peak = peakMemory()
+  var checks = [first, value].compactMap { $0 }
+  if let check = test.check { checks = [try check()] }
+  let list = checks.map { "\($0)" }.joined(separator: ", ")
+  print(
+    "{\"case\": \"\(name)\", \"wall\": \(wall), \"cpu\": \(cpu), \"peak\": \(peak), \"empty\": \(empty), "
+      + "\"flop\": \(test.productFlops), \"check\": [\(list)]}")
+}
