@@ -3,6 +3,7 @@
 //   flow-bench codec FOLDER FILE...  a line a file: name, bytes, ratio, MB/s into and out of a store in FOLDER, digests included
 //   flow-bench hash FILE             MB/s of digesting it, by the clock, the best of five
 //   flow-bench tensor CASE THREADS RUNS   one JSON line: seconds, CPU seconds, peak memory, FLOP of products, a value to check
+//   flow-bench pcm16 FILE WAV        writes FILE's sound as 16-bit samples
 import FlowAudio
 import Foundation
 
@@ -20,7 +21,8 @@ func fail(_ message: String) -> Never {
 
 let arguments = CommandLine.arguments
 guard arguments.count >= 3 else {
-  fail("usage: flow-bench f0 FILE [RUNS] | codec FOLDER FILE... | hash FILE | tensor CASE THREADS RUNS")
+  fail(
+    "usage: flow-bench f0 FILE [RUNS] | codec FOLDER FILE... | hash FILE | tensor CASE THREADS RUNS | pcm16 FILE WAV")
 }
 do {
   switch arguments[1] {
@@ -32,6 +34,9 @@ do {
       fail("usage: flow-bench tensor CASE THREADS RUNS")
     }
     try timeTensor(arguments[2], threads: threads, runs: runs)
+  case "pcm16":
+    guard arguments.count == 4 else { fail("usage: flow-bench pcm16 FILE WAV") }
+    try AudioFile.write(AudioFile.read(arguments[2]), to: arguments[3], format: .wavPCM16)
   default: fail("flow-bench doesn't know '\(arguments[1])'")
   }
 } catch {

@@ -1,4 +1,4 @@
-// Chunks: raw, zstd, zstd over shuffled bytes, or PCM, whichever pays.
+// Chunks: raw, zstd, zstd over shuffled bytes, or predicted sound, whichever pays.
 #include "codec.h"
 
 #include <stdlib.h>
@@ -90,8 +90,10 @@ size_t flow_codec_pack(flow_codec *codec, const uint8_t *source, size_t count, u
   size_t enough = count - count * 3 / 100;
   size_t size = 0;
   if (channels > 0) {
-    size = flow_pcm_pack(codec, source, count, channels, width, codec->body, sizeof codec->body);
-    *method = FLOW_METHOD_PCM;
+    int inLanes = width == 2 && channels <= FLOW_CODEC_CHANNELS && LANES_PAY(count / (2 * (size_t)channels));
+    size = inLanes ? flow_lanes_pack(codec, source, count, channels, codec->body, sizeof codec->body)
+                   : flow_pcm_pack(codec, source, count, channels, width, codec->body, sizeof codec->body);
+    *method = inLanes ? FLOW_METHOD_LANES : FLOW_METHOD_PCM;
   } else {
     *method = choose(codec, source, count);
     const uint8_t *bytes = source;
@@ -130,6 +132,7 @@ int flow_codec_unpack(flow_codec *codec, unsigned method, const uint8_t *body, s
       unshuffle(codec->shuffled, count, width_of(method), target);
       return 1;
     case FLOW_METHOD_PCM: return flow_pcm_unpack(codec, body, length, target, count);
+    case FLOW_METHOD_LANES: return flow_lanes_unpack(codec, body, length, target, count);
     default: return 0;
   }
 }

@@ -19,7 +19,10 @@ enum flow_method {
   FLOW_METHOD_SHUFFLE_2 = 2,
   FLOW_METHOD_SHUFFLE_4 = 3,
   FLOW_METHOD_SHUFFLE_8 = 4,
+  /// Sound of up to 24 bits, and short pieces, predicted by polynomials.
   FLOW_METHOD_PCM = 5,
+  /// 16-bit sound, predicted linearly.
+  FLOW_METHOD_LANES = 6,
 };
 
 /// Working memory, or NULL when there is none.
