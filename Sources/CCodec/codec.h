@@ -21,7 +21,7 @@
 
 /// Lanes: pieces of a chunk whose samples are predicted side by side, each in an element of a vector.
 #define LANES 8
-/// Samples of a lane that share coefficients, and those that share a number of low bits.
+/// Samples of a lane that share coefficients, and those that share a loudness.
 #define LANE_BLOCK 2048
 #define LANE_PART 512
 /// The most coefficients.
@@ -44,6 +44,8 @@ struct flow_codec {
   /// Byte planes of a chunk, least significant first, and shuffled bytes.
   uint8_t planes[3][FLOW_CHUNK_BYTES / 2 + FLOW_CODEC_CHANNELS * LANE_EXCESS];
   uint8_t shuffled[FLOW_CHUNK_BYTES];
+  /// The loudness of the parts of all blocks of lanes.
+  uint8_t parts[FLOW_CHUNK_BYTES / 2 / LANE_PART + LANES * FLOW_CODEC_CHANNELS * LANE_BLOCK / LANE_PART];
   /// Where a packed body grows: a little more than a chunk, so that the check for gain comes last.
   uint8_t body[FLOW_CHUNK_BYTES * 2];
 };
@@ -112,13 +114,13 @@ void flow_low_as_bytes(uint8_t *bytes, size_t groups, unsigned low, const uint8_
 void flow_put_plane(const uint32_t *v, size_t count, unsigned shift, uint8_t *to);
 void flow_get_plane(uint32_t *v, size_t count, unsigned shift, const uint8_t *from);
 
-/// Writes the codec's first `count` planes to `to` and their sizes (u32 each: 0 all zero, `samples`: as it is) to
-/// `sizes`; where they end, or NULL when `end` is too near.
-uint8_t *flow_pack_planes(flow_codec *codec, unsigned count, size_t samples, uint8_t *sizes, uint8_t *to,
-                          const uint8_t *end);
-/// Reads planes from `at`, which moves on, and says which are not all zero. Returns 0 when they are damaged.
-int flow_unpack_planes(flow_codec *codec, unsigned count, size_t samples, const uint8_t *sizes, const uint8_t *body,
-                       size_t length, size_t *at, int *used);
+/// Writes `samples` bytes of a plane to `to` and how many they became (u32; 0: all zero, `samples`: as they are) to `size`;
+/// where they end, or NULL when `end` is too near.
+uint8_t *flow_pack_plane(flow_codec *codec, const uint8_t *plane, size_t samples, uint8_t *size, uint8_t *to,
+                         const uint8_t *end);
+/// Reads a plane from `at`, which moves on. Returns 0 when it is damaged.
+int flow_unpack_plane(flow_codec *codec, uint8_t *plane, size_t samples, const uint8_t *size, const uint8_t *body,
+                      size_t length, size_t *at);
 
 static inline int32_t flow_wrap(uint32_t x, unsigned bits) { return (int32_t)(x << (32 - bits)) >> (32 - bits); }
 

@@ -8,7 +8,8 @@ typedef uint16_t v8h __attribute__((vector_size(16), aligned(2)));
 /// How the blocks of a row are predicted, in one channel.
 typedef struct {
   unsigned order;
-  uint8_t low[LANES][PARTS];
+  /// The loudness of each part.
+  uint8_t parts[LANES][PARTS];
   /// Coefficient by coefficient, a lane each.
   int32_t coefficients[LANE_ORDER][LANES];
 } lane_row;
@@ -17,13 +18,12 @@ typedef struct {
 static const uint8_t *get_row(const uint8_t *at, const uint8_t *end, lane_row *row) {
   memset(row, 0, sizeof *row);
   for (size_t l = 0; l < LANES; l++) {
-    if (end - at < 3) return NULL;
-    unsigned order = at[0];
-    for (unsigned part = 0; part < PARTS; part++) {
-      row->low[l][part] = at[1 + part / 2] >> 4 * (part % 2) & 15;
-      if (row->low[l][part] > 8) return NULL;
+    if (end - at < 1 + PARTS) return NULL;
+    unsigned order = *at++;
+    for (unsigned part = 0; part < PARTS; part++, at++) {
+      if (low_of(*at) > 8) return NULL;
+      row->parts[l][part] = *at;
     }
-    at += 3;
     if (order == 0) continue;
     if (order > LANE_ORDER || end - at < 1 + 2 * (ptrdiff_t)order || *at > LPC_POINT) return NULL;
     unsigned up = LPC_POINT - *at++;
@@ -169,7 +169,7 @@ int flow_lanes_unpack(flow_codec *codec, const uint8_t *body, size_t length, uin
   // The predictors say how many low bits there are, and with them where the planes begin.
   const uint8_t *predictors = at;
   lane_row row;
-  size_t lows = 0;
+  size_t lows = 0, sizes[KINDS] = {0};
   for (size_t from = 0; from < s.lane; from += LANE_BLOCK) {
     size_t block = s.lane - from < LANE_BLOCK ? s.lane - from : LANE_BLOCK;
     for (unsigned c = 0; c < channels; c++) {
@@ -177,23 +177,30 @@ int flow_lanes_unpack(flow_codec *codec, const uint8_t *body, size_t length, uin
       if (!at) return 0;
       for (size_t l = 0; l < LANES; l++) {
         for (size_t part = 0; part * LANE_PART < block; part++) {
-          size_t left = block - part * LANE_PART;
-          lows += flow_low_bytes(left < LANE_PART ? left : LANE_PART, row.low[l][part]);
+          size_t left = block - part * LANE_PART, n = left < LANE_PART ? left : LANE_PART;
+          lows += flow_low_bytes(n, low_of(row.parts[l][part]));
+          sizes[kind_of(row.parts[l][part])] += n;
         }
       }
     }
   }
   const uint8_t *low = at;
   size_t place = (size_t)(at - body) + lows;
-  int used[PLANES];
-  if (!flow_unpack_planes(codec, PLANES, s.samples, body + 2, body, length, &place, used)) return 0;
-  if (length - place != s.rest) return 0;
+  // The planes of the kinds, one after the other.
+  const uint8_t *middle[KINDS], *high = codec->planes[1];
+  uint8_t *plane = codec->planes[0];
+  for (unsigned kind = 0; kind < KINDS; kind++) {
+    if (!flow_unpack_plane(codec, plane, sizes[kind], body + 2 + 4 * kind, body, length, &place)) return 0;
+    middle[kind] = plane;
+    plane += sizes[kind];
+  }
+  if (!flow_unpack_plane(codec, codec->planes[1], s.samples, body + 2 + 4 * KINDS, body, length, &place)) return 0;
+  int isHigh = flow_get_u32(body + 2 + 4 * KINDS) > 0;
+  if (place > length || length - place != s.rest) return 0;
   memcpy(target + count - s.rest, body + place, s.rest);
-  if (!used[0]) memset(codec->planes[0], 0, s.samples);
 
   v8u before[FLOW_CODEC_CHANNELS][LANE_ORDER];
   memset(before, 0, sizeof before);
-  size_t sample = 0;
   for (size_t from = 0; from < s.lane; from += LANE_BLOCK) {
     size_t block = s.lane - from < LANE_BLOCK ? s.lane - from : LANE_BLOCK;
     for (unsigned c = 0; c < channels; c++) {
@@ -202,11 +209,11 @@ int flow_lanes_unpack(flow_codec *codec, const uint8_t *body, size_t length, uin
       for (size_t l = 0; l < LANES; l++) {
         for (size_t begin = 0; begin < block; begin += LANE_PART) {
           size_t n = block - begin < LANE_PART ? block - begin : LANE_PART;
-          unsigned bits = row.low[l][begin / LANE_PART];
-          residuals(x + l * LANE_STRIDE + begin, n, bits, low, codec->planes[0] + sample,
-                    used[1] ? codec->planes[1] + sample : NULL);
-          low += flow_low_bytes(n, bits);
-          sample += n;
+          unsigned loud = row.parts[l][begin / LANE_PART], kind = kind_of(loud);
+          residuals(x + l * LANE_STRIDE + begin, n, low_of(loud), low, middle[kind], isHigh ? high : NULL);
+          low += flow_low_bytes(n, low_of(loud));
+          middle[kind] += n;
+          high += n;
         }
       }
       size_t start = 0;

@@ -154,8 +154,10 @@ size_t flow_pcm_pack(flow_codec *codec, const uint8_t *source, size_t count, uns
   target[0] = (uint8_t)channels;
   target[1] = (uint8_t)width;
   target[2] = (uint8_t)s.shift;
-  low = flow_pack_planes(codec, s.planes, s.samples, target + 3, low, target + room);
-  if (!low) return 0;
+  for (unsigned p = 0; p < s.planes; p++) {
+    low = flow_pack_plane(codec, codec->planes[p], s.samples, target + 3 + 4 * p, low, target + room);
+    if (!low) return 0;
+  }
   if (room - (size_t)(low - target) < count - whole) return 0;
   memcpy(low, source + whole, count - whole);
   return (size_t)(low - target) + count - whole;
@@ -180,9 +182,10 @@ int flow_pcm_unpack(flow_codec *codec, const uint8_t *body, size_t length, uint8
       at += flow_low_bytes(frames, p[1]);
     }
   }
-  int used[3];
-  if (!flow_unpack_planes(codec, s.planes, s.samples, body + 3, body, length, &at, used)) return 0;
-  if (length - at != rest) return 0;
+  for (unsigned plane = 0; plane < s.planes; plane++) {
+    if (!flow_unpack_plane(codec, codec->planes[plane], s.samples, body + 3 + 4 * plane, body, length, &at)) return 0;
+  }
+  if (at > length || length - at != rest) return 0;
   memcpy(target + count - rest, body + at, rest);
 
   int32_t(*x)[LANE_ORDER + PCM_BLOCK] = codec->channels;
@@ -202,7 +205,7 @@ int flow_pcm_unpack(flow_codec *codec, const uint8_t *body, size_t length, uint8
       uint32_t *v = codec->residual;
       low = flow_get_low(v, (frames + 7) / 8, parameters[1], low);
       for (unsigned plane = 0; plane < s.planes; plane++) {
-        if (used[plane]) flow_get_plane(v, frames, parameters[1] + 8 * plane, codec->planes[plane] + sample);
+        if (flow_get_u32(body + 3 + 4 * plane) > 0) flow_get_plane(v, frames, parameters[1] + 8 * plane, codec->planes[plane] + sample);
       }
       sample += frames;
       unzigzag(v, frames, x[c] + PCM_HISTORY);

@@ -88,40 +88,34 @@ FLOW_CLONES void flow_get_plane(uint32_t *restrict v, size_t frames, unsigned sh
   for (size_t i = 0; i < frames; i++) v[i] |= (uint32_t)from[i] << shift;
 }
 
-uint8_t *flow_pack_planes(flow_codec *codec, unsigned count, size_t samples, uint8_t *sizes, uint8_t *to,
-                          const uint8_t *end) {
-  for (unsigned p = 0; p < count; p++) {
-    const uint8_t *plane = codec->planes[p];
-    size_t left = (size_t)(end - to), size = 0;
-    int isZero = 1;
-    for (size_t i = 0; i < samples && isZero; i++) isZero = plane[i] == 0;
-    if (!isZero) {
-      if (left < samples) return NULL;
-      size = flow_zstd_pack(codec, plane, samples, to, left, 1);
-      if (size == 0 || size >= samples) {
-        memcpy(to, plane, samples);
-        size = samples;
-      }
+uint8_t *flow_pack_plane(flow_codec *codec, const uint8_t *plane, size_t samples, uint8_t *size, uint8_t *to,
+                         const uint8_t *end) {
+  size_t packed = 0, used = 0;
+  while (used < samples && plane[used] == 0) used++;
+  if (used < samples) {
+    if ((size_t)(end - to) < samples) return NULL;
+    packed = flow_zstd_pack(codec, plane, samples, to, (size_t)(end - to), 1);
+    if (packed == 0 || packed >= samples) {
+      memcpy(to, plane, samples);
+      packed = samples;
     }
-    flow_put_u32(sizes + 4 * p, size);
-    to += size;
   }
-  return to;
+  flow_put_u32(size, packed);
+  return to + packed;
 }
 
-int flow_unpack_planes(flow_codec *codec, unsigned count, size_t samples, const uint8_t *sizes, const uint8_t *body,
-                       size_t length, size_t *at, int *used) {
-  for (unsigned p = 0; p < count; p++) {
-    size_t size = flow_get_u32(sizes + 4 * p);
-    if (*at > length || size > length - *at || size > samples) return 0;
-    used[p] = size > 0;
-    if (size == samples) {
-      memcpy(codec->planes[p], body + *at, size);
-    } else if (size > 0 &&
-               ZSTD_decompressDCtx(codec->unpacker, codec->planes[p], samples, body + *at, size) != samples) {
-      return 0;
-    }
-    *at += size;
+int flow_unpack_plane(flow_codec *codec, uint8_t *plane, size_t samples, const uint8_t *size, const uint8_t *body,
+                      size_t length, size_t *at) {
+  size_t packed = flow_get_u32(size);
+  if (*at > length || packed > length - *at || packed > samples) return 0;
+  const uint8_t *from = body + *at;
+  *at += packed;
+  if (packed == 0) {
+    memset(plane, 0, samples);
+  } else if (packed == samples) {
+    memcpy(plane, from, samples);
+  } else {
+    return ZSTD_decompressDCtx(codec->unpacker, plane, samples, from, packed) == samples;
   }
-  return *at <= length;
+  return 1;
 }
