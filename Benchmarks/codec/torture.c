@@ -1,6 +1,6 @@
 // Hostile packed sound, built and run by scripts/torture-codec under AddressSanitizer and UndefinedBehaviorSanitizer:
-//   torture N SEED: N bodies, each of sound packed in one of the ways, then damaged (every eighth is left whole, and must come
-//   back). Bodies and targets have exactly the size that is claimed, so that a byte too far is an error.
+//   torture N SEED: N bodies, each of sound packed in one of the ways, then damaged (every eighth is left whole, and
+// must come back). Bodies and targets have exactly the size that is claimed, so that a byte too far is an error.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,10 +21,12 @@ static uint64_t draw(uint64_t below) {
 /// Sound of a kind, in samples of `width` bytes.
 static size_t sound(uint8_t *to, size_t most, unsigned channels, unsigned width) {
   static const size_t lengths[] = {1, 7, 512, 4095, 4097, 8191, 8192, 8193, 16384, 16449, 20000, 65600};
-  size_t frames = lengths[draw(sizeof lengths / sizeof *lengths)] + draw(3), count = frames * channels * width + draw(3);
+  size_t frames = lengths[draw(sizeof lengths / sizeof *lengths)] + draw(3);
+  size_t count = frames * channels * width + draw(3);
   if (count > most) count = most;
   unsigned kind = (unsigned)draw(5), shift = draw(3) ? 0 : (unsigned)draw(10);
-  double pitch = 0.001 + (double)draw(3000) / 1000, loud = (double)(1 << draw(8 * width)), noise = (double)(1 << draw(10));
+  double pitch = 0.001 + (double)draw(3000) / 1000;
+  double loud = (double)(1 << draw(8 * width)), noise = (double)(1 << draw(10));
   for (size_t i = 0; i < count; i++) {
     size_t sample = i / width, frame = sample / channels;
     double x = kind == 0   ? 0
@@ -83,7 +85,9 @@ int main(int argc, char **argv) {
     memcpy(body, packed, size);
     int isWhole = flow_codec_unpack(codec, how, body, size, target, claimed);
     if (i % 8 == 0) {
-      if (!isWhole || memcmp(target, source, count) != 0) return fprintf(stderr, "body %lu came back otherwise\n", i), 1;
+      if (!isWhole || memcmp(target, source, count) != 0) {
+        return fprintf(stderr, "body %lu came back otherwise\n", i), 1;
+      }
       whole++;
       methods[method]++;
     } else if (isWhole) {
@@ -95,8 +99,8 @@ int main(int argc, char **argv) {
     free(target);
   }
   flow_codec_free(codec);
-  printf("%lu bodies: %lu whole and back as they were (%lu raw, %lu in polynomials, %lu in lanes), %lu damaged ones refused, "
-         "%lu taken for other sound, 0 crashes\n",
+  printf("%lu bodies: %lu whole and back as they were (%lu raw, %lu in polynomials, %lu in lanes), "
+         "%lu damaged ones refused, %lu taken for other sound, 0 crashes\n",
          n, whole, methods[FLOW_METHOD_RAW], methods[FLOW_METHOD_PCM], methods[FLOW_METHOD_LANES], refused, taken);
   return 0;
 }

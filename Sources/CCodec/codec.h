@@ -99,8 +99,8 @@ unsigned flow_best_pair(const uint64_t sums[4]);
 /// samples before it.
 uint64_t flow_polynomial(const int32_t *x, size_t frames, unsigned scale, unsigned *order);
 
-/// How many of the lowest bits are as good as noise: what is left above them has a mean of `least` to twice that, which a
-/// byte nearly always holds and Huffman codes describe well.
+/// How many of the lowest bits are as good as noise: what is left above them has a mean of `least` to twice that, which
+/// a byte nearly always holds and Huffman codes describe well.
 unsigned flow_noisy_bits(const uint32_t *v, size_t count, unsigned least, unsigned most);
 /// The bytes that low bits take: whole groups of eight, so that packing needs no tail.
 static inline size_t flow_low_bytes(size_t count, unsigned low) { return (count + 7) / 8 * low; }
@@ -114,8 +114,8 @@ void flow_low_as_bytes(uint8_t *bytes, size_t groups, unsigned low, const uint8_
 void flow_put_plane(const uint32_t *v, size_t count, unsigned shift, uint8_t *to);
 void flow_get_plane(uint32_t *v, size_t count, unsigned shift, const uint8_t *from);
 
-/// Writes `samples` bytes of a plane to `to` and how many they became (u32; 0: all zero, `samples`: as they are) to `size`;
-/// where they end, or NULL when `end` is too near.
+/// Writes `samples` bytes of a plane to `to` and how many they became (u32; 0: all zero, `samples`: as they are) to
+/// `size`; where they end, or NULL when `end` is too near.
 uint8_t *flow_pack_plane(flow_codec *codec, const uint8_t *plane, size_t samples, uint8_t *size, uint8_t *to,
                          const uint8_t *end);
 /// Reads a plane from `at`, which moves on. Returns 0 when it is damaged.

@@ -12,14 +12,15 @@ static void take_block(const lane_shape *s, const uint8_t *source, unsigned shif
   flow_take_apart(at, here, s->channels, 2, channel, shift, to + LANE_ORDER - before);
 }
 
-static void take_pair(const lane_shape *s, const uint8_t *source, unsigned shift, size_t lane, size_t from, size_t count,
-                      int32_t (*x)[LANE_ORDER + PCM_BLOCK]) {
+static void take_pair(const lane_shape *s, const uint8_t *source, unsigned shift, size_t lane, size_t from,
+                      size_t count, int32_t (*x)[LANE_ORDER + PCM_BLOCK]) {
   for (unsigned c = 0; c < 2; c++) take_block(s, source, shift, c, lane, from, count, x[c]);
   flow_middle_and_side(x[0], x[1], LANE_ORDER + count, 16, x[2], x[3]);
 }
 
 /// The pair that suits most of a lane: every fourth block is asked.
-static unsigned choose_pair(const lane_shape *s, const uint8_t *source, unsigned shift, size_t lane, flow_codec *codec) {
+static unsigned choose_pair(const lane_shape *s, const uint8_t *source, unsigned shift, size_t lane,
+                            flow_codec *codec) {
   uint64_t sums[4] = {0, 0, 0, 0};
   for (size_t from = 0; from < s->lane; from += 4 * LANE_BLOCK) {
     size_t count = s->lane - from < LANE_BLOCK ? s->lane - from : LANE_BLOCK;

@@ -49,9 +49,9 @@ static inline __attribute__((always_inline)) void transpose(v8h *r) {
   }
 }
 
-/// Samples from zigzag residuals, in place: `count` (a multiple of 8) of every lane, from `x` on; `before` has the LANE_ORDER
-/// samples before, the latest first. What a sample adds to the ORDER predictions after it is added at once, so only the
-/// first of these sums is waited for.
+/// Samples from zigzag residuals, in place: `count` (a multiple of 8) of every lane, from `x` on; `before` has the
+/// LANE_ORDER samples before, the latest first. What a sample adds to the ORDER predictions after it is added at once,
+/// so only the first of these sums is waited for.
 static inline __attribute__((always_inline)) void predict(const unsigned ORDER, uint16_t *x, size_t count,
                                                           const v8u *coefficients, const v8u *before) {
   v8u sums[LANE_ORDER + 1];
@@ -81,8 +81,7 @@ static inline __attribute__((always_inline)) void predict(const unsigned ORDER, 
   }
 }
 
-/// The samples of a row of blocks from its residuals, in place; `x` holds the row before until then, whose last samples are
-/// in `before`.
+/// The samples of a row of blocks from its residuals, in place; the last samples of the row before are in `before`.
 FLOW_CLONES static void restore(uint16_t *x, size_t count, const lane_row *row, const v8u *before) {
   v8u coefficients[LANE_ORDER];
   memcpy(coefficients, row->coefficients, sizeof coefficients);
@@ -116,7 +115,9 @@ FLOW_CLONES static void residuals(uint16_t *restrict v, size_t count, unsigned l
     memset(bytes, 0, sizeof bytes);
   }
   if (high) {
-    for (size_t i = 0; i < count; i++) v[i] = (uint16_t)(bytes[i] | (uint32_t)middle[i] << low | (uint32_t)high[i] << (8 + low));
+    for (size_t i = 0; i < count; i++) {
+      v[i] = (uint16_t)(bytes[i] | (uint32_t)middle[i] << low | (uint32_t)high[i] << (8 + low));
+    }
   } else {
     for (size_t i = 0; i < count; i++) v[i] = (uint16_t)(bytes[i] | (uint32_t)middle[i] << low);
   }
@@ -233,7 +234,9 @@ int flow_lanes_unpack(flow_codec *codec, const uint8_t *body, size_t length, uin
         left_and_right(pairs[l], codec->lanes[0] + place, codec->lanes[1] + place, n);
       }
       uint8_t *to = target + (l * s.lane + from) * channels * 2;
-      for (unsigned c = 0; c < channels && n > 0; c++) put_samples(codec->lanes[c] + place, n, channels, shift, to + 2 * c);
+      for (unsigned c = 0; c < channels && n > 0; c++) {
+        put_samples(codec->lanes[c] + place, n, channels, shift, to + 2 * c);
+      }
     }
   }
   return 1;

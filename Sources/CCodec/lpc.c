@@ -1,6 +1,6 @@
-// The linear predictor of a block: autocorrelation of the windowed samples, Levinson-Durbin (as in RFC 9639, section 9.2 and
-// Markel and Gray, Linear Prediction of Speech, 1976), the order by the bits that each promises, coefficients as integers,
-// so that every machine predicts alike.
+// The linear predictor of a block: autocorrelation of the windowed samples, the recursion of Levinson and Durbin
+// (Markel and Gray, Linear Prediction of Speech, 1976), the order by the bits that each promises; coefficients as integers of a
+// common scale, as in FLAC (RFC 9639), so that every machine predicts alike.
 #include <math.h>
 
 #include "codec.h"

@@ -1,5 +1,5 @@
-// Polynomials: per block and channel the best of the fixed polynomial predictors (order 0 to 4, as in Shorten and FLAC), in
-// stereo the best pair of left, right, middle and side; residuals as zigzag numbers, of which the lowest bits, being
+// Polynomials: per block and channel the best of the fixed polynomial predictors (order 0 to 4, as in Shorten and FLAC),
+// in stereo the best pair of left, right, middle and side; residuals as zigzag numbers, of which the lowest bits, being
 // noise, are packed as they are and the rest goes as byte planes through zstd, whose Huffman coder does the work.
 //
 // A body: channels, width, shift (zero bits at the low end of every sample), the lengths of the planes (u32 each: 0 all
@@ -205,7 +205,8 @@ int flow_pcm_unpack(flow_codec *codec, const uint8_t *body, size_t length, uint8
       uint32_t *v = codec->residual;
       low = flow_get_low(v, (frames + 7) / 8, parameters[1], low);
       for (unsigned plane = 0; plane < s.planes; plane++) {
-        if (flow_get_u32(body + 3 + 4 * plane) > 0) flow_get_plane(v, frames, parameters[1] + 8 * plane, codec->planes[plane] + sample);
+        if (flow_get_u32(body + 3 + 4 * plane) == 0) continue;
+        flow_get_plane(v, frames, parameters[1] + 8 * plane, codec->planes[plane] + sample);
       }
       sample += frames;
       unzigzag(v, frames, x[c] + PCM_HISTORY);

@@ -1,5 +1,5 @@
-// Residuals as bits: the lowest, being noise, packed as they are; the rest as byte planes through zstd, whose Huffman coder
-// does the work.
+// Residuals as bits: the lowest, being noise, packed as they are; the rest as byte planes through zstd, whose Huffman
+// coder does the work.
 #include "codec.h"
 
 FLOW_CLONES unsigned flow_noisy_bits(const uint32_t *v, size_t count, unsigned least, unsigned most) {
