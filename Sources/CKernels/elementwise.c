@@ -46,6 +46,8 @@ FLOW_CLONES static void unary_range(int function, float *y, const float *x, long
   }
 }
 
+void flow_unary_block(int function, float *y, const float *x, long count) { unary_range(function, y, x, count); }
+
 static void unary_body(void *context, long begin, long end) {
   unary_job *job = context;
   unary_range(job->function, job->y + begin, job->x + begin, end - begin);
@@ -61,6 +63,10 @@ FLOW_CLONES static void affine_range(float *y, const float *x, float scale, floa
   for (long i = 0; i < count; i++) y[i] = x[i] * scale + offset;
 }
 
+void flow_affine_block(float *y, const float *x, float scale, float offset, long count) {
+  affine_range(y, x, scale, offset, count);
+}
+
 static void affine_body(void *context, long begin, long end) {
   unary_job *job = context;
   affine_range(job->y + begin, job->x + begin, job->scale, job->offset, end - begin);
@@ -71,18 +77,20 @@ void flow_affine(int threads, float *y, const float *x, float scale, float offse
   flow_parallel(threads, count, GRAIN, affine_body, &job);
 }
 
+// y is an operand or apart from it, as in LOOP.
+#define PAIR_LOOP _Pragma("clang loop vectorize(assume_safety)") for (long i = 0; i < count; i++)
 #define PAIRS(expression)                                              \
   if (sa == 1 && sb == 1) {                                            \
-    for (long i = 0; i < count; i++) { float p = a[i], q = b[i]; y[i] = (expression); } \
+    PAIR_LOOP { float p = a[i], q = b[i]; y[i] = (expression); } \
   } else if (sa == 1) {                                                \
     float q = *b;                                                      \
-    for (long i = 0; i < count; i++) { float p = a[i]; y[i] = (expression); } \
+    PAIR_LOOP { float p = a[i]; y[i] = (expression); } \
   } else if (sb == 1) {                                                \
     float p = *a;                                                      \
-    for (long i = 0; i < count; i++) { float q = b[i]; y[i] = (expression); } \
+    PAIR_LOOP { float q = b[i]; y[i] = (expression); } \
   } else {                                                             \
     float p = *a, q = *b;                                              \
-    for (long i = 0; i < count; i++) y[i] = (expression);              \
+    PAIR_LOOP y[i] = (expression);              \
   }                                                                    \
   break
 
@@ -98,6 +106,10 @@ FLOW_CLONES static void binary_range(int function, float *y, const float *a, lon
     case 5: PAIRS(p < q ? p : q);
     default: break;
   }
+}
+
+void flow_binary_block(int function, float *y, const float *a, long sa, const float *b, long sb, long count) {
+  binary_range(function, y, a, sa, b, sb, count);
 }
 
 typedef struct {

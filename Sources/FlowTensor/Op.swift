@@ -27,6 +27,8 @@ public protocol Op: Sendable {
   func inPlaceInput(ofOutput index: Int) -> Int?
   /// Whether it is a sum of products that can go at the speed of the matrix product.
   var isProduct: Bool { get }
+  /// The inputs whose buffer output i may overwrite, likewise; the first that is free is taken.
+  func inPlaceInputs(ofOutput index: Int) -> [Int]
   /// Whether the output is the input's bytes under another shape.
   var isView: Bool { get }
   /// Floats of scratch memory that the kernel wants.
@@ -45,6 +47,8 @@ extension Op {
   public func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { outputs.reduce(0) { $0 + $1.elements } }
   /// None.
   public func inPlaceInput(ofOutput index: Int) -> Int? { nil }
+  /// `inPlaceInput`.
+  public func inPlaceInputs(ofOutput index: Int) -> [Int] { inPlaceInput(ofOutput: index).map { [$0] } ?? [] }
   /// No.
   public var isProduct: Bool { false }
   /// No.

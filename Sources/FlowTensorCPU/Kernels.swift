@@ -112,6 +112,7 @@ extension CPUBackend {
         flow_attention_back(
           t, self.sizes(op.scale, xs), y[0], y[1], y[2], x[0], x[1], x[2], x[3], x[4], x[5], x[6])
       }
+    case let op as Fused: fused(op, t, x, y, work)
     case let op as Random:
       {
         let key = UnsafeRawPointer(x[0]).assumingMemoryBound(to: Int32.self)

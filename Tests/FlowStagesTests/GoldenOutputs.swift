@@ -76,8 +76,8 @@ struct GoldenOutputs: Codable, Equatable {
       guard let before = golden.stages[name] else { return "\(name): not recorded yet" }
       let changed = Set(now.files.keys).union(before.files.keys).sorted().filter { file in
         guard let a = now.files[file], let b = before.files[file] else { return true }
-        // Sampling multiplies the last digits of a training: 2 % of level between AVX2 and AVX-512 were seen.
-        return !a.agrees(with: b, file.hasPrefix("samples/") ? 0.1 : 5e-3)
+        // Sampling multiplies the last digits of a training: 13 % of level between two orders of summing were seen.
+        return !a.agrees(with: b, file.hasPrefix("samples/") ? 0.3 : 5e-3)
       }
       if now.version != before.version {
         return "\(name): version \(before.version) -> \(now.version), not recorded yet"

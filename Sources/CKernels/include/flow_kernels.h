@@ -3,6 +3,7 @@
 
 #include "flow_attention.h"
 #include "flow_fft.h"
+#include "flow_fused.h"
 #include "flow_pool.h"
 #include "flow_tensor.h"
 

@@ -1,0 +1,102 @@
+/// Lowers the members of a group, in order, to instructions.
+package struct RowBuilder {
+  private(set) var program: RowProgram
+  /// Outside values that are read.
+  private(set) var inputs: [Value] = []
+  private var register: [Value: Int] = [:]
+  private var loads: [RowProgram.Place: Int] = [:]
+  private let outputs: [Value]
+
+  /// A group over `rows` of `width` of which `outputs` are read outside.
+  init(rows: Int, width: Int, outputs: [Value]) {
+    program = RowProgram(rows: rows, width: width)
+    self.outputs = outputs
+  }
+
+  private mutating func add(_ extent: RowProgram.Extent, _ place: RowProgram.Place) -> Int {
+    program.registers.append(.init(extent: extent, place: place))
+    return program.registers.count - 1
+  }
+
+  /// The register that holds `value`; one from outside is read by `pattern`.
+  mutating func operand(_ value: Value, _ extent: RowProgram.Extent, _ pattern: Pattern) -> Int {
+    if let known = register[value] { return known }
+    let index = inputs.firstIndex(of: value) ?? inputs.count
+    if index == inputs.count { inputs.append(value) }
+    let place = RowProgram.Place.input(index, pattern.isDense ? .dense : .strided(pattern))
+    if let known = loads[place], program.registers[known].extent == extent { return known }
+    let new = add(extent, place)
+    loads[place] = new
+    return new
+  }
+
+  /// Computes `code` of one or two operands: into an output's memory when `value` is one, else into scratch memory.
+  @discardableResult
+  package mutating func emit(
+    _ code: RowProgram.Code, _ extent: RowProgram.Extent, _ operands: Int..., as value: Value? = nil
+  ) -> Int {
+    let output = value.flatMap { outputs.firstIndex(of: $0) }
+    let to = add(extent, output.map { .output($0) } ?? .scratch)
+    if let value { register[value] = to }
+    program.instructions.append(.init(code: code, to: to, a: operands[0], b: operands[operands.count - 1]))
+    return to
+  }
+
+  /// `value` is what `operand` holds, under another shape.
+  package mutating func rename(_ operand: Int, as value: Value) {
+    if outputs.contains(value) {
+      emit(.affine(scale: 1, offset: 0), extent(operand), operand, as: value)
+    } else {
+      register[value] = operand
+    }
+  }
+
+  /// A register's extent.
+  package func extent(_ operand: Int) -> RowProgram.Extent { program.registers[operand].extent }
+
+  /// The program, with scratch blocks assigned.
+  consuming func finish() -> RowProgram {
+    var last = [Int](repeating: -1, count: program.registers.count)
+    for (position, job) in program.instructions.enumerated() {
+      for operand in [job.to, job.a, job.b] { last[operand] = position }
+    }
+    // What is gathered from memory is there before the first instruction.
+    for index in program.registers.indices {
+      if case .input(_, .strided) = program.registers[index].place {
+        program.registers[index].slot = program.slots
+        program.slots += 1
+      }
+    }
+    var free: [Int] = []
+    for (position, job) in program.instructions.enumerated() {
+      if program.registers[job.to].place == .scratch {
+        let slot = free.popLast() ?? program.slots
+        program.slots = max(program.slots, slot + 1)
+        program.registers[job.to].slot = slot
+      }
+      for operand in Set([job.to, job.a, job.b]).sorted() where last[operand] == position {
+        switch program.registers[operand].place {
+        case .scratch, .input(_, .strided): free.append(program.registers[operand].slot)
+        case .input, .output: break
+        }
+      }
+    }
+    return program
+  }
+
+  /// The inputs whose memory output `index` may take: read densely, and not after its first element is written.
+  func reusable(_ index: Int) -> [Int] {
+    guard let register = program.registers.firstIndex(where: { $0.place == .output(index) }),
+      let written = program.instructions.firstIndex(where: { $0.to == register })
+    else { return [] }
+    let extent = program.registers[register].extent
+    guard extent == .full || extent == .small else { return [] }
+    return inputs.indices.filter { input in
+      program.registers.indices.allSatisfy { other in
+        guard case .input(input, let access) = program.registers[other].place else { return true }
+        guard access == .dense, program.registers[other].extent == extent else { return false }
+        return !program.instructions[(written + 1)...].contains { $0.a == other || $0.b == other }
+      }
+    }
+  }
+}

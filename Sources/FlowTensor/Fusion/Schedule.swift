@@ -1,0 +1,159 @@
+/// One kernel call of a program, before memory is assigned.
+struct Unit {
+  let op: any Op
+  let inputs: [(value: Value, shape: [Int])]
+  let outputs: [(value: Value, shape: [Int])]
+  /// The module that recorded it.
+  let path: String
+}
+
+/// What a program computes, in order: the needed ops of a graph, views resolved away, groups fused.
+struct Schedule {
+  private let graph: Graph
+  private(set) var units: [Unit] = []
+  /// The nodes needed, ascending.
+  let needed: [Int]
+
+  /// What `roots` need.
+  /// - Throws: `TensorError` of the ops.
+  init(_ graph: Graph, roots: [Tensor], fuse: Bool) throws(TensorError) {
+    self.graph = graph
+    needed = Schedule.reachable(graph, roots)
+    let kept = Set(roots.map { Schedule.resolve($0) })
+    var grouping = Grouping(graph, needed: needed, kept: kept, resolve: Schedule.resolve)
+    if fuse { grouping.run() }
+    var drafts: [(key: Int, members: [Int])] = []
+    for index in needed {
+      guard case .op(let op, _) = graph.nodes[index].source, !op.isView else { continue }
+      if let group = grouping.group[index] {
+        if group.members.first == index { drafts.append((group.members.last ?? index, group.members)) }
+      } else {
+        drafts.append((index, [index]))
+      }
+    }
+    for draft in order(drafts) {
+      if draft.count == 1 {
+        units.append(single(draft[0]))
+      } else if let group = grouping.group[draft[0]] {
+        units.append(try fused(group, kept: kept))
+      }
+    }
+  }
+
+  /// The value whose memory a tensor is: views are their input under another shape.
+  static func resolve(_ tensor: Tensor) -> Value {
+    var tensor = tensor
+    while case .op(let op, let inputs) = tensor.graph.nodes[tensor.node].source, op.isView {
+      tensor = inputs[0]
+    }
+    return Value(tensor)
+  }
+
+  private static func reachable(_ graph: Graph, _ roots: [Tensor]) -> [Int] {
+    var found = [Bool](repeating: false, count: graph.nodes.count)
+    var stack = roots.map(\.node)
+    while let index = stack.popLast() {
+      if found[index] { continue }
+      found[index] = true
+      if case .op(_, let inputs) = graph.nodes[index].source { stack += inputs.map(\.node) }
+    }
+    return found.indices.filter { found[$0] }
+  }
+
+  /// Members in an order in which each comes after what it needs; else as recorded, a group at its last op.
+  private func order(_ drafts: [(key: Int, members: [Int])]) -> [[Int]] {
+    var owner = [Int](repeating: -1, count: graph.nodes.count)
+    for (position, draft) in drafts.enumerated() { for index in draft.members { owner[index] = position } }
+    let sorted = drafts.indices.sorted { drafts[$0].key < drafts[$1].key }
+    var done = [Bool](repeating: false, count: drafts.count)
+    var result: [[Int]] = []
+    // Depth first, without recursion: a draft is entered, then what it needs, then it is taken.
+    for start in sorted {
+      var stack = [(draft: start, entered: false)]
+      while let (draft, entered) = stack.popLast() {
+        if done[draft] { continue }
+        if entered {
+          done[draft] = true
+          result.append(drafts[draft].members)
+          continue
+        }
+        stack.append((draft, true))
+        for index in drafts[draft].members.reversed() {
+          guard case .op(_, let inputs) = graph.nodes[index].source else { continue }
+          for input in inputs {
+            let before = owner[Schedule.resolve(input).node]
+            if before >= 0, before != draft, !done[before] { stack.append((before, false)) }
+          }
+        }
+      }
+    }
+    return result
+  }
+
+  private func single(_ index: Int) -> Unit {
+    let node = graph.nodes[index]
+    guard case .op(let op, let inputs) = node.source else { preconditionFailure("only ops are scheduled") }
+    return Unit(
+      op: op, inputs: inputs.map { (Schedule.resolve($0), $0.shape) },
+      outputs: node.shapes.enumerated().map { (Value(node: index, output: $0.offset), $0.element) },
+      path: node.path)
+  }
+
+  private func fused(_ group: Grouping.Group, kept: Set<Value>) throws(TensorError) -> Unit {
+    let members = Set(group.members)
+    var outputs: [Value] = []
+    var readOutside = kept
+    for index in needed where !members.contains(index) {
+      guard case .op(let op, let inputs) = graph.nodes[index].source, !op.isView else { continue }
+      for input in inputs where members.contains(input.node) || op.isView == false {
+        let value = Schedule.resolve(input)
+        if members.contains(value.node) { readOutside.insert(value) }
+      }
+    }
+    for index in group.members {
+      for output in graph.nodes[index].shapes.indices {
+        let value = Value(node: index, output: output)
+        if readOutside.contains(value) { outputs.append(value) }
+      }
+    }
+    let width = group.width ?? 1
+    var builder = RowBuilder(rows: group.elements / width, width: width, outputs: outputs)
+    var shapes: [Value: [Int]] = [:]
+    var parts: [Fused.Member] = []
+    for index in group.members {
+      guard case .op(let op, let inputs) = graph.nodes[index].source, let op = op as? any RowOp,
+        let form = op.form(inputs.map(\.shape))
+      else { throw .argument(op: "fused", problem: "a member can't be fused", path: graph.nodes[index].path) }
+      let values = inputs.map(Schedule.resolve)
+      let results = graph.nodes[index].shapes.indices.map { Value(node: index, output: $0) }
+      let extent = group.extents[results[0]] ?? .full
+      var registers: [Int] = []
+      for (position, value) in values.enumerated() {
+        switch form {
+        case .elementwise(let patterns):
+          let pattern = patterns[position]
+          registers.append(builder.operand(value, extent, pattern))
+        case .rows, .columns, .total:
+          registers.append(builder.operand(value, .full, Pattern(dense: inputs[position].shape)))
+        }
+        shapes[value] = inputs[position].shape
+      }
+      op.lower(registers, as: results, extent, in: &builder)
+      parts.append(
+        Fused.Member(
+          op: op,
+          inputs: values.map { value in
+            if let at = group.members.firstIndex(of: value.node) { return .member(at, output: value.output) }
+            return .input(builder.inputs.firstIndex(of: value) ?? 0)
+          }, shapes: inputs.map(\.shape), outputs: results.map { outputs.firstIndex(of: $0) }))
+    }
+    let reusable = outputs.indices.map { builder.reusable($0) }
+    let inputs = builder.inputs
+    let results = outputs.map { ($0, graph.nodes[$0.node].shapes[$0.output]) }
+    let op = Fused(
+      program: builder.finish(), members: parts, shapes: results.map(\.1), reusable: reusable)
+    return Unit(
+      op: op, inputs: inputs.map { ($0, shapes[$0] ?? []) }, outputs: results,
+      path: graph.nodes[group.members[0]].path)
+  }
+}
