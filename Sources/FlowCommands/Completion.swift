@@ -3,6 +3,7 @@ import FlowCore
 
 struct Completion: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "completion",
     abstract: "Prints a completion script for a shell.",
     discussion: """
       bash: flow completion bash > ~/.local/share/bash-completion/completions/flow

@@ -9,6 +9,7 @@ import Foundation
 
 struct Doctor: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "doctor",
     abstract: "Checks the machine and the project: libraries, tools, stages, cache, settings.",
     discussion: "FAIL needs mending (exit code 4); 'none' is something that only some commands need.")
   @Flag(name: .long, help: "Prints one JSON document.") var json = false

@@ -6,6 +6,7 @@ import Foundation
 
 struct Init: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "init",
     abstract: "Makes a new project that runs at once; changes nothing that is there.")
   @Argument(help: "The folder.", completion: .directory) var folder: String
   @Option(help: "What it begins with: demo, recordings or train.") var template = "demo"

@@ -25,7 +25,8 @@ struct Flow: AsyncParsableCommand {
 }
 
 struct Stages: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Lists the stages, or shows one.")
+  static let configuration = CommandConfiguration(
+    commandName: "stages", abstract: "Lists the stages, or shows one.")
   @Argument(help: "A stage.") var name: String?
   @Flag(name: .long, help: "Prints one JSON document on standard output.") var json = false
 
@@ -118,7 +119,8 @@ struct Stages: AsyncParsableCommand {
 }
 
 struct Validate: AsyncParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Checks a pipeline and the stages; runs nothing.")
+  static let configuration = CommandConfiguration(
+    commandName: "validate", abstract: "Checks a pipeline and the stages; runs nothing.")
   @Argument(help: PipelineOptions.help, completion: .file(extensions: ["yaml"])) var word: String?
   @OptionGroup var shared: SharedOptions
   var options: PipelineOptions { PipelineOptions(word: word, shared: shared) }
@@ -149,6 +151,7 @@ struct Validate: AsyncParsableCommand {
 
 struct Cache: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "cache",
     abstract: "Looks after the cache.",
     subcommands: [Usage.self, Verify.self, Collect.self, Push.self, Pull.self, RemoteCommand.self])
 
@@ -168,6 +171,7 @@ struct Cache: AsyncParsableCommand {
 
   struct Verify: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+      commandName: "verify",
       abstract: "Reads everything and sets damaged objects aside.")
     func run() async throws {
       try await reporting {

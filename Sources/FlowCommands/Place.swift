@@ -53,6 +53,7 @@ struct PlaceOptions: ParsableArguments {
 
 struct Exec: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "exec",
     abstract: "A worker: takes actions from standard input, or those of a cluster's task.",
     shouldDisplay: false)
   @Option var cache: String

@@ -114,6 +114,7 @@ extension RemoteError {
 extension Cache {
   struct Push: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+      commandName: "push",
       abstract: "Sends a pipeline's results to the remote, as far as it lacks them.")
     @OptionGroup var options: RemoteOptions
 
@@ -122,6 +123,7 @@ extension Cache {
 
   struct Pull: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+      commandName: "pull",
       abstract: "Fetches what a pipeline would have to make and the remote has; each piece is checked.")
     @OptionGroup var options: RemoteOptions
 

@@ -8,6 +8,7 @@ import Foundation
 
 struct Run: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "run",
     abstract: "Runs what changed, and takes the rest from the cache.")
   @Argument(help: PipelineOptions.help, completion: .file(extensions: ["yaml"])) var word: String?
   @OptionGroup var shared: SharedOptions
@@ -218,6 +219,7 @@ struct PlanCommand: AsyncParsableCommand {
 
 struct Status: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "status",
     abstract: "Says in one line per stage whether it is up to date.")
   @Argument(help: PipelineOptions.help, completion: .file(extensions: ["yaml"])) var word: String?
   @OptionGroup var shared: SharedOptions

@@ -36,6 +36,7 @@ struct StageOptions: ParsableArguments {
 
 struct Why: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "why",
     abstract: "Says why a stage, or one of its items, has to run: old -> new.")
   @OptionGroup var options: StageOptions
 
@@ -61,6 +62,7 @@ struct Why: AsyncParsableCommand {
 
 struct Log: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "log",
     abstract: "Shows what a stage said when it ran; without an item, the first.")
   @OptionGroup var options: StageOptions
 

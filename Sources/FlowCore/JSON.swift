@@ -34,83 +34,109 @@ public enum JSON: Hashable, Sendable {
   /// Canonical text: no blanks, keys sorted by their UTF-8 bytes, shortest round-trip floats, `-0` as `0.0`.
   /// Floats always carry a point or exponent, so `1` and `1.0` differ. Not-a-number and infinities, which JSON
   /// lacks, are written as the strings "NaN", "Infinity", "-Infinity".
-  public var canonical: String {
-    var text = ""
+  public var canonical: String { String(decoding: canonicalBytes, as: UTF8.self) }
+
+  /// The bytes of `canonical`.
+  public var canonicalBytes: [UInt8] {
+    var text: [UInt8] = []
     write(to: &text, indent: nil, depth: 0)
     return text
   }
 
   /// The same with line breaks and two-space indents, for people.
   public var pretty: String {
-    var text = ""
+    var text: [UInt8] = []
     write(to: &text, indent: 2, depth: 0)
-    return text
+    return String(decoding: text, as: UTF8.self)
   }
 
-  private func write(to text: inout String, indent: Int?, depth: Int) {
+  // Into bytes: appending to a text costs four times as much, and every key is made of this.
+  private func write(to text: inout [UInt8], indent: Int?, depth: Int) {
     func newline(_ depth: Int) {
       guard let indent else { return }
-      text += "\n" + String(repeating: " ", count: indent * depth)
+      text.append(0x0A)
+      text.append(contentsOf: repeatElement(0x20, count: indent * depth))
     }
     switch self {
-    case .null: text += "null"
-    case .bool(let value): text += value ? "true" : "false"
-    case .int(let value): text += String(value)
+    case .null: text += "null".utf8
+    case .bool(let value): text += (value ? "true" : "false").utf8
+    case .int(let value): text += String(value).utf8
     case .double(let value):
       if value.isNaN {
-        text += "\"NaN\""
+        text += "\"NaN\"".utf8
       } else if value.isInfinite {
-        text += value < 0 ? "\"-Infinity\"" : "\"Infinity\""
+        text += (value < 0 ? "\"-Infinity\"" : "\"Infinity\"").utf8
       } else {
-        text += value == 0 ? "0.0" : "\(value)"
+        text += (value == 0 ? "0.0" : value.description).utf8
       }
     case .string(let value): JSON.quote(value, to: &text)
     case .array(let values):
-      text += "["
-      for (index, value) in values.enumerated() {
-        if index > 0 { text += "," }
+      text.append(UInt8(ascii: "["))
+      for index in values.indices {
+        if index > 0 { text.append(UInt8(ascii: ",")) }
         newline(depth + 1)
-        value.write(to: &text, indent: indent, depth: depth + 1)
+        values[index].write(to: &text, indent: indent, depth: depth + 1)
       }
       if !values.isEmpty { newline(depth) }
-      text += "]"
+      text.append(UInt8(ascii: "]"))
     case .object(let members):
-      text += "{"
-      let sorted = members.sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }
-      for (index, member) in sorted.enumerated() {
-        if index > 0 { text += "," }
+      text.append(UInt8(ascii: "{"))
+      var pairs = Array(members)
+      if pairs.count > 1 { pairs.sort { JSON.isBefore($0.key, $1.key) } }
+      for index in pairs.indices {
+        if index > 0 { text.append(UInt8(ascii: ",")) }
         newline(depth + 1)
-        JSON.quote(member.key, to: &text)
-        text += indent == nil ? ":" : ": "
-        member.value.write(to: &text, indent: indent, depth: depth + 1)
+        JSON.quote(pairs[index].key, to: &text)
+        text.append(UInt8(ascii: ":"))
+        if indent != nil { text.append(0x20) }
+        pairs[index].value.write(to: &text, indent: indent, depth: depth + 1)
       }
       if !members.isEmpty { newline(depth) }
-      text += "}"
+      text.append(UInt8(ascii: "}"))
     }
   }
 
-  private static func quote(_ value: String, to text: inout String) {
-    text += "\""
-    // Most texts have nothing to escape, and are appended whole.
-    if value.utf8.allSatisfy({ $0 >= 0x20 && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }) {
-      text += value
-      text += "\""
-      return
-    }
-    for scalar in value.unicodeScalars {
-      switch scalar {
-      case "\"": text += "\\\""
-      case "\\": text += "\\\\"
-      case "\n": text += "\\n"
-      case "\r": text += "\\r"
-      case "\t": text += "\\t"
-      case _ where scalar.value < 0x20:
-        let hex = String(scalar.value, radix: 16)
-        text += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
-      default: text.unicodeScalars.append(scalar)
+  /// The order of keys: that of their UTF-8 bytes.
+  private static func isBefore(_ a: String, _ b: String) -> Bool {
+    let order = a.utf8.withContiguousStorageIfAvailable { x in
+      b.utf8.withContiguousStorageIfAvailable { y -> Bool in
+        let common = min(x.count, y.count)
+        guard common > 0, let p = x.baseAddress, let q = y.baseAddress else { return x.count < y.count }
+        let difference = memcmp(p, q, common)
+        return difference != 0 ? difference < 0 : x.count < y.count
       }
     }
-    text += "\""
+    return (order ?? nil) ?? a.utf8.lexicographicallyPrecedes(b.utf8)
+  }
+
+  /// Appends `value` as JSON's string.
+  static func quote(_ value: String, to text: inout [UInt8]) {
+    text.append(UInt8(ascii: "\""))
+    let start = text.count
+    text += value.utf8
+    // Most texts have nothing to escape.
+    let isPlain = text[start...].allSatisfy {
+      $0 >= 0x20 && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\")
+    }
+    if !isPlain {
+      text.removeSubrange(start...)
+      for byte in value.utf8 { escape(byte, to: &text) }
+    }
+    text.append(UInt8(ascii: "\""))
+  }
+
+  private static func escape(_ byte: UInt8, to text: inout [UInt8]) {
+    switch byte {
+    case UInt8(ascii: "\""): text += "\\\"".utf8
+    case UInt8(ascii: "\\"): text += "\\\\".utf8
+    case 0x0A: text += "\\n".utf8
+    case 0x0D: text += "\\r".utf8
+    case 0x09: text += "\\t".utf8
+    case ..<0x20:
+      let hex = String(byte, radix: 16)
+      text += ("\\u" + String(repeating: "0", count: 4 - hex.count) + hex).utf8
+    default: text.append(byte)
+    }
   }
 
   /// Parses JSON text (RFC 8259, UTF-8); `1` and `1.0` stay apart.

@@ -30,9 +30,10 @@ extension Action {
   /// What all actions of a stage have in common.
   struct Template: Sendable {
     var parameters: [String: JSON]
-    var parts: [String: JSON]
+    /// The canonical text of what their keys are made of, before the inputs and after them.
+    var head: [UInt8], tail: [UInt8]
     var files: [String] = []
-    /// The digest of `parts` and of what one action covers.
+    /// The digest of that text without inputs, and of what one action covers.
     var digest: Digest
   }
 
@@ -49,21 +50,29 @@ extension Action {
       parameters[name] = .string(path)
       if keyParameters[name] != nil { keyParameters[name] = .string("sha256:" + file.digest.hex) }
     }
-    var parts: [String: JSON] = [
-      "stage": .string(declaration.name), "version": .int(declaration.version),
-      "parameters": .object(keyParameters), "numeric": "blas",
-      "outputs": .array(declaration.outputs.map(\.name).sorted().map { .string($0) }),
-    ]
+    // The members in the order of their names, as canonical JSON has them; the inputs come between the two.
+    var head = Array("{".utf8)
     if case .command(let template) = declaration.run {
-      parts["command"] = .object([
+      let command: JSON = .object([
         "words": .array(template.words.map { .string($0) }), "shell": .bool(template.shell),
         "environment": .object(template.environment.mapValues { .string($0) }),
       ])
+      head += "\"command\":".utf8
+      head += command.canonicalBytes
+      head += ",".utf8
     }
+    var tail = Array("\"numeric\":\"blas\",\"outputs\":".utf8)
+    tail += JSON.array(declaration.outputs.map(\.name).sorted().map { .string($0) }).canonicalBytes
+    tail += ",\"parameters\":".utf8
+    tail += JSON.object(keyParameters).canonicalBytes
+    tail += ",\"stage\":".utf8
+    tail += JSON.string(declaration.name).canonicalBytes
+    tail += ",\"version\":\(declaration.version)}".utf8
     var hasher = SHA256()
-    hasher.field("template", JSON.object(parts).canonical.utf8)
+    hasher.field("template", head + tail)
     hasher.field("per", declaration.per.rawValue.utf8)
-    return Template(parameters: parameters, parts: parts, files: paths.sorted(), digest: hasher.finish())
+    return Template(
+      parameters: parameters, head: head, tail: tail, files: paths.sorted(), digest: hasher.finish())
   }
 
   private static func absolute(_ path: String) -> String {
@@ -91,9 +100,12 @@ extension Action {
       let named = declaration.per == .all || input.whole
       ports[input.name] = .array(items.map { Action.identity($0, named: named) })
     }
-    var parts = template.parts
-    parts["inputs"] = .object(ports)
-    preimage = JSON.object(parts).canonical
+    var text = template.head
+    text += "\"inputs\":".utf8
+    text += JSON.object(ports).canonicalBytes
+    text += ",".utf8
+    text += template.tail
+    preimage = String(decoding: text, as: UTF8.self)
     key = Action.key(of: preimage)
   }
 

@@ -57,13 +57,22 @@ struct Unit: Sendable {
   }
 }
 
-/// Finds out what of a plan is known already.
-struct Assessment {
+/// Finds out what of a plan is known already. One for all: what a thousand stages read later holds it, not a copy each.
+final class Assessment: Sendable {
   let store: Store
   let world: World
   let manifest: PipelineManifest
   /// Records that are on their way into the store.
-  var arriving: [Digest: ActionRecord] = [:]
+  let arriving: [Digest: ActionRecord]
+
+  init(
+    store: Store, world: World, manifest: PipelineManifest, arriving: [Digest: ActionRecord] = [:]
+  ) {
+    self.store = store
+    self.world = world
+    self.manifest = manifest
+    self.arriving = arriving
+  }
 
   /// What the assessment of one stage came to: the report, and what is left to run.
   struct Verdict {

@@ -140,8 +140,7 @@ public struct Engine: Sendable {
   /// - Throws: `Diagnostics` when a source or a file parameter is missing.
   public func lockIsCurrent(_ plan: Plan, _ report: RunReport) throws -> Bool {
     let plan = try World(plan, store: store).licensed(plan)
-    return FileBytes.read(LockFile.path(plan)).map { String(decoding: $0, as: UTF8.self) }
-      == LockFile.text(plan, report.stages, old: "")
+    return FileBytes.read(LockFile.path(plan)) == LockFile.bytes(plan, report.stages, old: [])
   }
 
   static let interruption = "interrupted"

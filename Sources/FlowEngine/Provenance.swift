@@ -85,6 +85,7 @@ extension World {
     _ plan: Plan, items: (_ source: String, _ type: ArtifactType) -> [String],
     rights: [String: [String: Rights]]
   ) -> [String: Provenance] {
+    guard plan.stages.contains(where: { $0.declaration.gate == .license }) else { return [:] }
     let sources = Dictionary(plan.sources.map { ($0.name, $0) }, uniquingKeysWith: { a, _ in a })
     let stages = Dictionary(plan.stages.map { ($0.name, $0) }, uniquingKeysWith: { a, _ in a })
     var result: [String: Provenance] = [:]

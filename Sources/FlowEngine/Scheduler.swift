@@ -11,10 +11,11 @@ extension Engine {
     var reports: [String: StageReport] = [:]
     var index: [String: Int] = [:]
     for (i, stage) in plan.stages.enumerated() { index[stage.name] = i }
-    var missing = plan.stages.map { stage in stage.upstream.count { index[$0] != nil } }
+    let upstream = plan.stages.map(\.upstream)
+    var missing = upstream.map { names in names.count { index[$0] != nil } }
     var dependents = [[Int]](repeating: [], count: plan.stages.count)
-    for (i, stage) in plan.stages.enumerated() {
-      for name in stage.upstream { if let from = index[name] { dependents[from].append(i) } }
+    for (i, names) in upstream.enumerated() {
+      for name in names { if let from = index[name] { dependents[from].append(i) } }
     }
     var capacity = capacity.limited(plan)
     // A limit of this machine's memory is none of a cluster's.
@@ -41,7 +42,7 @@ extension Engine {
             settle(i, report)
             continue
           }
-          if let broken = stage.upstream.first(where: { reports[$0]?.outputs == nil }) {
+          if let broken = upstream[i].first(where: { reports[$0]?.outputs == nil }) {
             var report = StageReport(name: stage.name, state: .failed)
             report.isConsequence = true
             report.failure =

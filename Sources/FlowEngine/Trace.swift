@@ -48,7 +48,8 @@ extension Engine {
       if !wanted.isEmpty {
         let found = try fetch(wanted)
         trace.fetched.merge(found) { $1 }
-        assessment.arriving = trace.fetched
+        assessment = Assessment(
+          store: store, world: world, manifest: assessment.manifest, arriving: trace.fetched)
         if !found.isEmpty { verdicts = round.map { assessment.assess($0, world.inputs($0, reports)) } }
       }
       for (stage, verdict) in zip(round, verdicts) {

@@ -81,9 +81,9 @@ public struct StageCatalog: Sendable {
       + (isPipeline
         ? ["stages"]
         : ["version", "per", "resources", "gate", "command", "shell", "env", "sandbox", "reads"])
-    let elsewhere = Dictionary(
-      (isPipeline ? ["version", "per", "resources", "gate"] : []).map { ($0, "in the stages within") },
-      uniquingKeysWith: { $1 })
+    func elsewhere(_ key: String) -> String? {
+      isPipeline && ["version", "per", "resources", "gate"].contains(key) ? "in the stages within" : nil
+    }
     var parts: [String: DocumentNode] = [:]
     for (key, _, value) in reader.members(root, of: "a stage", allowed: keys, elsewhere: elsewhere) {
       parts[key] = value

@@ -52,7 +52,7 @@ struct DocumentReader {
   /// The members of a mapping, in order, keys checked against `allowed` (`nil`: any).
   mutating func members(
     _ node: DocumentNode?, of what: @autoclosure () -> String, allowed: [String]?,
-    elsewhere: [String: String] = [:]
+    elsewhere: (String) -> String? = { _ in nil }
   ) -> [(key: String, keyNode: DocumentNode, value: DocumentNode)] {
     guard let node else { return [] }
     guard let members = node.members else {
@@ -69,7 +69,7 @@ struct DocumentReader {
       }
       if let allowed, !allowed.contains(name) {
         let hint =
-          elsewhere[name].map { "it belongs \($0)" } ?? DidYouMean.hint(name, among: allowed, what: "key")
+          elsewhere(name).map { "it belongs \($0)" } ?? DidYouMean.hint(name, among: allowed, what: "key")
         fail("E011", "unknown key '\(name)' in \(what())", member.key, label: hint, help: "nothing was run")
         continue
       }

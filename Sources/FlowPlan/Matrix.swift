@@ -105,7 +105,8 @@ extension Resolver {
       if let elements = node.elements { return .array(elements.map { substituted($0, cell) }) }
       return node.json
     }
-    guard text.contains("${") else { return node.json }
+    // Looking for a text costs much more than looking for a byte, and few have one.
+    guard text.utf8.contains(UInt8(ascii: "$")), text.contains("${") else { return node.json }
     var (result, rest) = ("", text[...])
     while let start = rest.range(of: "${") {
       guard let end = rest[start.upperBound...].firstIndex(of: "}") else {

@@ -163,13 +163,20 @@ public struct PlannedStage: Sendable, Hashable {
 
   /// The stages it takes from, sorted.
   public var upstream: [String] {
-    Set(bindings.values.flatMap { $0.compactMap { $0.origin?.stage } }).sorted()
+    var found: [String] = []
+    for references in bindings.values {
+      for reference in references {
+        if let stage = reference.origin?.stage, !found.contains(stage) { found.append(stage) }
+      }
+    }
+    return found.count > 1 ? found.sorted() : found
   }
 
   /// The parameters that are part of the key.
   public var keyParameters: [String: JSON] {
-    let silent = Set(declaration.parameters.filter { !$0.affectsResult }.map(\.name))
-    return parameters.filter { !silent.contains($0.key) }
+    var result = parameters
+    for parameter in declaration.parameters where !parameter.affectsResult { result[parameter.name] = nil }
+    return result
   }
 }
 

@@ -68,7 +68,7 @@ extension Resolver {
         let before = reader.problems.count
         reader.add(body.document)
         group.inner[entry.name] = within(entry, declaration, body, depth)
-        settle(entry, body, before)
+        settle(entry, before) { _ in body }
       } else if entry.isFirst {
         reader.fail(
           "E020", "there is no stage '\(uses)'", node ?? entry.keyNode,
@@ -129,16 +129,16 @@ extension Resolver {
       } else if let stage = stage(entry) {
         stages.append(stage)
       }
-      settle(entry, catalog.bodies[scope.declarations[entry.name]?.name ?? ""], before)
+      settle(entry, before) { $0.catalog.bodies[$0.scope.declarations[entry.name]?.name ?? ""] }
     }
     return stages
   }
 
   /// A mistake is said once, not for every cell of a matrix; one inside a pipeline stage says who uses it.
-  private mutating func settle(_ entry: StageEntry, _ body: PipelineBody?, _ before: Int) {
+  private mutating func settle(_ entry: StageEntry, _ before: Int, _ body: (Resolver) -> PipelineBody?) {
     guard reader.problems.count > before else { return }
     if !entry.isFirst { return reader.problems.removeSubrange(before...) }
-    guard let body, let user = reader.location(entry.keyNode) else { return }
+    guard let body = body(self), let user = reader.location(entry.keyNode) else { return }
     for i in before..<reader.problems.count where reader.problems[i].location?.file == body.document.file {
       reader.problems[i].notes.append("in stage '\(scope.prefix)\(entry.base)' (\(user.file):\(user.line))")
     }

@@ -8,10 +8,9 @@ extension Resolver {
 
   /// The members of a stage's text, keys checked.
   mutating func parts(_ entry: StageEntry, _ declaration: StageDeclaration) -> [String: DocumentNode] {
-    var elsewhere: [String: String] = [:]
-    for parameter in declaration.parameters { elsewhere[parameter.name] = "under 'with'" }
-    for input in declaration.inputs where elsewhere[input.name] == nil {
-      elsewhere[input.name] = "under 'in'"
+    func elsewhere(_ key: String) -> String? {
+      if declaration.parameters.contains(where: { $0.name == key }) { return "under 'with'" }
+      return declaration.inputs.contains { $0.name == key } ? "under 'in'" : nil
     }
     var parts: [String: DocumentNode] = [:]
     for (key, _, value) in reader.members(
@@ -57,6 +56,7 @@ extension Resolver {
 
   /// Reads the settings that are no part of a key.
   mutating func settings(_ parts: [String: DocumentNode], _ name: String, _ stage: inout PlannedStage) {
+    guard Resolver.settingKeys.contains(where: { parts[$0] != nil }) else { return }
     stage.resources = Values.resources(&reader, parts["resources"], standard: stage.resources)
     stage.onError = reader.choice(parts["on_error"], "on_error", stage.onError)
     stage.retain = reader.choice(parts["retain"], "retain", stage.retain)
