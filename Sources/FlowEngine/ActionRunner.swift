@@ -55,9 +55,8 @@ struct ActionRunner: Sendable {
   func perform(_ assignment: Assignment, _ stage: PlannedStage, _ item: String, canGrow: Bool) async -> Result
   {
     let action = assignment.action
-    if let record = store.record(action.key) { return .success(key: action.key, record) }
     // Two runs on one cache share work: the second waits here and then finds the record.
-    let lock = await ActionRunner.waiting { [store] in store.lock(action.key) }
+    let lock = await lock(action.key)
     defer { withExtendedLifetime(lock) {} }
     if let record = store.record(action.key) { return .success(key: action.key, record) }
     // With more memory or not at all: that is the caller's.
@@ -167,7 +166,7 @@ struct ActionRunner: Sendable {
     var assignment = Assignment(action, stage: entry.stage.name, grant: grant, timeout: entry.stage.timeout)
     assignment.grant.memory = entry.stage.resources.memory
     assignment.gpus = entry.stage.resources.gpu
-    let lock = await ActionRunner.waiting { [store] in store.lock(action.key) }
+    let lock = await lock(action.key)
     defer { withExtendedLifetime(lock) {} }
     if store.contains(digest) { return }
     engine.observe(.restoring(stage: entry.stage.name, item: item))
@@ -184,11 +183,10 @@ struct ActionRunner: Sendable {
     }
   }
 
-  /// A blocking call on a thread of its own.
-  private static func waiting<T: Sendable>(_ body: @escaping @Sendable () -> T) async -> T {
-    await withCheckedContinuation { continuation in
-      Thread { continuation.resume(returning: body()) }.start()
-    }
+  /// The lock of an action, waited for where it is taken.
+  private func lock(_ key: Digest) async -> StoreLock? {
+    if let lock = store.lockIfFree(key) { return lock }
+    return await BlockingThreads.shared.run { [store] in store.lock(key) }
   }
 }
 

@@ -111,7 +111,7 @@ final class StoreIO: StageIO {
 
   /// Puts the file's bytes at `path`.
   func materialise(_ file: ItemFile, at path: String) throws {
-    if access(path, F_OK) != 0 { try store.materialise(file.digest, size: file.size, at: path, mode: 0o444) }
+    if access(path, F_OK) != 0 { try store.unpack(file.digest, size: file.size, at: path, mode: 0o444) }
   }
 
   func store(_ bytes: [UInt8], as name: String) throws -> ItemFile {

@@ -5,52 +5,30 @@ public import FlowStore
 import Foundation
 import Synchronization
 
-/// The lines that engine and worker exchange, JSON each.
-enum WorkerMessage: Codable, Sendable {
-  case progress(Double, String)
-  case log(String)
-  case done(outputs: [String: [Item]], metrics: [String: Double], peakMemory: Int)
-  case rejected(String)
-  case failed(FailureCause, String, String?)
-  case missing(Digest)
-  case broken(String)
-  case cancelled
-}
-
-/// What the engine asks of a worker.
-struct WorkerRequest: Codable, Sendable {
-  var action: Action
-  var grant: Grant
-}
-
 /// The worker's side: `flow exec`.
 public enum Worker {
-  /// Serves requests from standard input until it ends (then the process ends at once, whatever it does). Answers go to
+  /// Serves orders from standard input until it ends (then the process ends at once, whatever it does). Answers go to
   /// what was standard output; standard output itself becomes standard error, so that no library can disturb the answers.
-  /// "cancel" among the requests asks the running stage to stop.
   public static func serve(store: Store, stages: [NativeStage]) {
     // Who started it says when to stop, and it ends with that one: a signal to the whole group, or a cluster's, reaches
     // both, and what runs gets to its checkpoint.
     for number in [SIGINT, SIGTERM, SIGHUP, SIGPIPE] { signal(number, SIG_IGN) }
-    let answers = dup(1)
+    let answers = Frames(dup(1))
     dup2(2, 1)
     let executor = LocalExecutor(store: store, stages: stages)
-    let output = Mutex(FileHandle(fileDescriptor: answers))
-    @Sendable func answer(_ message: WorkerMessage) {
-      guard var line = try? JSONEncoder().encode(message) else { return }
-      line.append(0x0A)
-      output.withLock { $0.write(line) }
-    }
-    let requests = RequestQueue()
+    @Sendable func answer(_ message: WorkerMessage) { answers.send(message.bytes) }
+    let work = WorkQueue()
     let reader = Thread {
-      while let line = readLine(strippingNewline: true) {
-        switch line {
-        case "cancel": executor.cancel()
-        case "end":
+      let orders = Frames(0)
+      while let bytes = orders.receive() {
+        switch WorkerOrder(bytes) {
+        case .run(let action, let grant): work.add(action, grant)
+        case .cancel: executor.cancel()
+        case .end:
           // Out of time: what runs is ended with its children, and this worker with it.
           executor.cancel()
           _exit(124)
-        default: requests.add(line)
+        case nil: answer(.failed(.other, "the worker got an order that it can't read", "run again"))
         }
       }
       // The engine has gone: so does what runs here, and its children.
@@ -60,14 +38,9 @@ public enum Worker {
     reader.start()
     // On this thread, which ends with the process only: a command's life hangs on the thread that started it.
     while true {
-      let line = requests.next()
-      guard let request = try? JSONDecoder().decode(WorkerRequest.self, from: Data(line.utf8)) else {
-        answer(.failed(.other, "the worker got a request that it can't read", nil))
-        continue
-      }
+      let (action, grant) = work.next()
       let outcome = executor.execute(
-        request.action, grant: request.grant, progress: { answer(.progress($0, $1)) },
-        log: { answer(.log($0)) })
+        action, grant: grant, progress: { answer(.progress($0, $1)) }, log: { answer(.log($0)) })
       switch outcome {
       case .done(let outputs, let metrics, let memory):
         answer(.done(outputs: outputs, metrics: metrics, peakMemory: memory))
@@ -82,20 +55,20 @@ public enum Worker {
   }
 }
 
-/// Lines that wait for the worker.
-private final class RequestQueue: Sendable {
-  private let lines = Mutex<[String]>([])
+/// Actions that wait for the worker.
+private final class WorkQueue: Sendable {
+  private let waiting = Mutex<[(Action, Grant)]>([])
   private let count = DispatchSemaphore(value: 0)
 
-  func add(_ line: String) {
-    lines.withLock { $0.append(line) }
+  func add(_ action: Action, _ grant: Grant) {
+    waiting.withLock { $0.append((action, grant)) }
     count.signal()
   }
 
-  func next() -> String {
+  func next() -> (Action, Grant) {
     while true {
       count.wait()
-      if let line = lines.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) { return line }
+      if let one = waiting.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) { return one }
     }
   }
 }
@@ -124,7 +97,7 @@ public final class WorkerPool: Executor {
       state.stopping = true
       return state.busy
     }
-    for child in children { child.send("cancel") }
+    for child in children { child.send(.cancel) }
   }
 
   /// See `Executor`.
@@ -132,15 +105,7 @@ public final class WorkerPool: Executor {
     _ assignment: Assignment, progress: @escaping @Sendable (Double, String) -> Void,
     log: @escaping @Sendable (String) -> Void
   ) async -> ActionOutcome {
-    await withCheckedContinuation { continuation in
-      // A worker's answers are awaited on a thread of their own, not on one of the cooperative pool.
-      let thread = Thread { [self] in
-        continuation.resume(
-          returning: perform(assignment, progress: progress, log: log))
-      }
-      thread.stackSize = 1 << 20
-      thread.start()
-    }
+    await BlockingThreads.shared.run { [self] in perform(assignment, progress: progress, log: log) }
   }
 
   /// The same, on the calling thread.
@@ -149,11 +114,7 @@ public final class WorkerPool: Executor {
   {
     let (grant, timeout) = (assignment.grant, assignment.timeout)
     let child: Child
-    let line: String
     do {
-      line = String(
-        decoding: try JSONEncoder().encode(WorkerRequest(action: assignment.action, grant: grant)),
-        as: UTF8.self)
       let ready = state.withLock { $0.idle[grant.gpus]?.popLast() }
       child = try ready ?? Child(command, gpus: grant.gpus)
     } catch {
@@ -165,11 +126,11 @@ public final class WorkerPool: Executor {
     }
     defer { state.withLock { state in state.busy.removeAll { $0 === child } } }
     if stopping { return .cancelled }
-    child.send(line)
+    child.send(.run(assignment.action, grant))
     let deadline = timeout.map { Deadline(child, seconds: $0) }
     defer { deadline?.cancel() }
     while let answer = child.receive() {
-      guard let message = try? JSONDecoder().decode(WorkerMessage.self, from: answer) else { continue }
+      guard let message = WorkerMessage(answer) else { continue }
       var outcome: ActionOutcome?
       switch message {
       case .progress(let fraction, let note): progress(fraction, note)
@@ -205,7 +166,7 @@ public final class WorkerPool: Executor {
       DispatchQueue.global().asyncAfter(deadline: .now() + seconds) { [self] in
         if over.load(ordering: .sequentiallyConsistent) { return }
         passed.store(true, ordering: .sequentiallyConsistent)
-        child.send("end")
+        child.send(.end)
         DispatchQueue.global().asyncAfter(deadline: .now() + 2) { child.kill() }
       }
     }
@@ -217,9 +178,8 @@ public final class WorkerPool: Executor {
   /// A worker process and its two pipes.
   private final class Child: Sendable {
     private let process: Process
-    private let input: FileHandle
-    private let output: FileHandle
-    private let buffer = Mutex(Data())
+    private let input: FileHandle, output: FileHandle
+    private let orders: Frames, answers: Frames
 
     init(_ command: [String], gpus: [String]) throws {
       signal(SIGPIPE, SIG_IGN)
@@ -235,27 +195,15 @@ public final class WorkerPool: Executor {
       self.process = process
       input = inputPipe.fileHandleForWriting
       output = outputPipe.fileHandleForReading
+      (orders, answers) = (Frames(input.fileDescriptor), Frames(output.fileDescriptor))
     }
 
     deinit { try? input.close() }
 
-    func send(_ line: String) { try? input.write(contentsOf: Data((line + "\n").utf8)) }
+    func send(_ order: WorkerOrder) { orders.send(order.bytes) }
 
-    /// The next line; `nil` when the process has gone.
-    func receive() -> Data? {
-      while true {
-        let line: Data? = buffer.withLock { buffer in
-          guard let end = buffer.firstIndex(of: 0x0A) else { return nil }
-          let line = buffer[buffer.startIndex..<end]
-          buffer.removeSubrange(buffer.startIndex...end)
-          return Data(line)
-        }
-        if let line { return line }
-        let more = output.availableData
-        if more.isEmpty { return nil }
-        buffer.withLock { $0.append(more) }
-      }
-    }
+    /// The next answer; `nil` when the process has gone.
+    func receive() -> [UInt8]? { answers.receive() }
 
     func kill() { if process.isRunning { Foundation.kill(process.processIdentifier, SIGKILL) } }
 

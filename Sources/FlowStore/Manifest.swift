@@ -193,13 +193,6 @@ extension ByteWriter {
     }
   }
 
-  fileprivate mutating func metrics(_ metrics: [String: Double]) {
-    list(metrics.sorted { $0.key < $1.key }) { writer, entry in
-      writer.text(entry.key)
-      writer.double(entry.value)
-    }
-  }
-
   fileprivate mutating func stageManifest(_ manifest: StageManifest) {
     digest(manifest.digest)
     digest(manifest.template)
@@ -222,18 +215,7 @@ extension ByteWriter {
     digest(unit.key)
     number(unit.rejected == nil ? 0 : 1)
     if let reason = unit.rejected { text(reason) }
-    list(unit.outputs.sorted { $0.key < $1.key }) { writer, port in
-      writer.text(port.key)
-      writer.list(port.value) { writer, item in
-        writer.text(item.id)
-        writer.list(item.files) { writer, file in
-          writer.text(file.name)
-          writer.digest(file.digest)
-          writer.number(file.size)
-        }
-        writer.text(item.attributes.isEmpty ? "" : JSON.object(item.attributes).canonical)
-      }
-    }
+    ports(unit.outputs)
     metrics(unit.metrics)
   }
 }
@@ -245,13 +227,6 @@ extension ByteReader {
         return nil
       }
       return (name, Tree(digest: digest, count: count))
-    }.map { Dictionary($0, uniquingKeysWith: { $1 }) }
-  }
-
-  fileprivate mutating func metrics() -> [String: Double]? {
-    list { reader -> (String, Double)? in
-      guard let name = reader.text(), let value = reader.double() else { return nil }
-      return (name, value)
     }.map { Dictionary($0, uniquingKeysWith: { $1 }) }
   }
 
@@ -279,29 +254,8 @@ extension ByteReader {
       guard let text = text() else { return nil }
       reason = text
     }
-    let outputs = list { reader -> (String, [Item])? in
-      guard let port = reader.text(), let items = reader.list({ $0.item() }) else { return nil }
-      return (port, items)
-    }
-    guard let outputs, let metrics = metrics() else { return nil }
+    guard let outputs = ports(), let metrics = metrics() else { return nil }
     return UnitEntry(
-      item: item, inputs: inputs, key: key, rejected: reason,
-      outputs: Dictionary(outputs, uniquingKeysWith: { $1 }),
-      metrics: metrics)
-  }
-
-  private mutating func item() -> Item? {
-    guard let id = text(),
-      let files = list({ reader -> ItemFile? in
-        guard let name = reader.text(), let digest = reader.digest(), let size = reader.number() else {
-          return nil
-        }
-        return ItemFile(name: name, digest: digest, size: size)
-      }),
-      let attributes = text()
-    else { return nil }
-    guard !attributes.isEmpty else { return Item(id: id, files: files) }
-    guard case .object(let members)? = try? JSON(parsing: attributes.utf8) else { return nil }
-    return Item(id: id, files: files, attributes: members)
+      item: item, inputs: inputs, key: key, rejected: reason, outputs: outputs, metrics: metrics)
   }
 }

@@ -2,7 +2,7 @@ public import FlowCore
 import Foundation
 
 /// The result of an action: what was made of what.
-public struct ActionRecord: Sendable, Hashable, Codable {
+public struct ActionRecord: Sendable, Hashable {
   /// What the key was made of, in canonical JSON.
   public var preimage: String
   /// The items of each output; ids are suffixes in a stage `per: item`.
@@ -37,7 +37,7 @@ public struct ActionRecord: Sendable, Hashable, Codable {
   init?(file data: [UInt8]) {
     guard data.count > 65, data[64] == 0x0A,
       Digest(of: data.dropFirst(65)).hex == String(decoding: data.prefix(64), as: UTF8.self),
-      let record = try? JSONDecoder().decode(ActionRecord.self, from: Data(data.dropFirst(65)))
+      let record = (try? JSON(parsing: data.dropFirst(65))).flatMap(ActionRecord.init)
     else { return nil }
     self = record
   }
@@ -55,6 +55,72 @@ public struct ActionRecord: Sendable, Hashable, Codable {
   /// Every object that the record points to.
   public var objects: [Digest] {
     outputs.values.flatMap { $0.flatMap { $0.files.map(\.digest) } } + (log.map { [$0] } ?? [])
+  }
+}
+
+// By hand, not by Foundation's coders: those took longer than an action of a millisecond.
+extension ActionRecord {
+  /// As it lies in its file.
+  var json: JSON {
+    var members: [String: JSON] = [
+      "preimage": .string(preimage), "seconds": .double(seconds), "peakMemory": .int(peakMemory),
+      "metrics": .object(metrics.mapValues { .double($0) }),
+      "outputs": .object(outputs.mapValues { .array($0.map(\.json)) }),
+    ]
+    if let rejected { members["rejected"] = .string(rejected) }
+    if let log { members["log"] = .string(log.hex) }
+    return .object(members)
+  }
+
+  /// The record that `json` is; `nil` when it is none.
+  init?(_ json: JSON) {
+    guard let preimage = json["preimage"]?.text, let seconds = json["seconds"]?.number,
+      case .int(let peakMemory)? = json["peakMemory"], case .object(let metrics)? = json["metrics"],
+      case .object(let outputs)? = json["outputs"]
+    else { return nil }
+    self.init(preimage: preimage, seconds: seconds, peakMemory: peakMemory)
+    for (name, value) in metrics {
+      guard let number = value.number else { return nil }
+      self.metrics[name] = number
+    }
+    for (port, value) in outputs {
+      guard case .array(let elements) = value else { return nil }
+      let items = elements.compactMap(Item.init)
+      guard items.count == elements.count else { return nil }
+      self.outputs[port] = items
+    }
+    if let reason = json["rejected"] {
+      guard let text = reason.text else { return nil }
+      rejected = text
+    }
+    if let log = json["log"] {
+      guard let digest = log.text.flatMap(Digest.init(hex:)) else { return nil }
+      self.log = digest
+    }
+  }
+}
+
+extension Item {
+  fileprivate var json: JSON {
+    .object([
+      "id": .string(id), "attributes": .object(attributes),
+      "files": .array(
+        files.map { ["name": .string($0.name), "digest": .string($0.digest.hex), "size": .int($0.size)] }),
+    ])
+  }
+
+  fileprivate init?(_ json: JSON) {
+    guard let id = json["id"]?.text, case .array(let elements)? = json["files"],
+      case .object(let attributes)? = json["attributes"]
+    else { return nil }
+    var files: [ItemFile] = []
+    for element in elements {
+      guard let name = element["name"]?.text, case .int(let size)? = element["size"],
+        let digest = element["digest"]?.text.flatMap(Digest.init(hex:))
+      else { return nil }
+      files.append(ItemFile(name: name, digest: digest, size: size))
+    }
+    self.init(id: id, files: files, attributes: attributes)
   }
 }
 
@@ -82,12 +148,11 @@ extension Store {
   /// Publishes a record; its objects must be there.
   /// - Throws: `StoreError`.
   public func publish(_ record: ActionRecord, key: Digest) throws(StoreError) {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys]
-    guard let body = try? encoder.encode(record) else {
+    guard record.metrics.values.allSatisfy(\.isFinite), record.seconds.isFinite else {
       throw .unwritable(path: "a record", reason: "a metric is not finite")
     }
-    try publish(Array(Digest(of: body).hex.utf8) + [0x0A] + [UInt8](body), at: recordPath(key))
+    let body = record.json.canonicalBytes
+    try publish(Array(Digest(of: body).hex.utf8) + [0x0A] + body, at: recordPath(key))
     note(record, key: key)
   }
 

@@ -341,6 +341,11 @@ public struct Store: Sendable {
   /// Takes the kernel's lock of `key`, waiting for whoever has it; it ends with the returned value or the process.
   public func lock(_ key: Digest) -> StoreLock? { StoreLock(path: root + "/locks", key: key, disk) }
 
+  /// The same without waiting; `nil` when somebody has it.
+  public func lockIfFree(_ key: Digest) -> StoreLock? {
+    StoreLock(path: root + "/locks", key: key, disk, waits: false)
+  }
+
   /// The scratch folder of an action.
   public func workFolder(_ key: Digest) -> String { "\(root)/work/\(key.hex)" }
 }
@@ -350,7 +355,7 @@ public struct Store: Sendable {
 public final class StoreLock: Sendable {
   private let file: Int32
 
-  init?(path: String, key: Digest, _ disk: any FileSystem) {
+  init?(path: String, key: Digest, _ disk: any FileSystem, waits: Bool = true) {
     guard let file = try? disk.opening(path, .lock).descriptor else { return nil }
     self.file = file
     var range = flock()
@@ -359,11 +364,13 @@ public final class StoreLock: Sendable {
     range.l_start = key.withBytes { Int(truncatingIfNeeded: $0.loadUnaligned(as: UInt64.self) >> 2) }
     range.l_len = 1
     // Of the open file, not of the process: threads of one process exclude each other too.
-    while fcntl(file, StoreLock.setAndWait, &range) != 0 { if errno != EINTR { return nil } }
+    while fcntl(file, waits ? StoreLock.setAndWait : StoreLock.set, &range) != 0 {
+      if errno != EINTR { return nil }
+    }
   }
 
-  /// `F_OFD_SETLKW` of Linux.
-  private static let setAndWait: Int32 = 38
+  /// `F_OFD_SETLK` and `F_OFD_SETLKW` of Linux.
+  private static let set: Int32 = 37, setAndWait: Int32 = 38
 
   deinit { close(file) }
 }

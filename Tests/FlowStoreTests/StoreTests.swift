@@ -102,6 +102,54 @@ import Testing
     #expect(store.record(key) == nil)
   }
 
+  /// Written by Foundation's coder, as records were at first: a whole float without its point, slashes escaped.
+  @Test func aRecordOfAnEarlierVersionIsRead() throws {
+    let preimage = "{\"stage\":\"a/b\"}"
+    let body =
+      #"{"log":"\#(Digest(of: "log").hex)","metrics":{"loss":2},"outputs":{"f0":[{"attributes":{"n":1},"#
+      + #""files":[{"digest":"\#(Digest(of: "x").hex)","name":"x.json","size":7}],"id":"s\/1"}]},"#
+      + #""peakMemory":5,"preimage":"{\"stage\":\"a\/b\"}","rejected":"why","seconds":1.5}"#
+    let key = ActionRecord.key(of: preimage)
+    try store.publish(Array((Digest(of: body).hex + "\n" + body).utf8), at: store.recordPath(key))
+    let item = Item(
+      id: "s/1", files: [ItemFile(name: "x.json", digest: Digest(of: "x"), size: 7)], attributes: ["n": 1])
+    #expect(
+      store.record(key)
+        == ActionRecord(
+          preimage: preimage, outputs: ["f0": [item]], metrics: ["loss": 2], rejected: "why",
+          log: Digest(of: "log"), seconds: 1.5, peakMemory: 5))
+  }
+
+  @Test func aLockThatIsTakenIsNotWaitedFor() {
+    let (key, other) = (Digest(of: "a"), Digest(of: "b"))
+    do {
+      let held = store.lock(key)
+      #expect(store.lockIfFree(key) == nil)
+      #expect(store.lockIfFree(other) != nil)
+      withExtendedLifetime(held) {}
+    }
+    #expect(store.lockIfFree(key) != nil)
+  }
+
+  @Test(arguments: [1000, 2_000_000])
+  func whatIsUnpackedIsCheckedToo(_ count: Int) throws {
+    let content = bytes(count, 9)
+    let digest = try store.put(content)
+    let path = folder.path + "/new/folder/file"
+    try store.unpack(digest, size: count, at: path, mode: 0o444)
+    #expect(FileBytes.read(path) == content)
+    let object = store.path(of: digest)
+    var damaged = try #require(FileBytes.read(object))
+    damaged[damaged.count / 2] ^= 1
+    chmod(object, 0o644)
+    try Data(damaged).write(to: URL(fileURLWithPath: object))
+    #expect(throws: StoreError.missing(digest)) {
+      try store.unpack(digest, size: count, at: path + "2", mode: 0o444)
+    }
+    #expect(!FileManager.default.fileExists(atPath: path + "2"))
+    #expect(!store.contains(digest), "set aside, to be made again")
+  }
+
   @Test func aRecordWithoutFiniteMetricsIsRefused() {
     let record = ActionRecord(preimage: "{}", metrics: ["loss": .nan])
     #expect(throws: StoreError.self) { try store.publish(record, key: Digest(of: "k")) }
