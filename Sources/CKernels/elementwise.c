@@ -42,6 +42,11 @@ FLOW_CLONES static void unary_range(int function, float *y, const float *x, long
     case 12: LOOP(v > 0 ? 1.0f : (v < 0 ? -1.0f : 0.0f));
     case 13: LOOP(v > 0 ? v : 0.0f);
     case 14: LOOP(v > 0 ? 1.0f : 0.0f);
+    case 15: LOOP(flow_softplus(v));
+    case 16: LOOP(1.0f / __builtin_sqrtf(v));
+    case 17: LOOP(__builtin_floorf(v));
+    case 18: LOOP(__builtin_rintf(v));
+    case 19: LOOP(flow_erf(v));
     default: break;
   }
 }
@@ -104,6 +109,11 @@ FLOW_CLONES static void binary_range(int function, float *y, const float *a, lon
     case 3: PAIRS(p / q);
     case 4: PAIRS(p > q ? p : q);
     case 5: PAIRS(p < q ? p : q);
+    case 6: PAIRS(powf(p, q));
+    case 7: PAIRS(p > q ? 1.0f : 0.0f);
+    case 8: PAIRS(p >= q ? 1.0f : 0.0f);
+    case 9: PAIRS(p == q ? 1.0f : 0.0f);
+    case 10: PAIRS(q != 0 ? p : 0.0f);
     default: break;
   }
 }

@@ -122,6 +122,7 @@ static long origin(const arrange_job *job, long i) {
   if (j >= 0 && j < job->count) return j;
   if (job->mode == 0) return -1;
   if (job->mode == 1) return j < 0 ? 0 : job->count - 1;
+  if (job->mode == 3) return j < 0 ? j + job->count : j - job->count;
   return j < 0 ? -j : 2 * (job->count - 1) - j;
 }
 

@@ -115,4 +115,42 @@ static inline int flow_within(const float *x, long count, float limit) {
 
 static inline float flow_sigmoid(float x) { return 1.0f / (1.0f + flow_exp(-x)); }
 
+/// a if `condition` is 1, b if it is 0, both computed: where a branch would keep a loop from being vectorised.
+static inline float flow_pick(int condition, float a, float b) {
+  int32_t i, j, mask = -condition;
+  memcpy(&i, &a, 4);
+  memcpy(&j, &b, 4);
+  return flow_bits((i & mask) | (j & ~mask));
+}
+
+/// ln(1 + e^x) to 1e-6: max(x, 0) + ln(1 + e), e <= 1, which is 2 atanh(e / (2 + e)) by its series.
+static inline float flow_softplus(float x) {
+  float e = flow_exp(-__builtin_fabsf(x)), s = e / (2.0f + e), z = s * s;
+  float p = 1.0f / 15.0f;
+  p = p * z + 1.0f / 13.0f;
+  p = p * z + 1.0f / 11.0f;
+  p = p * z + 1.0f / 9.0f;
+  p = p * z + 1.0f / 7.0f;
+  p = p * z + 1.0f / 5.0f;
+  p = p * z + 1.0f / 3.0f;
+  p = p * z + 1.0f;
+  return flow_pick(x != x, x, (x > 0 ? x : 0.0f) + 2.0f * s * p);
+}
+
+/// erf x to 1e-6 relative: its series below 1, Abramowitz & Stegun 7.1.26 above.
+static inline float flow_erf(float x) {
+  float a = __builtin_fabsf(x), z = x * x;
+  float s = 1.0f / 75600.0f - z * (1.0f / 685440.0f - z * (1.0f / 6894720.0f - z * (1.0f / 76204800.0f)));
+  s = 1.0f / 216.0f - z * (1.0f / 1320.0f - z * (1.0f / 9360.0f - z * s));
+  s = 1.0f - z * (1.0f / 3.0f - z * (1.0f / 10.0f - z * (1.0f / 42.0f - z * s)));
+  float t = 1.0f / (1.0f + 0.3275911f * a);
+  float p = 1.061405429f;
+  p = p * t - 1.453152027f;
+  p = p * t + 1.421413741f;
+  p = p * t - 0.284496736f;
+  p = p * t + 0.254829592f;
+  float far = __builtin_copysignf(1.0f - p * t * flow_exp(-z), x);
+  return flow_pick(x != x, x, flow_pick(a < 1.0f, 1.1283791671f * x * s, far));
+}
+
 #endif

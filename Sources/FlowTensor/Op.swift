@@ -31,6 +31,8 @@ public protocol Op: Sendable {
   func inPlaceInputs(ofOutput index: Int) -> [Int]
   /// Whether the output is the input's bytes under another shape.
   var isView: Bool { get }
+  /// The input that holds indices, if one does, and the number that they must be below.
+  func indexLimit(_ inputs: [[Int]]) -> (input: Int, limit: Int)?
   /// Floats of scratch memory that the kernel wants.
   func workspace(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int
 }
@@ -49,6 +51,8 @@ extension Op {
   public func inPlaceInput(ofOutput index: Int) -> Int? { nil }
   /// `inPlaceInput`.
   public func inPlaceInputs(ofOutput index: Int) -> [Int] { inPlaceInput(ofOutput: index).map { [$0] } ?? [] }
+  /// None does.
+  public func indexLimit(_ inputs: [[Int]]) -> (input: Int, limit: Int)? { nil }
   /// No.
   public var isProduct: Bool { false }
   /// No.

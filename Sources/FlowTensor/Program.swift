@@ -6,7 +6,7 @@ public final class Program {
   private var kernels: [() -> Void] = []
   private var steps: [Step] = []
   private var inputSlots: [(name: String, slot: Slot, shape: [Int], dtype: DType, limit: Int)] = []
-  private var outputSlots: [(name: String, slot: Slot, shape: [Int])] = []
+  private var outputSlots: [(name: String, slot: Slot, shape: [Int], dtype: DType)] = []
   /// Elements of the arena that intermediate values share.
   public private(set) var arenaCount = 0
 
@@ -46,8 +46,12 @@ public final class Program {
     for kernel in kernels { kernel() }
     var results: [String: HostTensor] = [:]
     for output in outputSlots {
-      results[output.name] = try HostTensor(
-        output.slot.buffer.read(output.shape.elements, at: output.slot.offset), output.shape)
+      let values = output.slot.buffer.read(output.shape.elements, at: output.slot.offset)
+      results[output.name] =
+        switch output.dtype {
+        case .float32: try HostTensor(values, output.shape)
+        case .int32: try HostTensor(values.map { Int32(bitPattern: $0.bitPattern) }, output.shape)
+        }
     }
     return results
   }
@@ -136,7 +140,7 @@ public final class Program {
     }
     kernels = try backend.prepare(steps)
     for (name, tensor) in outputs.sorted(by: { $0.key < $1.key }) {
-      outputSlots.append((name, try slot(Schedule.resolve(tensor)), tensor.shape))
+      outputSlots.append((name, try slot(Schedule.resolve(tensor)), tensor.shape, tensor.dtype))
     }
   }
 
@@ -201,10 +205,10 @@ public final class Program {
   private func indexLimit(of node: Int) -> Int {
     var limit = Int(Int32.max)
     for other in graph.nodes {
-      guard case .op(let op, let inputs) = other.source, op is Gather, inputs[1].node == node else {
-        continue
-      }
-      limit = min(limit, inputs[0].shape[0])
+      guard case .op(let op, let inputs) = other.source,
+        let indexed = op.indexLimit(inputs.map(\.shape)), inputs[indexed.input].node == node
+      else { continue }
+      limit = min(limit, indexed.limit)
     }
     return limit
   }

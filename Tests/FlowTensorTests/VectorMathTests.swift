@@ -19,6 +19,8 @@ import Testing
     (.log, 0.5, 2, 1e-7),
     (.sin, -1000, 1000, 2e-7), (.cos, -1000, 1000, 2e-7), (.sin, -1e4, 1e4, 1e-6), (.cos, -1e4, 1e4, 1e-6),
     (.sin, -1e7, 1e7, 2e-7), (.tanh, -10, 10, 0), (.tanh, -1e-3, 1e-3, 0), (.sigmoid, -80, 80, 0),
+    (.erf, -6, 6, 0),
+    (.softplus, -30, 60, 0), (.rsqrt, 1e-30, 1e30, 0),
   ])
   func isWithinItsBound(_ function: UnaryFunction, _ low: Double, _ high: Double, _ absolute: Double) throws {
     var random = Philox(seed: 2, label: "\(function)\(low)")

@@ -2,6 +2,7 @@
 #define FLOW_KERNELS_H
 
 #include "flow_attention.h"
+#include "flow_axis.h"
 #include "flow_fft.h"
 #include "flow_fused.h"
 #include "flow_pool.h"

@@ -24,6 +24,7 @@ package struct StridedCopy: Op {
     case permute([Int])
     case broadcast
     case slice(axis: Int, start: Int, count: Int)
+    case flip([Int])
   }
   let kind: Kind
   let shape: [Int]
@@ -37,6 +38,7 @@ package struct StridedCopy: Op {
     case .permute: "permute"
     case .broadcast: "broadcast"
     case .slice: "slice"
+    case .flip: "flip"
     }
   }
   package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
@@ -53,6 +55,7 @@ package struct StridedCopy: Op {
     case .broadcast: return [try g.reduced(to: x.shape)]
     case .slice(let axis, let start, let count):
       return [try g.padded(axis: axis, before: start, after: x.shape[axis] - start - count)]
+    case .flip(let axes): return [try g.flipped(axes)]
     }
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
@@ -114,6 +117,8 @@ package struct Pad: Op {
     case replicate
     /// The mirrored elements, the edge's own not repeated; a pad must be shorter than the axis.
     case reflect
+    /// The elements from the other end; a pad is no longer than the axis.
+    case circular
   }
   /// The axis that grows.
   package let axis: Int
@@ -135,6 +140,9 @@ package struct Pad: Op {
     try require(
       mode != .reflect || max(before, after) < shape[axis], inputs,
       "a mirrored pad (\(before) and \(after)) is shorter than the axis")
+    try require(
+      mode != .circular || max(before, after) <= shape[axis], inputs,
+      "a circular pad (\(before) and \(after)) is no longer than the axis")
     shape[axis] += before + after
     return [shape]
   }
@@ -153,6 +161,7 @@ package struct Pad: Op {
     case .zero: return nil
     case .replicate: return j < 0 ? 0 : count - 1
     case .reflect: return j < 0 ? -j : 2 * (count - 1) - j
+    case .circular: return j < 0 ? j + count : j - count
     }
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
@@ -183,8 +192,14 @@ package struct Unpad: Op {
     try require(inputs, count: 1, ranks: 1...Int.max)
     var shape = inputs[0]
     let count = shape[shape.count - 1] - before - after
+    let shortest =
+      switch mode {
+      case .zero, .replicate: 0
+      case .reflect: max(before, after)
+      case .circular: max(before, after) - 1
+      }
     try require(
-      before >= 0 && after >= 0 && count > (mode == .reflect ? max(before, after) : 0), inputs,
+      before >= 0 && after >= 0 && count > shortest, inputs,
       "the last axis has a pad of \(before) and \(after)")
     shape[shape.count - 1] = count
     return [shape]
@@ -287,7 +302,8 @@ extension Tensor {
     return shape == self.shape ? self : try graph.apply(Reshape(shape: shape), [self])[0]
   }
 
-  private func rowStrides() -> [Int] {
+  /// Elements from one index of each axis to the next.
+  func rowStrides() -> [Int] {
     var strides = [Int](repeating: 1, count: rank)
     for axis in stride(from: rank - 2, through: 0, by: -1) {
       strides[axis] = strides[axis + 1] * shape[axis + 1]

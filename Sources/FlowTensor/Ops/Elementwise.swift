@@ -3,6 +3,7 @@ import Foundation
 /// Elementwise functions of one tensor. The raw value is the kernel's number.
 public enum UnaryFunction: Int32, Sendable, CaseIterable {
   case negate, exp, log, sqrt, reciprocal, sin, cos, tanh, sigmoid, silu, abs, square, sign, relu, step
+  case softplus, rsqrt, floor, round, erf
 
   func value(_ x: Double) -> Double {
     switch self {
@@ -21,13 +22,19 @@ public enum UnaryFunction: Int32, Sendable, CaseIterable {
     case .sign: x > 0 ? 1 : (x < 0 ? -1 : 0)
     case .relu: max(x, 0)
     case .step: x > 0 ? 1 : 0
+    case .softplus: max(x, 0) + Foundation.log1p(Foundation.exp(-Swift.abs(x)))
+    case .rsqrt: 1 / x.squareRoot()
+    case .floor: x.rounded(.down)
+    case .round: x.rounded(.toNearestOrEven)
+    case .erf: Foundation.erf(x)
     }
   }
 
   /// Where tests draw from: away from poles and kinks.
   public var domain: ClosedRange<Double> {
     switch self {
-    case .log, .sqrt, .reciprocal: 0.3...3
+    case .log, .sqrt, .reciprocal, .rsqrt: 0.3...3
+    case .floor, .round: 2.6...2.9
     case .abs, .sign, .relu, .step: 0.2...2
     default: -3...3
     }
@@ -66,7 +73,10 @@ package struct Unary: Op {
     case .abs: return [try g * x.sign()]
     case .square: return [try g * x * 2]
     case .relu: return [try g * x.step()]
-    case .sign, .step: return [nil]
+    case .softplus: return [try g * x.sigmoid()]
+    case .rsqrt: return [try g * y * y * y * -0.5]
+    case .erf: return [try g * (-x.square()).exp() * 1.12837917]
+    case .sign, .step, .floor, .round: return [nil]
     }
   }
 
@@ -98,6 +108,12 @@ package struct Affine: Op {
 /// Elementwise functions of two tensors. The raw value is the kernel's number.
 public enum BinaryFunction: Int32, Sendable, CaseIterable {
   case add, subtract, multiply, divide, maximum, minimum
+  /// a to the power of b; NaN for a negative a with a b that isn't whole.
+  case power
+  /// 1 where it holds, else 0; nothing holds for NaN.
+  case greater, greaterOrEqual, equal
+  /// a where b isn't 0, else 0, whatever a is there.
+  case mask
 
   func value(_ a: Double, _ b: Double) -> Double {
     switch self {
@@ -107,6 +123,11 @@ public enum BinaryFunction: Int32, Sendable, CaseIterable {
     case .divide: a / b
     case .maximum: max(a, b)
     case .minimum: min(a, b)
+    case .power: Foundation.pow(a, b)
+    case .greater: a > b ? 1 : 0
+    case .greaterOrEqual: a >= b ? 1 : 0
+    case .equal: a == b ? 1 : 0
+    case .mask: b != 0 ? a : 0
     }
   }
 }
@@ -139,8 +160,16 @@ package struct Binary: Op {
       let ga = try g / b
       return [try ga.reduced(to: a.shape), try (-(ga * context.outputs[0])).reduced(to: b.shape)]
     case .maximum, .minimum:
-      let first = try function == .maximum ? (a - b).step() : (b - a).step()
+      // Of equals, the first is taken: at a bound, what is clamped has a gradient.
+      let first = try function == .maximum ? a.greaterOrEqual(b) : b.greaterOrEqual(a)
       return [try (g * first).reduced(to: a.shape), try (g * (1 - first)).reduced(to: b.shape)]
+    case .power:
+      // 0 where the factor b is 0, and the logarithm only of what has one.
+      let ga = try (g * b * a.power(b - 1)).masked(by: b)
+      let gb = try (g * context.outputs[0] * a.log()).masked(by: a.step())
+      return [try ga.reduced(to: a.shape), try gb.reduced(to: b.shape)]
+    case .mask: return [try g.masked(by: b).reduced(to: a.shape), nil]
+    case .greater, .greaterOrEqual, .equal: return [nil, nil]
     }
   }
 

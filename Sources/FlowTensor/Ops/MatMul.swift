@@ -94,6 +94,7 @@ package struct Gather: Op {
     try require(inputs[0].count == 2, inputs, "the table has rank 2")
     return [inputs[1] + [inputs[0][1]]]
   }
+  package func indexLimit(_ inputs: [[Int]]) -> (input: Int, limit: Int)? { (1, inputs[0][0]) }
   package func outputType(_ inputs: [DType]) throws(TensorError) -> DType { try Gather.type(self, inputs) }
   /// float32 at int32 indices.
   static func type(_ op: any Op, _ inputs: [DType]) throws(TensorError) -> DType {
@@ -124,6 +125,7 @@ package struct ScatterAdd: Op {
       !inputs[0].isEmpty && inputs[0].dropLast() == inputs[1][...], inputs, "there is a row for each index")
     return [[rows, inputs[0].last ?? 0]]
   }
+  package func indexLimit(_ inputs: [[Int]]) -> (input: Int, limit: Int)? { (1, rows) }
   package func outputType(_ inputs: [DType]) throws(TensorError) -> DType { try Gather.type(self, inputs) }
   package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
     [try context.g.graph.apply(Gather(), [context.g, context.inputs[1]])[0], nil]

@@ -70,16 +70,4 @@ extension Tensor {
     let kept = try 1 - (rate - graph.random(.uniform, shape, key: key, stream: stream)).step()
     return try self * (kept * (1 / (1 - rate)))
   }
-
-  /// Where this mask (0 or 1) is 1 `a`, elsewhere `b`; shapes broadcast. Both must be finite everywhere.
-  public func select(_ a: Tensor, _ b: Tensor) throws(TensorError) -> Tensor { try self * a + (1 - self) * b }
-
-  /// x if positive, else x times `slope`.
-  public func leakyRelu(_ slope: Float) throws(TensorError) -> Tensor { try relu() - (-self).relu() * slope }
-
-  /// The logarithm to base 10.
-  public func log10() throws(TensorError) -> Tensor { try log() * 0.434294482 }
-
-  /// 1 / sqrt(x)
-  public func rsqrt() throws(TensorError) -> Tensor { try sqrt().reciprocal() }
 }
