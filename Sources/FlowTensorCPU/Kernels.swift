@@ -118,7 +118,7 @@ extension CPUBackend {
         let key = UnsafeRawPointer(x[0]).assumingMemoryBound(to: Int32.self)
         flow_random(t, y[0], count, key, op.stream, op.distribution == .normal ? 1 : 0)
       }
-    default: axisBody(op, t, x, y, xs, ys)
+    default: imageBody(op, t, x, y, work, xs, ys)
     }
   }
 

@@ -30,7 +30,7 @@ struct Composition: CustomTestStringConvertible, Sendable {
     self.record = record
   }
 
-  static let all = activations + reductions + normalizations
+  static let all = activations + reductions + normalizations + images
 
   private static let activations: [Composition] = [
     Composition(

@@ -27,7 +27,7 @@ struct OpCase: CustomTestStringConvertible, Sendable {
     self.differentiable = differentiable
   }
 
-  static let all: [OpCase] = elementwise + arrangements + products + attentions + convolutions + axes
+  static let all: [OpCase] = elementwise + arrangements + products + attentions + convolutions + axes + images
 
   private static let elementwise: [OpCase] = {
     var cases = UnaryFunction.allCases.map { OpCase(Unary($0), [[3, 7]], $0.domain) }

@@ -3,9 +3,11 @@
 
 #include "flow_attention.h"
 #include "flow_axis.h"
+#include "flow_conv2d.h"
 #include "flow_fft.h"
 #include "flow_fused.h"
 #include "flow_pool.h"
 #include "flow_tensor.h"
+#include "flow_window.h"
 
 #endif

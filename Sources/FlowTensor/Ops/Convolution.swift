@@ -182,32 +182,66 @@ struct ConvolutionLoop {
 }
 
 extension Tensor {
-  /// One-dimensional convolution: x [B, in, T], weight [out, in, K], bias [out] -> [B, out, T'].
+  /// One-dimensional convolution: x [B, in, T], weight [out, in / groups, K], bias [out] -> [B, out, T'].
   public func conv1d(
-    _ weight: Tensor, _ bias: Tensor? = nil, stride: Int = 1, padding: Int = 0, dilation: Int = 1
+    _ weight: Tensor, _ bias: Tensor? = nil, stride: Int = 1, padding: Int = 0, dilation: Int = 1,
+    groups: Int = 1
   ) throws(TensorError) -> Tensor {
-    let geometry = ConvolutionShape(stride: stride, padding: padding, dilation: dilation)
-    let y = try graph.apply(Convolve(geometry: geometry), [self, weight])[0]
-    return try y.adding(bias: bias)
+    if groups == 1 {
+      let geometry = ConvolutionShape(stride: stride, padding: padding, dilation: dilation)
+      return try graph.apply(Convolve(geometry: geometry), [self, weight])[0].adding(bias: bias)
+    }
+    // Groups: an image of one row.
+    let (x, w) = try (asRow("conv1d", weight), weight.asRow("conv1d", self))
+    let geometry = ConvolutionShape2D(
+      stride: [1, stride], padding: [0, padding], dilation: [1, dilation], groups: groups)
+    return try x.conv2d(w, bias, geometry).withoutRow()
   }
 
-  /// Transposed one-dimensional convolution: x [B, in, T], weight [in, out, K], bias [out] ->
-  /// [B, out, (T-1)·stride - 2·padding + K].
-  public func convTranspose1d(_ weight: Tensor, _ bias: Tensor? = nil, stride: Int = 1, padding: Int = 0)
-    throws(TensorError) -> Tensor
-  {
-    try require(
-      rank == 3 && weight.rank == 3, "transposed conv1d", "both have rank 3", others: [weight.shape])
-    let length = (shape[2] - 1) * stride - 2 * padding + weight.shape[2]
-    let op = ConvolveBack(geometry: ConvolutionShape(stride: stride, padding: padding), length: length)
-    let y = try graph.apply(op, [self, weight])[0]
-    return try y.adding(bias: bias)
+  /// As `conv1d`; what is put around x is of `mode`.
+  package func conv1d(
+    _ weight: Tensor, _ bias: Tensor? = nil, stride: Int = 1, padding: Int, mode: Pad.Mode, dilation: Int = 1,
+    groups: Int = 1
+  ) throws(TensorError) -> Tensor {
+    try padded(axis: rank - 1, before: padding, after: padding, mode: mode)
+      .conv1d(weight, bias, stride: stride, dilation: dilation, groups: groups)
   }
 
-  /// With a bias [channels], if there is one, added to [B, channels, T].
-  private func adding(bias: Tensor?) throws(TensorError) -> Tensor {
+  /// Transposed one-dimensional convolution: x [B, in, T], weight [in, out / groups, K], bias [out] ->
+  /// [B, out, (T-1)·stride - 2·padding + dilation·(K-1) + 1 + outputPadding].
+  public func convTranspose1d(
+    _ weight: Tensor, _ bias: Tensor? = nil, stride: Int = 1, padding: Int = 0, dilation: Int = 1,
+    groups: Int = 1, outputPadding: Int = 0
+  ) throws(TensorError) -> Tensor {
+    let name = "transposed conv1d"
+    try require(rank == 3 && weight.rank == 3, name, "both have rank 3", others: [weight.shape])
+    if groups == 1 {
+      let length =
+        (shape[2] - 1) * stride - 2 * padding + dilation * (weight.shape[2] - 1) + 1 + outputPadding
+      let geometry = ConvolutionShape(stride: stride, padding: padding, dilation: dilation)
+      let op = ConvolveBack(geometry: geometry, length: length)
+      return try graph.apply(op, [self, weight])[0].adding(bias: bias)
+    }
+    let geometry = ConvolutionShape2D(
+      stride: [1, stride], padding: [0, padding], dilation: [1, dilation], groups: groups)
+    return try asRow(name, weight).convTranspose2d(
+      weight.asRow(name, self), bias, geometry, outputPadding: [0, outputPadding]
+    ).withoutRow()
+  }
+
+  /// [A, B, T] as [A, B, 1, T].
+  func asRow(_ op: String, _ other: Tensor) throws(TensorError) -> Tensor {
+    try require(rank == 3, op, "both have rank 3", others: [other.shape])
+    return try reshaped([shape[0], shape[1], 1, shape[2]])
+  }
+
+  /// [A, B, 1, T] as [A, B, T].
+  func withoutRow() throws(TensorError) -> Tensor { try reshaped([shape[0], shape[1], shape[3]]) }
+
+  /// With a bias [channels], if there is one, added to [B, channels, ...].
+  func adding(bias: Tensor?) throws(TensorError) -> Tensor {
     guard let bias else { return self }
     try require(bias.shape == [shape[1]], "bias", "it has a number per channel", others: [bias.shape])
-    return try self + bias.reshaped([1, shape[1], 1])
+    return try self + bias.reshaped([1, shape[1]] + [Int](repeating: 1, count: rank - 2))
   }
 }
