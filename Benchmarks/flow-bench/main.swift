@@ -22,7 +22,8 @@ func fail(_ message: String) -> Never {
 let arguments = CommandLine.arguments
 guard arguments.count >= 3 else {
   fail(
-    "usage: flow-bench f0 FILE [RUNS] | codec FOLDER FILE... | hash FILE | tensor CASE THREADS RUNS | pcm16 FILE WAV")
+    "usage: flow-bench f0 FILE [RUNS] | codec FOLDER FILE... | hash FILE | tensor CASE THREADS RUNS | pcm16 FILE WAV"
+  )
 }
 do {
   switch arguments[1] {
