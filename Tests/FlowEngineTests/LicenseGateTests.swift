@@ -33,12 +33,11 @@ import Testing
     """,
   ]
 
-  private let folder: TemporaryFolder
-  private let store: Store
+  private let project: DeclaredProject
+  private var folder: TemporaryFolder { project.folder }
 
   init() throws {
-    folder = try TemporaryFolder()
-    store = try Store(root: folder.path + "/cache")
+    project = try DeclaredProject()
     try folder.write("one/a.txt", "a")
     try folder.write("one/b.txt", "b")
     try folder.write("two/c.txt", "c")
@@ -66,14 +65,9 @@ import Testing
   }
 
   private func run(_ text: String, _ overrides: [String] = []) async throws -> RunReport {
-    let names = ["clean", "pack"]
-    let catalog = try StageCatalog(
-      parsing: zip(names, LicenseGateTests.stages).map { ("\($0).yaml", $1) })
-    let plan = try Resolver.plan(
-      file: folder.path + "/p.yaml", text: text, catalog: catalog, overrides: overrides)
-    let engine = Engine(store: store, executor: LocalExecutor(store: store, stages: []), jobs: 2)
-    let assessed = try engine.assess(plan)
-    let report = try await engine.run(plan, projectRoot: folder.path)
+    let plan = try project.plan(text, stages: LicenseGateTests.stages, overrides: overrides)
+    let assessed = try project.engine.assess(plan)
+    let report = try await project.run(plan)
     #expect(assessed.denied == report.denied, "plan says it before")
     return report
   }
@@ -178,12 +172,7 @@ import Testing
       inputs: { files: { type: files } }
       outputs: { files: { type: files } }
       """
-    let texts = zip(["clean", "pack", "keep"], LicenseGateTests.stages + [keep]).map { ("\($0).yaml", $1) }
-    let plan = try Resolver.plan(
-      file: folder.path + "/p.yaml", text: more, catalog: try StageCatalog(parsing: texts))
-    let report = try await Engine(
-      store: store, executor: LocalExecutor(store: store, stages: []), jobs: 2
-    ).run(plan, projectRoot: folder.path)
+    let report = try await project.run(project.plan(more, stages: LicenseGateTests.stages + [keep]))
     #expect(summary(report) == "clean:done other:done pack:denied last:denied after:done")
   }
 }

@@ -11,8 +11,8 @@ import Testing
 /// The nine edits on which pipeline engines are compared: two stages, `a` (the even lines of a text) and `b` (a copy of
 /// them), and how many actions of each must run.
 @Suite struct ProbeTests {
-  private let folder: TemporaryFolder
-  private let store: Store
+  private let project: DeclaredProject
+  private var folder: TemporaryFolder { project.folder }
 
   private static let stages = [
     """
@@ -48,22 +48,14 @@ import Testing
     """
 
   init() throws {
-    folder = try TemporaryFolder()
-    store = try Store(root: folder.path + "/cache")
+    project = try DeclaredProject()
     try folder.write("src.txt", "1\n2\n3\n4\n")
     try folder.write("p.yaml", ProbeTests.pipeline)
   }
 
   /// How often `a` and `b` ran.
   private func run(stages: [String] = ProbeTests.stages) async throws -> [Int] {
-    let catalog = try StageCatalog(
-      parsing: stages.map { text in
-        ("\(text.split(separator: "\n")[0].dropFirst("stage: ".count)).yaml", text)
-      })
-    let plan = try Resolver.plan(
-      file: folder.path + "/p.yaml", text: folder.text("p.yaml"), catalog: catalog)
-    let engine = Engine(store: store, executor: LocalExecutor(store: store, stages: []), jobs: 2)
-    let report = try await engine.run(plan, projectRoot: folder.path)
+    let report = try await project.run(project.plan(folder.text("p.yaml"), stages: stages))
     #expect(!report.failed, "\(report.stages.map { $0.failure ?? "" })")
     return report.stages.map { $0.state == .done ? $0.items.run : 0 }
   }
