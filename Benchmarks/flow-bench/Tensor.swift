@@ -8,6 +8,8 @@ struct TensorCase {
   var run: () throws -> Float?
   /// Floating-point operations of matrix products, convolutions and attention in one run.
   var productFlops = 0
+  /// The program that is timed.
+  var program: Program
   /// Computes, after the timing, a scalar that the peer must get too.
   var check: (() throws -> Float)?
 }
@@ -66,4 +68,28 @@ func timeTensor(_ name: String, threads: Int, runs: Int) throws {
   print(
     "{\"case\": \"\(name)\", \"wall\": \(wall), \"cpu\": \(cpu), \"peak\": \(peak), \"empty\": \(empty), "
       + "\"flop\": \(test.productFlops), \"check\": [\(list)]}")
+}
+
+/// Prints where a case's time goes: its memory, the seconds of its programs' steps by kind, and the longest ones.
+func profileTensor(_ name: String, threads: Int) throws {
+  guard let make = tensorCases[name] else { fail("no case '\(name)'") }
+  let test = try make(CPUBackend(threads: threads))
+  _ = try test.run()
+  let steps = test.program.profile(runs: 5)
+  let total = steps.reduce(0) { $0 + $1.seconds }
+  var kinds: [String: (seconds: Double, count: Int)] = [:]
+  for step in steps {
+    kinds[step.op, default: (0, 0)].seconds += step.seconds
+    kinds[step.op, default: (0, 0)].count += 1
+  }
+  print("arena \(test.program.arenaCount * 4 / 1_048_576) MiB, \(steps.count) steps, \(total * 1e3) ms")
+  for (op, found) in kinds.sorted(by: { $0.value.seconds > $1.value.seconds }).prefix(30) {
+    print(
+      String(
+        format: "%9.3f ms %5.1f %% %4d x ", found.seconds * 1e3, found.seconds / total * 100, found.count)
+        + op)
+  }
+  for step in steps.sorted(by: { $0.seconds > $1.seconds }).prefix(20) {
+    print(String(format: "%9.3f ms ", step.seconds * 1e3) + "\(step.op) \(step.inputs) -> \(step.outputs)")
+  }
 }

@@ -76,7 +76,7 @@ private func forward(_ backend: CPUBackend, _ shapes: [[Int]], _ body: Body) thr
     run: {
       _ = try program.run()
       return nil
-    }, productFlops: program.productFlops,
+    }, productFlops: program.productFlops, program: program,
     check: {
       let check = try Program(graph, outputs: ["c": y.abs().mean().reshaped([])], parameters: store)
       return try check.run()["c"]?.floats[0] ?? .nan
@@ -97,7 +97,7 @@ private func both(_ backend: CPUBackend, _ shapes: [[Int]], _ body: Body) throws
     run: {
       _ = try program.run()
       return nil
-    }, productFlops: program.productFlops,
+    }, productFlops: program.productFlops, program: program,
     check: {
       var sum = try y.abs().mean().reshaped([])
       for gradient in gradients { sum = try sum + gradient.abs().mean().reshaped([]) }
@@ -121,7 +121,7 @@ private func adamW(_ backend: CPUBackend) throws -> TensorCase {
       (one, two) = (one * 0.9, two * 0.999)
       _ = try program.run(["scalars": HostTensor([0.001, 1 - one, 1 - two, 1], [4])])
       return nil
-    },
+    }, program: program,
     check: {
       let values = try store.get("x0").floats
       return Float(values.reduce(0.0) { $0 + abs(Double($1)) } / Double(values.count))

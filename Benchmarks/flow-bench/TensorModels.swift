@@ -42,7 +42,7 @@ func trainDiT(_ backend: CPUBackend, dim: Int, depth: Int, heads: Int, batch: In
     run: {
       defer { number += 1 }
       return try step.run([[:]], step: number)["loss"]
-    }, productFlops: step.productFlops)
+    }, productFlops: step.productFlops, program: step.program)
 }
 
 /// The vocoder's forward and backward pass; the loss is the mean magnitude of the wave.
@@ -68,5 +68,5 @@ func trainVocoder(_ backend: CPUBackend, rates: [Int], kernels: [Int], frames: I
   }
   let program = try Program(graph, outputs: outputs, parameters: store)
   return TensorCase(
-    run: { try program.run()["loss"]?.floats[0] }, productFlops: program.productFlops)
+    run: { try program.run()["loss"]?.floats[0] }, productFlops: program.productFlops, program: program)
 }

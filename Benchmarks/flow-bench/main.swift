@@ -3,6 +3,7 @@
 //   flow-bench codec FOLDER FILE...  a line a file: name, bytes, ratio, MB/s into and out of a store in FOLDER, digests included
 //   flow-bench hash FILE             MB/s of digesting it, by the clock, the best of five
 //   flow-bench tensor CASE THREADS RUNS   one JSON line: seconds, CPU seconds, peak memory, FLOP of products, a value to check
+//   flow-bench profile CASE THREADS       where the time of such a case goes
 //   flow-bench pcm16 FILE WAV        writes FILE's sound as 16-bit samples
 import FlowAudio
 import Foundation
@@ -22,8 +23,8 @@ func fail(_ message: String) -> Never {
 let arguments = CommandLine.arguments
 guard arguments.count >= 3 else {
   fail(
-    "usage: flow-bench f0 FILE [RUNS] | codec FOLDER FILE... | hash FILE | tensor CASE THREADS RUNS | pcm16 FILE WAV"
-  )
+    "usage: flow-bench f0 FILE [RUNS] | codec FOLDER FILE... | hash FILE | tensor CASE THREADS RUNS"
+      + " | profile CASE [THREADS] | pcm16 FILE WAV")
 }
 do {
   switch arguments[1] {
@@ -35,6 +36,7 @@ do {
       fail("usage: flow-bench tensor CASE THREADS RUNS")
     }
     try timeTensor(arguments[2], threads: threads, runs: runs)
+  case "profile": try profileTensor(arguments[2], threads: arguments.count > 3 ? Int(arguments[3]) ?? 1 : 1)
   case "pcm16":
     guard arguments.count == 4 else { fail("usage: flow-bench pcm16 FILE WAV") }
     try AudioFile.write(AudioFile.read(arguments[2]), to: arguments[3], format: .wavPCM16)

@@ -1,4 +1,4 @@
-#include <math.h>
+#include <stdint.h>
 
 #include "include/flow_kernels.h"
 #include "vector_math.h"
@@ -93,9 +93,34 @@ static float *gather(const flow_register *reg, long start, long n, float *scratc
   return scratch;
 }
 
+// As RowProgram.streamed.
+enum { STREAM = 1 << 22 };
+typedef float line __attribute__((vector_size(64)));
+
+/// Copies past the caches, which spares reading the lines that are overwritten; for results that no cache would hold.
+FLOW_CLONES static void stream(float *to, const float *from, long count) {
+  long i = 0;
+  for (; i < count && ((uintptr_t)(to + i) & 63) != 0; i++) to[i] = from[i];
+  for (; i + 16 <= count; i += 16) {
+    line value;
+    memcpy(&value, from + i, sizeof value);
+    __builtin_nontemporal_store(value, (line *)(to + i));
+  }
+  for (; i < count; i++) to[i] = from[i];
+}
+
+/// Whether an output is large and lies in no input's memory, whose lines are at hand anyway.
+static int is_streamed(const flow_fused_plan *plan, const flow_register *reg) {
+  if (reg->kind != FLOW_REGISTER_OUT || plan->rows * plan->width < STREAM) return 0;
+  for (int k = 0; k < plan->registers; k++)
+    if (plan->reg[k].kind == FLOW_REGISTER_IN && plan->reg[k].memory == reg->memory) return 0;
+  return 1;
+}
+
 typedef struct {
   const flow_fused_plan *plan;
   long grain;
+  unsigned char streamed[FLOW_FUSED_REGISTERS];
 } fused_job;
 
 static void execute(const flow_fused_plan *plan, float *const *place, long rows, long range, int first) {
@@ -146,7 +171,9 @@ static void fused_body(void *context, long begin, long end) {
       const flow_register *reg = plan->reg + k;
       switch (reg->kind) {
         case FLOW_REGISTER_IN:
-        case FLOW_REGISTER_OUT: place[k] = reg->memory + row * width; break;
+        case FLOW_REGISTER_OUT:
+          place[k] = job->streamed[k] ? scratch + reg->slot * size : reg->memory + row * width;
+          break;
         case FLOW_REGISTER_IN_SMALL:
         case FLOW_REGISTER_OUT_SMALL: place[k] = reg->memory + row; break;
         case FLOW_REGISTER_STRIDED:
@@ -159,11 +186,14 @@ static void fused_body(void *context, long begin, long end) {
       }
     }
     execute(plan, place, rows, begin / job->grain, row == begin);
+    for (int k = 0; k < plan->registers; k++)
+      if (job->streamed[k]) stream(plan->reg[k].memory + row * width, place[k], rows * width);
   }
 }
 
 void flow_fused(int threads, const flow_fused_plan *plan) {
-  fused_job job = {plan, range_rows(plan->rows, plan->width, plan->block)};
+  fused_job job = {plan, range_rows(plan->rows, plan->width, plan->block), {0}};
+  for (int k = 0; k < plan->registers; k++) job.streamed[k] = (unsigned char)is_streamed(plan, plan->reg + k);
   flow_parallel(threads, plan->rows, job.grain, fused_body, &job);
   long ranges = (plan->rows + job.grain - 1) / job.grain;
   for (int k = 0; k < plan->registers; k++) {

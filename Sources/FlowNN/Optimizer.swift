@@ -160,6 +160,9 @@ public final class TrainingStep {
   /// FLOP of a batch's matrix products, convolutions and attention.
   public var productFlops: Int { forward.productFlops }
 
+  /// The program of loss and gradients.
+  package var program: Program { forward }
+
   /// The readable dump of the step's program.
   public var listing: String { forward.listing }
 }

@@ -14,6 +14,8 @@ public final class Graph {
     let dtype: DType
     /// The module that recorded it.
     let path: String
+    /// The part of the step, if any, whose values are computed again for its gradients.
+    let region: Int?
   }
 
   private(set) var nodes: [Node] = []
@@ -39,13 +41,26 @@ public final class Graph {
     return try body()
   }
 
+  private var region: Int?
+  private var regions = 0
+
+  /// Records `body` as a part whose values are not kept for its gradients but computed again from what goes into it
+  /// (gradient checkpointing, Chen et al. 2016): less memory for one more forward pass of the part.
+  public func recomputing<R, E: Error>(_ body: () throws(E) -> R) throws(E) -> R {
+    let outer = region
+    regions += 1
+    region = regions
+    defer { region = outer }
+    return try body()
+  }
+
   private func append(
     _ source: Source, _ shapes: [[Int]], _ dtype: DType = .float32, as name: @autoclosure () -> String
   ) throws(TensorError) -> Int {
     guard shapes.allSatisfy(\.isValid) else {
       throw .shape(op: name(), shapes: shapes, expected: "no dimension is negative or overflows", path: path)
     }
-    nodes.append(Node(source: source, shapes: shapes, dtype: dtype, path: path))
+    nodes.append(Node(source: source, shapes: shapes, dtype: dtype, path: path, region: region))
     return nodes.count - 1
   }
 
@@ -165,6 +180,7 @@ public final class Graph {
       }
     }
     var gradient = [Key(value): weights]
+    let again = Recomputation(self)
     for index in stride(from: value.node, through: 0, by: -1) where needed.contains(index) {
       guard case .op(let op, let inputs) = nodes[index].source else { continue }
       let outputs = nodes[index].shapes.indices.map {
@@ -174,7 +190,10 @@ public final class Graph {
       if upstream.allSatisfy({ $0 == nil }) { continue }
       // What computes a gradient belongs to the module whose gradient it is.
       try within(nodes[index].path) { () throws(TensorError) in
-        let context = GradientContext(inputs: inputs, outputs: outputs, upstream: upstream, name: op.name)
+        let context = GradientContext(
+          inputs: try inputs.map { (x) throws(TensorError) in try again.value(x, for: index) },
+          outputs: try outputs.map { (y) throws(TensorError) in try again.value(y, for: index) },
+          upstream: upstream, name: op.name)
         let flows: [Tensor?]
         do throws(TensorError) { flows = try op.gradients(context) } catch { throw error.at(path) }
         for (input, flow) in zip(inputs, flows) {

@@ -142,4 +142,60 @@ import Testing
       #expect(abs(Double(value) - sum * sum) < 1e-5)
     }
   }
+
+  /// The norm's second output is used by the rule of its gradient, so it needs a rule of its own.
+  @Test func aNormHasSecondDerivatives() throws {
+    func gradientSize(_ values: [Float]) throws -> (Float, [Float]) {
+      let graph = Graph()
+      let x = try graph.parameter("x", [2, 3])
+      let weight = try graph.constant([1, -2, 0.5, 3, 1, -1], [2, 3])
+      let loss = try (x.layerNorm(epsilon: 0.1) * weight).total()
+      let first = try graph.gradients(of: loss, withRespectTo: [x])[0]
+      let size = try first.square().total()
+      let second = try graph.gradients(of: size, withRespectTo: [x])[0]
+      let store = ParameterStore(CPUBackend())
+      try store.set("x", HostTensor(values, [2, 3]))
+      let results = try Program(graph, outputs: ["size": size, "second": second], parameters: store).run()
+      return (try #require(results["size"]).floats[0], try #require(results["second"]).floats)
+    }
+    let values: [Float] = [0.3, -0.8, 1.1, 0.2, 0.9, -0.4]
+    let exact = try gradientSize(values).1
+    for i in values.indices {
+      var (up, down) = (values, values)
+      up[i] += 0.01
+      down[i] -= 0.01
+      let slope = try (gradientSize(up).0 - gradientSize(down).0) / 0.02
+      #expect(abs(slope - exact[i]) < 0.02 * max(1, abs(exact[i])), "\(i): \(exact[i]) for \(slope)")
+    }
+  }
+
+  /// The same gradients, bit for bit, in less memory, when the layers are computed again.
+  @Test func recomputingKeepsLess() throws {
+    func run(_ again: Bool) throws -> ([String: HostTensor], Int) {
+      let graph = Graph()
+      let weights = try (0..<6).map { try graph.parameter("w\($0)", [32, 32]) }
+      var x = try graph.parameter("x", [64, 32])
+      for weight in weights {
+        let input = x
+        func layer() throws -> Tensor {
+          try input + (input.matmul(weight).tanh().matmul(weight) * 0.1).sigmoid()
+        }
+        x = again ? try graph.recomputing(layer) : try layer()
+      }
+      let gradients = try graph.gradients(of: x.square().total(), withRespectTo: weights)
+      let store = ParameterStore(CPUBackend())
+      var random = Philox(seed: 1, label: "recomputing")
+      for i in 0..<6 {
+        try store.set("w\(i)", HostTensor((0..<1024).map { _ in Float(random.normal()) * 0.1 }, [32, 32]))
+      }
+      try store.set("x", HostTensor((0..<2048).map { _ in Float(random.normal()) }, [64, 32]))
+      let outputs = Dictionary(uniqueKeysWithValues: gradients.enumerated().map { ("g\($0)", $1) })
+      let program = try Program(graph, outputs: outputs, parameters: store)
+      return (try program.run(), program.arenaCount)
+    }
+    let (kept, much) = try run(false)
+    let (again, little) = try run(true)
+    #expect(kept == again)
+    #expect(little * 3 < much * 2, "\(little) of \(much)")
+  }
 }

@@ -67,6 +67,16 @@ package struct RowBuilder {
         program.slots += 1
       }
     }
+    // A large result is made in scratch memory and copied past the caches at the end of a block.
+    if program.rows * program.width >= RowProgram.streamed {
+      for index in program.registers.indices {
+        guard case .output = program.registers[index].place, program.registers[index].extent == .full else {
+          continue
+        }
+        program.registers[index].slot = program.slots
+        program.slots += 1
+      }
+    }
     var free: [Int] = []
     for (position, job) in program.instructions.enumerated() {
       if program.registers[job.to].place == .scratch {

@@ -62,8 +62,11 @@ package struct RowProgram: Sendable {
     self.width = width
   }
 
+  /// Elements from which a result is larger than a cache would hold.
+  package static let streamed = 1 << 22
+
   /// Rows of a block: enough that the work of an instruction outweighs its start, few enough for the nearest cache.
-  package var block: Int { max(1, 1024 / width) }
+  package var block: Int { max(1, min(1024, max(256, 2560 / (slots + 1))) / width) }
 }
 
 /// Addresses of a dense index: `shape`, outermost first, with the stride of each axis, from `offset`. Axes are merged

@@ -68,8 +68,9 @@ package struct Unary: Op {
     case .tanh: return [try g * (1 - y * y)]
     case .sigmoid: return [try g * y * (1 - y)]
     case .silu:
+      // From x alone, so that y need not be kept.
       let s = try x.sigmoid()
-      return [try g * (s + y * (1 - s))]
+      return [try g * (s * (1 + x * (1 - s)))]
     case .abs: return [try g * x.sign()]
     case .square: return [try g * x * 2]
     case .relu: return [try g * x.step()]

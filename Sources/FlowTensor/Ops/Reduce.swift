@@ -77,9 +77,19 @@ package struct RMSNormalize: Op {
     return [inputs[0], inputs[0].dropLast() + [1]]
   }
   package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {
-    let (y, scale, g) = (context.outputs[0], context.outputs[1], try context.g)
-    let width = Float(y.shape.last ?? 1)
-    return [try (g - y * ((g * y).sum([y.rank - 1]) * (1 / width))) * scale]
+    // From x and the scale, so that y need not be kept.
+    let (x, scale) = (context.inputs[0], context.outputs[1])
+    let (last, share) = ([x.rank - 1], 1 / Float(x.shape.last ?? 1))
+    var flow: Tensor?
+    if let g = context.upstream[0] {
+      let y = try x * scale
+      flow = try (g - y * ((g * y).sum(last) * share)) * scale
+    }
+    if let g = context.upstream[1] {
+      let part = try x * (g * scale.square() * scale * -share)
+      flow = try flow.map { (sum) throws(TensorError) in try sum + part } ?? part
+    }
+    return [flow]
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let width = shapes[0].last ?? 1

@@ -1,0 +1,42 @@
+/// Makes the values that gradients read a second time, where that is cheaper than to keep them from the forward pass.
+final class Recomputation {
+  private let graph: Graph
+  private var made: [Int: [Tensor]] = [:]
+
+  init(_ graph: Graph) { self.graph = graph }
+
+  /// What the gradient of the op `consumer` should read for `tensor`.
+  func value(_ tensor: Tensor, for consumer: Int) throws(TensorError) -> Tensor {
+    let (node, reader) = (graph.nodes[tensor.node], graph.nodes[consumer])
+    if let region = node.region, region == reader.region { return try copy(tensor, region) }
+    // What a function's gradient keeps is its input, and the function itself costs nothing within a fused group.
+    if case .op(let op, _) = node.source, case .op(let other, _) = reader.source, other is any RowOp,
+      tensor.node != consumer, let unary = op as? Unary, unary.function.gradientReadsInputOnly
+    {
+      return try copy(tensor, node.region)
+    }
+    return tensor
+  }
+
+  private func copy(_ tensor: Tensor, _ region: Int?) throws(TensorError) -> Tensor {
+    let node = graph.nodes[tensor.node]
+    guard case .op(let op, let inputs) = node.source else { return tensor }
+    if let known = made[tensor.node] { return known[tensor.output] }
+    let operands = try inputs.map { (input) throws(TensorError) in
+      region != nil && graph.nodes[input.node].region == region ? try copy(input, region) : input
+    }
+    let copies = try graph.apply(op, operands)
+    made[tensor.node] = copies
+    return copies[tensor.output]
+  }
+}
+
+extension UnaryFunction {
+  /// Whether the gradient is computed from the function's input, so that its output need not be kept.
+  var gradientReadsInputOnly: Bool {
+    switch self {
+    case .sin, .cos, .silu, .abs, .square, .relu, .log, .negate: true
+    default: false
+    }
+  }
+}
