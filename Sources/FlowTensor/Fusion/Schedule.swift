@@ -154,6 +154,17 @@ struct Schedule {
       program: builder.finish(), members: parts, shapes: results.map(\.1), reusable: reusable)
     return Unit(
       op: op, inputs: inputs.map { ($0, shapes[$0] ?? []) }, outputs: results,
-      path: graph.nodes[group.members[0]].path)
+      path: commonPath(group.members))
+  }
+
+  /// The innermost module that all of the nodes which belong to one belong to.
+  private func commonPath(_ members: [Int]) -> String {
+    let paths = members.map { graph.nodes[$0].path }.filter { !$0.isEmpty }.map { $0.split(separator: ".") }
+    guard var common = paths.first else { return "" }
+    for path in paths {
+      let shared = zip(common, path).prefix { $0 == $1 }.count
+      common = Array(common[..<shared])
+    }
+    return common.joined(separator: ".")
   }
 }

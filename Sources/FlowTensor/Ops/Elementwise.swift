@@ -70,7 +70,8 @@ package struct Unary: Op {
     case .silu:
       // From x alone, so that y need not be kept.
       let s = try x.sigmoid()
-      return [try g * (s * (1 + x * (1 - s)))]
+      let rest = try x * (1 - s)
+      return [try g * s * (rest + 1)]
     case .abs: return [try g * x.sign()]
     case .square: return [try g * x * 2]
     case .relu: return [try g * x.step()]
