@@ -38,6 +38,7 @@ public struct ByteWriter {
   }
 
   /// A list: its length, then each element as `body` writes it.
+  @inlinable
   public mutating func list<C: Collection>(_ values: C, _ body: (inout ByteWriter, C.Element) -> Void) {
     number(values.count)
     for value in values { body(&self, value) }
@@ -46,8 +47,8 @@ public struct ByteWriter {
 
 /// Reads what `ByteWriter` wrote. Any fault of the bytes makes every later value `nil`; nothing is trusted to be whole.
 public struct ByteReader {
-  private let bytes: [UInt8]
-  private var position = 0
+  @usableFromInline let bytes: [UInt8]
+  @usableFromInline var position = 0
 
   /// Reads from the start.
   public init(_ bytes: [UInt8]) { self.bytes = bytes }
@@ -94,7 +95,9 @@ public struct ByteReader {
   /// Bytes.
   public mutating func blob() -> [UInt8]? { take(number()).map(Array.init) }
 
-  /// A list of what `body` reads; `nil` when one of its elements is faulty.
+  /// A list of what `body` reads; `nil` when one of its elements is faulty. Inlined, or every element would be handled by
+  /// way of its type's description.
+  @inlinable
   public mutating func list<T>(_ body: (inout ByteReader) -> T?) -> [T]? {
     // An element has at least a byte, so a length that the rest can't hold is a fault, not a reservation.
     guard let count = number(), count >= 0, count <= max(0, bytes.count - position) else { return nil }
