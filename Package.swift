@@ -119,7 +119,8 @@ let package = Package(
     .target(
       name: "FlowCommands",
       dependencies: [
-        "CProcess", "FlowCore", "FlowStore", "FlowStageKit", "FlowPlan", "FlowEngine", "FlowStages",
+        "COpenBLAS", "CProcess", "FlowCore", "FlowStore", "FlowStageKit", "FlowPlan", "FlowEngine",
+        "FlowStages",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: optimized),

@@ -45,9 +45,11 @@ struct PlaceOptions: ParsableArguments {
     // A job starts in the submitter's folder, but its cache must not depend on that.
     let store = try Store(root: URL(fileURLWithPath: project.store.root).standardizedFileURL.path)
     let executor = try SlurmExecutor(store: store, program: Exec.program, settings: settings)
-    return Engine(
+    var engine = Engine(
       store: store, executor: executor, capacity: .cluster(threads: jobs ?? executor.processors),
       observe: observe)
+    engine.processor = Project.processor
+    return engine
   }
 }
 

@@ -1,4 +1,5 @@
 import ArgumentParser
+import COpenBLAS
 import FlowCore
 import FlowEngine
 import FlowPlan
@@ -145,9 +146,18 @@ struct Project {
     -> Engine
   {
     let pool = WorkerPool(store: store, command: Exec.worker(store))
-    return Engine(
+    var engine = Engine(
       store: store, executor: pool,
       capacity: .machine(jobs: jobs, gpus: gpus?.split(separator: ",").map(String.init)), observe: observe)
+    engine.processor = Project.processor
+    return engine
+  }
+
+  /// The class of processor by which the kernels of matrix products are chosen: the user's choice, else what this one can.
+  /// OpenBLAS isn't opened for it.
+  static var processor: String {
+    ProcessInfo.processInfo.environment["OPENBLAS_CORETYPE"]?.lowercased()
+      ?? String(cString: flow_cpu_class())
   }
 }
 

@@ -37,8 +37,12 @@ extension Action {
     var digest: Digest
   }
 
-  /// - Parameter files: path and digest of each file parameter.
-  static func template(_ stage: PlannedStage, files: [String: (path: String, digest: Digest)]) -> Template {
+  /// - Parameters:
+  ///   - files: path and digest of each file parameter.
+  ///   - processor: the class of processor, for stages whose numbers depend on it.
+  static func template(
+    _ stage: PlannedStage, files: [String: (path: String, digest: Digest)], processor: String = ""
+  ) -> Template {
     let declaration = stage.declaration
     var parameters = stage.parameters
     var keyParameters = stage.keyParameters
@@ -61,7 +65,10 @@ extension Action {
       head += command.canonicalBytes
       head += ",".utf8
     }
-    var tail = Array("\"numeric\":\"blas\",\"outputs\":".utf8)
+    let numeric = declaration.numeric == nil || processor.isEmpty ? "blas" : "blas/\(processor)"
+    var tail = Array("\"numeric\":".utf8)
+    tail += JSON.string(numeric).canonicalBytes
+    tail += ",\"outputs\":".utf8
     tail += JSON.array(declaration.outputs.map(\.name).sorted().map { .string($0) }).canonicalBytes
     tail += ",\"parameters\":".utf8
     tail += JSON.object(keyParameters).canonicalBytes
@@ -135,6 +142,8 @@ public enum Reason: Sendable, Hashable, CustomStringConvertible {
   case versionChanged(from: String, to: String)
   /// The stage declares other outputs.
   case outputsChanged
+  /// It was made on another class of processor, whose last digits differ.
+  case numericChanged(from: String, to: String)
   /// The command line changed.
   case commandChanged(from: String, to: String)
   /// Items that no earlier run had.
@@ -154,6 +163,7 @@ public enum Reason: Sendable, Hashable, CustomStringConvertible {
     case .inputChanged(let name, let from, let to): "input \(name): \(from) -> \(to)"
     case .versionChanged(let from, let to): "stage version: \(from) -> \(to)"
     case .commandChanged(let from, let to): "command: \(from) -> \(to)"
+    case .numericChanged(let from, let to): "class of processor: \(from) -> \(to)"
     case .outputsChanged: "the stage declares other outputs"
     case .newItems(let ids): "new: \(Reason.list(ids))"
     case .removedItems(let ids): "removed: \(Reason.list(ids))"
@@ -181,6 +191,10 @@ public enum Reason: Sendable, Hashable, CustomStringConvertible {
       reasons.append(.commandChanged(from: line(before["command"]), to: line(after["command"])))
     }
     if before["outputs"] != after["outputs"] { reasons.append(.outputsChanged) }
+    if before["numeric"] != after["numeric"] {
+      reasons.append(
+        .numericChanged(from: before["numeric"]?.text ?? "-", to: after["numeric"]?.text ?? "-"))
+    }
     func members(_ value: JSON?) -> [String: JSON] {
       if case .object(let members)? = value { members } else { [:] }
     }

@@ -159,7 +159,7 @@ struct ActionRunner: Sendable {
   func restore(_ digest: Digest, _ grant: Grant) async throws {
     if store.contains(digest) { return }
     guard let (entry, item) = registry.producer(of: digest) else { throw StoreError.missing(digest) }
-    let template = Action.template(entry.stage, files: world.files[entry.stage.name] ?? [:])
+    let template = world.template(entry.stage)
     let unit = Unit.all(entry.stage, entry.inputs.mapValues(\.items)).first { $0.item == item }
     guard let unit else { throw StoreError.missing(digest) }
     let action = Action(entry.stage, template: template, inputs: unit.inputs)

@@ -112,7 +112,7 @@ final class Assessment: Sendable {
 
   /// Assesses a stage whose inputs are known.
   func assess(_ stage: PlannedStage, _ inputs: [String: Artifact]) -> Verdict {
-    let template = Action.template(stage, files: world.files[stage.name] ?? [:])
+    let template = world.template(stage)
     let digest = Assessment.digest(template.digest, inputs)
     var report = StageReport(name: stage.name, state: .cached)
     report.digest = digest
@@ -120,12 +120,14 @@ final class Assessment: Sendable {
     report.inputs = inputs.mapValues(\.tree)
     if let known = manifest.find(stage.name, digest) {
       let units = Units { [self] in
-        manifest.units(known) ?? self.units(stage, template, inputs).compactMap(\.entry)
+        manifest.units(known) ?? self.units(stage, template, inputs, before: []).compactMap(\.entry)
       }
       report.fill(stage, known, units)
       return Verdict(report: report)
     }
-    let units = units(stage, template, inputs)
+    let earlier = manifest.stages[stage.name]?.first { $0.template == template.digest }
+    let before = earlier.flatMap(manifest.units) ?? []
+    let units = units(stage, template, inputs, before: before)
     let entries = units.compactMap(\.entry)
     report.items.total = units.count
     report.items.cached = entries.count
@@ -138,24 +140,25 @@ final class Assessment: Sendable {
         unit.rejected.map { QuarantinedItem(id: unit.item, reason: $0) }
       }
       report.items.quarantined = report.quarantined.count
-      report.reasons = reasons(stage, template, units)
+      // Mostly the latest, which has been read by now.
+      let latest = manifest.stages[stage.name]?.first
+      let last = latest == earlier ? before : latest.flatMap(manifest.units) ?? []
+      report.reasons = reasons(stage, template, units, last: last)
     }
     return Verdict(report: report, units: units)
   }
 
-  /// The units of a stage with the entries of those that are known: from an earlier manifest of the same template where
+  /// The units of a stage with the entries of those that are known: from what was `before` of the same template where
   /// nothing went in anew, else from the records.
-  private func units(_ stage: PlannedStage, _ template: Action.Template, _ inputs: [String: Artifact])
-    -> [(unit: Unit, digest: Digest, entry: UnitEntry?)]
-  {
-    var before: [String: UnitEntry] = [:]
-    if let earlier = manifest.stages[stage.name]?.first(where: { $0.template == template.digest }) {
-      before = Dictionary(
-        (manifest.units(earlier) ?? []).map { ($0.item, $0) }, uniquingKeysWith: { a, _ in a })
-    }
+  private func units(
+    _ stage: PlannedStage, _ template: Action.Template, _ inputs: [String: Artifact], before: [UnitEntry]
+  ) -> [(unit: Unit, digest: Digest, entry: UnitEntry?)] {
+    let places = Assessment.places(before)
     return Unit.all(stage, inputs.mapValues(\.items)).map { unit in
       let digest = unit.digest
-      if let entry = before[unit.item], entry.inputs == digest { return (unit, digest, entry) }
+      if let place = places[unit.item], before[place].inputs == digest {
+        return (unit, digest, before[place])
+      }
       let action = Action(stage, template: template, inputs: unit.inputs)
       let entry = (arriving[action.key] ?? store.record(action.key)).map {
         UnitEntry(
@@ -166,23 +169,29 @@ final class Assessment: Sendable {
     }
   }
 
-  /// Why the units without an entry have to run, each reason once.
+  /// Where the entry of each item is; the first, where an item has two.
+  private static func places(_ entries: [UnitEntry]) -> [String: Int] {
+    var places: [String: Int] = [:]
+    places.reserveCapacity(entries.count)
+    for i in entries.indices.reversed() { places[entries[i].item] = i }
+    return places
+  }
+
+  /// Why the units without an entry have to run, each reason once; `last` is what the stage came to last.
   private func reasons(
     _ stage: PlannedStage, _ template: Action.Template,
-    _ units: [(unit: Unit, digest: Digest, entry: UnitEntry?)]
+    _ units: [(unit: Unit, digest: Digest, entry: UnitEntry?)], last: [UnitEntry]
   ) -> [Reason] {
-    let latest = manifest.stages[stage.name]?.first
-    let old = Dictionary(
-      (latest.flatMap(manifest.units) ?? []).map { ($0.item, $0.key) }, uniquingKeysWith: { a, _ in a })
+    let old = Assessment.places(last)
     var (fresh, reasons, looked) = ([String](), [Reason](), 0)
     for (unit, _, entry) in units where entry == nil {
-      guard let key = old[unit.item] else {
+      guard let place = old[unit.item] else {
         fresh.append(unit.item)
         continue
       }
       looked += 1
       // Units mostly run for the same reason; a thousand of them needn't all be asked.
-      guard looked <= 8, let before = store.preimage(key) else { continue }
+      guard looked <= 8, let before = store.preimage(last[place].key) else { continue }
       let difference = Reason.difference(
         before, Action(stage, template: template, inputs: unit.inputs).preimage)
       for reason in difference.isEmpty ? [.outputMissing] : difference where !reasons.contains(reason) {

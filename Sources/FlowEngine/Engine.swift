@@ -13,6 +13,8 @@ public struct Engine: Sendable {
   let observe: @Sendable (RunEvent) -> Void
   /// Whether stages that don't need one that failed are started all the same.
   public var keepGoing = false
+  /// The class of processor that matrix products run on: part of the keys of stages whose numbers depend on it.
+  public var processor = ""
 
   /// An engine that hands out `capacity`; `observe` gets events from many threads.
   public init(
@@ -40,7 +42,7 @@ public struct Engine: Sendable {
   /// - Throws: `Diagnostics` when a source or a file parameter is missing.
   public func assess(_ plan: Plan) throws -> RunReport {
     let start = Date()
-    let world = try World(plan, store: store)
+    let world = try World(plan, store: store, processor: processor)
     let plan = world.licensed(plan)
     let assessment = Assessment(
       store: store, world: world, manifest: PipelineManifest(store, pipeline: plan.name))
@@ -103,7 +105,7 @@ public struct Engine: Sendable {
     Scratch.sweep(store.root + "/tmp/scratch")
     let lease = store.lease(plan.name)
     defer { withExtendedLifetime(lease) {} }
-    let world = try World(plan, store: store)
+    let world = try World(plan, store: store, processor: processor)
     plan = world.licensed(plan)
     for (name, provenance) in world.provenance.sorted(by: { $0.key < $1.key }) where !provenance.isAllowed {
       observe(.warning(stage: name, "will not be made: its licences are not allowed"))
@@ -139,7 +141,7 @@ public struct Engine: Sendable {
   /// Whether the lock file is what a run that finds everything as in `report` would write.
   /// - Throws: `Diagnostics` when a source or a file parameter is missing.
   public func lockIsCurrent(_ plan: Plan, _ report: RunReport) throws -> Bool {
-    let plan = try World(plan, store: store).licensed(plan)
+    let plan = try World(plan, store: store, processor: processor).licensed(plan)
     return FileBytes.read(LockFile.path(plan)) == LockFile.bytes(plan, report.stages, old: [])
   }
 

@@ -134,7 +134,7 @@ extension Engine {
           stage: stage.name,
           "wants \(wants) MB of memory of \(has) MB; its actions run alone, one after the other"))
     }
-    let template = Action.template(stage, files: assessment.world.files[stage.name] ?? [:])
+    let template = assessment.world.template(stage)
     let last = assessment.manifest.stages[stage.name]?.first
     let expected = last.flatMap { $0.total > 0 ? $0.seconds / Double($0.total) : nil }
     var results: [Int: ActionRunner.Result] = [:]

@@ -21,7 +21,7 @@ extension Engine {
   public func trace(_ plan: Plan, fetch: ([Digest]) throws -> [Digest: ActionRecord] = { _ in [:] }) throws
     -> Trace
   {
-    let world = try World(plan, store: store)
+    let world = try World(plan, store: store, processor: processor)
     let plan = world.licensed(plan)
     var assessment = Assessment(
       store: store, world: world, manifest: PipelineManifest(store, pipeline: plan.name))
@@ -40,7 +40,7 @@ extension Engine {
       var verdicts = round.map { assessment.assess($0, world.inputs($0, reports)) }
       var wanted: [Digest] = []
       for (stage, verdict) in zip(round, verdicts) {
-        let template = Action.template(stage, files: world.files[stage.name] ?? [:])
+        let template = world.template(stage)
         for unit in verdict.units where unit.entry == nil {
           wanted.append(Action(stage, template: template, inputs: unit.unit.inputs).key)
         }

@@ -15,7 +15,7 @@ extension Engine {
           help: DidYouMean.hint(stage, among: plan.stages.map(\.name), what: "stage"))
       ])
     }
-    let world = try World(plan, store: store)
+    let world = try World(plan, store: store, processor: processor)
     let plan = world.licensed(plan)
     let assessment = Assessment(
       store: store, world: world, manifest: PipelineManifest(store, pipeline: plan.name))
@@ -35,7 +35,7 @@ extension Engine {
       let verdict = assessment.assess(step, inputs)
       reports[step.name] = verdict.report
       guard step.name == stage else { continue }
-      let template = Action.template(step, files: world.files[stage] ?? [:])
+      let template = world.template(step)
       let units = Unit.all(step, inputs.mapValues(\.items))
       guard let item else {
         let first = units.min { $0.item < $1.item }

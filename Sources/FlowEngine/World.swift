@@ -14,7 +14,11 @@ final class World: Sendable {
   let provenance: [String: Provenance]
   nonisolated(unsafe) let stats: StatCache  // used before the run's tasks start and after they end
 
-  init(_ plan: Plan, store: Store) throws {
+  /// The class of processor, where it matters to a stage's numbers.
+  private let processor: String
+
+  init(_ plan: Plan, store: Store, processor: String) throws {
+    self.processor = processor
     let stats = StatCache(store)
     var problems: [Diagnostic] = []
     // Only types that some stage takes from the source are sorted out.
@@ -63,6 +67,11 @@ final class World: Sendable {
     self.files = files
     self.stats = stats
     self.paths = paths
+  }
+
+  /// What all actions of `stage` have in common.
+  func template(_ stage: PlannedStage) -> Action.Template {
+    Action.template(stage, files: files[stage.name] ?? [:], processor: processor)
   }
 
   /// The items of each bound input of `stage`.

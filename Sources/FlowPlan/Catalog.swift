@@ -80,9 +80,10 @@ public struct StageCatalog: Sendable {
       commonKeys
       + (isPipeline
         ? ["stages"]
-        : ["version", "per", "resources", "gate", "command", "shell", "env", "sandbox", "reads"])
+        : ["version", "per", "resources", "gate", "numeric", "command", "shell", "env", "sandbox", "reads"])
     func elsewhere(_ key: String) -> String? {
-      isPipeline && ["version", "per", "resources", "gate"].contains(key) ? "in the stages within" : nil
+      isPipeline && ["version", "per", "resources", "gate", "numeric"].contains(key)
+        ? "in the stages within" : nil
     }
     var parts: [String: DocumentNode] = [:]
     for (key, _, value) in reader.members(root, of: "a stage", allowed: keys, elsewhere: elsewhere) {
@@ -114,6 +115,9 @@ public struct StageCatalog: Sendable {
       declaration.per = reader.choice(parts["per"], "per", StageDeclaration.Per.item)
       declaration.run = run(&reader, parts, declaration)
       declaration.gate = parts["gate"].flatMap { reader.choice($0, "gate", StageDeclaration.Gate.license) }
+      declaration.numeric = parts["numeric"].flatMap {
+        reader.choice($0, "numeric", StageDeclaration.Numeric.blas)
+      }
       declaration.resources = Values.resources(&reader, parts["resources"], standard: Resources())
     }
     return (reader.problems.isEmpty ? declaration : nil, body, reader.problems)

@@ -43,6 +43,10 @@ public enum StageSchema {
       ]),
       "per": ["enum": ["item", "all"], "description": "One action for each item, or one for all."],
       "gate": ["enum": ["license"], "description": "Made only if the pipeline's licences allow it."],
+      "numeric": [
+        "enum": ["blas"],
+        "description": "Its numbers depend on the class of processor, which its keys then name.",
+      ],
       "resources": SchemaParts.resources,
       "inputs": ports(["whole": ["type": "boolean"], "optional": ["type": "boolean"]]),
       "outputs": ports([:]),

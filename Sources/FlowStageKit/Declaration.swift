@@ -20,6 +20,12 @@ public struct StageDeclaration: Sendable, Hashable {
     case pipeline
   }
 
+  /// Whose rounding the stage's numbers carry.
+  public enum Numeric: String, Sendable, CaseIterable {
+    /// That of matrix products, whose order of summing differs between classes of processors.
+    case blas
+  }
+
   /// What must be asked before the stage runs.
   public enum Gate: String, Sendable, CaseIterable {
     /// Whether the pipeline's `licenses` allow those of everything that it is made from.
@@ -46,6 +52,8 @@ public struct StageDeclaration: Sendable, Hashable {
   public var resources: Resources
   /// What must be asked first.
   public var gate: Gate?
+  /// Whose rounding its numbers carry; then the processor's class is part of its keys.
+  public var numeric: Numeric?
 
   /// A declaration.
   public init(

@@ -79,6 +79,22 @@ import Testing
     #expect(report.stages[1].reasons == [.versionChanged(from: "1", to: "2")])
   }
 
+  /// Matrix products sum in another order on another class of processor: what was made there is not what would be made here.
+  @Test func theClassOfProcessorCountsWhereNumbersDependOnIt() async throws {
+    let bench = try Bench()
+    var plan = bench.plan
+    plan.stages[1].declaration.numeric = .blas
+    var engine = bench.engine
+    engine.processor = "avx2"
+    _ = try await engine.run(plan, projectRoot: bench.folder.path)
+    engine.processor = "avx512"
+    let report = try await engine.run(plan, projectRoot: bench.folder.path)
+    #expect(Bench.summary(report) == "first:3")
+    #expect(report.stages[1].reasons == [.numericChanged(from: "blas/avx2", to: "blas/avx512")])
+    engine.processor = "avx2"
+    #expect(Bench.summary(try await engine.run(plan, projectRoot: bench.folder.path)) == "")
+  }
+
   @Test func resourcesAndSilentParametersAreInNoKey() async throws {
     let bench = try Bench()
     _ = try await bench.run()
