@@ -37,7 +37,7 @@ extension CPUBackend {
         flow_resample_back(
           t, y[0], x[0], run.outer, op.count, run.count, run.inner, table.first, table.second, table.share)
       }
-    default: return axisBody(op, t, x, y, xs, ys)
+    default: return sequenceBody(op, t, x, y, work, xs, ys)
     }
   }
 

@@ -30,7 +30,7 @@ struct Composition: CustomTestStringConvertible, Sendable {
     self.record = record
   }
 
-  static let all = activations + reductions + normalizations + images
+  static let all = activations + reductions + normalizations + images + sequences
 
   private static let activations: [Composition] = [
     Composition(

@@ -27,7 +27,8 @@ struct OpCase: CustomTestStringConvertible, Sendable {
     self.differentiable = differentiable
   }
 
-  static let all: [OpCase] = elementwise + arrangements + products + attentions + convolutions + axes + images
+  static let all: [OpCase] =
+    elementwise + arrangements + products + attentions + convolutions + axes + images + sequences
 
   private static let elementwise: [OpCase] = {
     var cases = UnaryFunction.allCases.map { OpCase(Unary($0), [[3, 7]], $0.domain) }

@@ -35,7 +35,7 @@ import Testing
 
   private static func one(_ tensor: Tensor?) throws -> Tensor { try #require(tensor) }
 
-  static let cases: [Case] = convolutions + others
+  static let cases: [Case] = convolutions + others + sequences
 
   private static let convolutions: [Case] = [
     Case("conv2d") { p in
@@ -81,6 +81,48 @@ import Testing
     },
     Case("interpolate-bilinear") { p in ["y": try one(p["x"]).interpolated([7, 3], .linear)] },
   ]
+
+  private static let sequences: [Case] = {
+    @Sendable func parts(_ spectrum: Spectrum, bins: Bool = false) throws -> [String: Tensor] {
+      // torch's short-time transform has bins before frames.
+      bins
+        ? ["re": try spectrum.re.permuted([0, 2, 1]), "im": try spectrum.im.permuted([0, 2, 1])]
+        : ["re": spectrum.re, "im": spectrum.im]
+    }
+    @Sendable func spectrum(_ p: [String: Tensor], bins: Bool = false) throws -> Spectrum {
+      let (re, im) = (try one(p["re"]), try one(p["im"]))
+      return bins
+        ? Spectrum(re: try re.permuted([0, 2, 1]), im: try im.permuted([0, 2, 1])) : Spectrum(re: re, im: im)
+    }
+    @Sendable func lstm(_ p: [String: Tensor], layers: Int, both: Bool) throws -> [String: Tensor] {
+      let result = try one(p["x"]).lstm(layers: layers, bidirectional: both) { (name) throws(TensorError) in
+        guard let tensor = p[name] else { throw .parameter("no parameter '\(name)'") }
+        return tensor
+      }
+      return ["y": result.y, "h": result.h, "c": result.c]
+    }
+    return [
+      Case("rfft", first: "re") { p in try parts(one(p["x"]).rfft()) },
+      Case("rfft-im", first: "im") { p in try parts(one(p["x"]).rfft()) },
+      Case("irfft") { p in ["y": try spectrum(p).irfft(16)] },
+      Case("irfft-odd") { p in ["y": try spectrum(p).irfft(15)] },
+      Case("stft", first: "re") { p in try parts(one(p["x"]).stft(FrameShape(size: 32, hop: 8)), bins: true)
+      },
+      Case("stft-plain", first: "re") { p in
+        let shape = FrameShape(size: 30, hop: 7, isCentered: false, isNormalized: true)
+        return try parts(one(p["x"]).stft(shape), bins: true)
+      },
+      Case("stft-short-window", first: "re") { p in
+        let shape = FrameShape(size: 32, hop: 8, window: FrameShape.hann(20))
+        return try parts(one(p["x"]).stft(shape), bins: true)
+      },
+      Case("istft") { p in
+        ["y": try spectrum(p, bins: true).istft(FrameShape(size: 32, hop: 8), length: 96)]
+      },
+      Case("lstm") { p in try lstm(p, layers: 1, both: false) },
+      Case("lstm-both") { p in try lstm(p, layers: 2, both: true) },
+    ]
+  }()
 
   @Test(arguments: cases)
   func valuesAndGradientsAreThoseOfTorch(_ test: Case) throws {
