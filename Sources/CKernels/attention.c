@@ -15,35 +15,39 @@ typedef struct {
   const float *q, *k, *v, *mask, *g, *result;
 } attention_job;
 
-/// p = exp(scores - their logarithm) where mask; returns the logarithm of the sum of exponentials.
+/// p = exp(scores - their logarithm) where mask; returns the logarithm of the sum of exponentials. A score that isn't a
+/// number makes the row so.
 FLOW_CLONES static float softmax_row(float *p, const float *mask, long count) {
   float top[LANES], sum[LANES];
+  int undefined = 0;
   long whole = count / LANES * LANES;
   for (int l = 0; l < LANES; l++) top[l] = -1e30f, sum[l] = 0;
   for (long j = 0; j < whole; j += LANES)
     for (int l = 0; l < LANES; l++) {
       float s = mask[j + l] != 0 ? p[j + l] : -1e30f;
       p[j + l] = s;
+      undefined |= s != s;
       top[l] = s > top[l] ? s : top[l];
     }
   for (long j = whole; j < count; j++) {
     p[j] = mask[j] != 0 ? p[j] : -1e30f;
+    undefined |= p[j] != p[j];
     top[0] = p[j] > top[0] ? p[j] : top[0];
   }
   float most = top[0];
   for (int l = 1; l < LANES; l++) most = top[l] > most ? top[l] : most;
-  if (most <= -1e30f) {
+  if (most <= -1e30f && !undefined) {
     memset(p, 0, (size_t)count * sizeof(float));
     return 0;
   }
   for (long j = 0; j < whole; j += LANES)
     for (int l = 0; l < LANES; l++) {
-      float e = p[j + l] > -1e30f ? flow_exp(p[j + l] - most) : 0.0f;
+      float e = p[j + l] <= -1e30f ? 0.0f : flow_exp(p[j + l] - most);
       p[j + l] = e;
       sum[l] += e;
     }
   for (long j = whole; j < count; j++) {
-    p[j] = p[j] > -1e30f ? flow_exp(p[j] - most) : 0.0f;
+    p[j] = p[j] <= -1e30f ? 0.0f : flow_exp(p[j] - most);
     sum[0] += p[j];
   }
   float total = sum[0];

@@ -114,7 +114,14 @@ static void fold_body(void *context, long begin, long end) {
   }
 }
 
+/// Handles what has nothing to compute: an empty result, or one that is a sum of nothing.
+static int is_trivial(float *result, long count, long terms) {
+  if (count > 0 && terms == 0) memset(result, 0, (size_t)count * sizeof(float));
+  return count == 0 || terms == 0;
+}
+
 void flow_conv(int threads, flow_conv_size s, float *y, const float *x, const float *w, float *work) {
+  if (is_trivial(y, s.batch * s.out * s.result, s.in)) return;
   if (s.stride == 1) {
     direct(threads, s, y, x, w, s.padding, work);
     return;
@@ -127,6 +134,7 @@ void flow_conv(int threads, flow_conv_size s, float *y, const float *x, const fl
 }
 
 void flow_conv_back(int threads, flow_conv_size s, float *x, const float *y, const float *w, float *work) {
+  if (is_trivial(x, s.batch * s.in * s.length, s.out * s.result)) return;
   long size = s.out * s.in * s.taps;
   if (s.stride == 1) {
     // The transpose of a stride-1 convolution is the convolution with the mirrored, transposed weight.
@@ -218,6 +226,7 @@ static void weight_body(void *context, long begin, long end) {
 }
 
 void flow_conv_weight(int threads, flow_conv_size s, float *w, const float *x, const float *y, float *work) {
+  if (is_trivial(w, s.out * s.in * s.taps, s.batch * s.result)) return;
   for (long b = 0; b < s.batch; b++) {
     const float *from = x + b * s.in * s.length, *g = y + b * s.out * s.result;
     weight_job job = {.s = s, .w = w, .y = g, .beta = b == 0 ? 0 : 1};

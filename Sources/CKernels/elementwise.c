@@ -40,7 +40,7 @@ FLOW_CLONES static void unary_range(int function, float *y, const float *x, long
     case 10: LOOP(__builtin_fabsf(v));
     case 11: LOOP(v * v);
     case 12: LOOP(v > 0 ? 1.0f : (v < 0 ? -1.0f : 0.0f));
-    case 13: LOOP(v > 0 ? v : 0.0f);
+    case 13: LOOP(v < 0 ? 0.0f : v);
     case 14: LOOP(v > 0 ? 1.0f : 0.0f);
     case 15: LOOP(flow_softplus(v));
     case 16: LOOP(1.0f / __builtin_sqrtf(v));
@@ -107,8 +107,8 @@ FLOW_CLONES static void binary_range(int function, float *y, const float *a, lon
     case 1: PAIRS(p - q);
     case 2: PAIRS(p * q);
     case 3: PAIRS(p / q);
-    case 4: PAIRS(p > q ? p : q);
-    case 5: PAIRS(p < q ? p : q);
+    case 4: PAIRS(p > q || p != p ? p : q);
+    case 5: PAIRS(p < q || p != p ? p : q);
     case 6: PAIRS(powf(p, q));
     case 7: PAIRS(p > q ? 1.0f : 0.0f);
     case 8: PAIRS(p >= q ? 1.0f : 0.0f);

@@ -52,6 +52,10 @@ long flow_sum_partials(long outer, long count, long inner) {
 }
 
 void flow_sum(int threads, float *y, const float *x, long outer, long count, long inner, float *partial) {
+  if (count == 0) {
+    memset(y, 0, (size_t)(outer * inner) * sizeof(float));
+    return;
+  }
   if (inner == 1) {
     long pieces = (count + CHUNK - 1) / CHUNK;
     reduce_job job = {.y = pieces > 1 ? partial : y, .x = x, .count = count, .pieces = pieces};
@@ -79,6 +83,7 @@ static void softmax_rows(void *context, long begin, long end) {
 }
 
 void flow_softmax(int threads, float *y, const float *x, long rows, long width) {
+  if (width == 0) return;
   reduce_job job = {.y = y, .x = x, .count = width};
   flow_parallel(threads, rows, CHUNK / (width * 4) + 1, softmax_rows, &job);
 }

@@ -71,6 +71,7 @@ static void snake_rows(void *context, long begin, long end) {
 
 void flow_snake(int threads, float *y, const float *x, const float *alpha, const float *beta, const float *filter,
                 long rows, long channels, long length, int log_scale) {
+  if (length == 0) return;
   snake_job job = {.y = y, .x = x, .alpha = alpha, .beta = beta, .filter = filter, .channels = channels,
                    .length = length, .log_scale = log_scale};
   flow_parallel(threads, rows, 1 + 4096 / length, snake_rows, &job);
@@ -157,6 +158,11 @@ static void snake_back_rows(void *context, long begin, long end) {
 void flow_snake_back(int threads, float *gx, float *row_alpha, float *row_beta, const float *g, const float *x,
                      const float *alpha, const float *beta, const float *filter, long rows, long channels,
                      long length, int log_scale) {
+  if (length == 0) {
+    memset(row_alpha, 0, (size_t)rows * sizeof(float));
+    memset(row_beta, 0, (size_t)rows * sizeof(float));
+    return;
+  }
   snake_job job = {gx, row_alpha, row_beta, x, g, alpha, beta, filter, channels, length, log_scale};
   flow_parallel(threads, rows, 1 + 4096 / length, snake_back_rows, &job);
 }

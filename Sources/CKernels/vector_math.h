@@ -17,10 +17,12 @@ static inline float flow_bits(int32_t i) {
   return f;
 }
 
-/// e^x to 2 ulp for |x| < 87, saturating outside. x = n ln 2 + r, |r| <= ln 2 / 2; Taylor polynomial of degree 7 in r.
-static inline float flow_exp(float x) {
-  x = x < -87.3f ? -87.3f : (x > 88.3f ? 88.3f : x);
+/// e^x to 2 ulp for |x| < 88 and 1.5e-6 above; 0 where the result would be subnormal. x = n ln 2 + r, |r| <= ln 2 / 2;
+/// Taylor polynomial of degree 7 in r.
+static inline float flow_exp(float given) {
+  float x = given < -87.3f ? -87.3f : (given > 88.7228f ? 88.7228f : given);
   float n = __builtin_rintf(x * 1.44269504088896341f);
+  n = n > 127.0f ? 127.0f : n;
   float r = x - n * 0.693359375f;
   r = r + n * 2.12194440e-4f;
   float p = 1.98412698e-4f;
@@ -31,7 +33,9 @@ static inline float flow_exp(float x) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  return p * flow_bits(((int32_t)n + 127) << 23);
+  p = p * flow_bits(((int32_t)n + 127) << 23);
+  p = given > 88.7228f ? __builtin_inff() : p;
+  return given < -87.3f ? 0.0f : p;
 }
 
 /// sin x to 1e-6 for |x| < 1e4: x = n pi + r, |r| <= pi / 2 (pi in three parts, Cody & Waite), odd polynomial.

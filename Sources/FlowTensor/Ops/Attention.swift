@@ -2,7 +2,8 @@
 /// gradient computes them again from the logarithm of each row's sum (Dao et al. 2022).
 ///
 /// Inputs: q [B, H, N, D], k and v [B, H, M, D], mask [B or 1, H or 1, N, M] (not 0 = may attend). Outputs:
-/// [B, H, N, D], and the logarithms [B, H, N]. A row without any key gives 0.
+/// [B, H, N, D], and the logarithms [B, H, N]. A row without any key gives 0; a key whose score is below
+/// -1e30 counts as masked.
 package struct Attention: Op {
   /// Multiplies the scores.
   package let scale: Float
@@ -32,7 +33,7 @@ package struct Attention: Op {
     for row in logarithms.indices {
       let p = Attention.weights(row, inputs, shapes, Double(scale))
       logarithms[row] = p.logarithm
-      for j in 0..<m {
+      for j in 0..<m where p.weights[j] != 0 {
         for c in 0..<d { result[row * d + c] += p.weights[j] * inputs[2][(row / n * m + j) * d + c] }
       }
     }
@@ -47,16 +48,16 @@ package struct Attention: Op {
     let (b, h, i) = (row / n / heads, row / n % heads, row % n)
     let mask = shapes[3]
     let maskRow = ((mask[0] == 1 ? 0 : b) * mask[1] + (mask[1] == 1 ? 0 : h)) * n + i
-    var weights = [Double](repeating: 0, count: m)
-    var sum = 0.0
+    var scores: [(key: Int, score: Double)] = []
     for j in 0..<m where inputs[3][maskRow * m + j] != 0 {
-      var score = 0.0
-      for c in 0..<d { score += inputs[0][row * d + c] * inputs[1][(row / n * m + j) * d + c] }
-      weights[j] = UnaryFunction.exp.value(score * scale)
-      sum += weights[j]
+      let product = (0..<d).reduce(0) { $0 + inputs[0][row * d + $1] * inputs[1][(row / n * m + j) * d + $1] }
+      if !(product * scale <= -1e30) { scores.append((j, product * scale)) }
     }
-    if sum == 0 { return (weights, 0) }
-    return (weights.map { $0 / sum }, UnaryFunction.log.value(sum))
+    var weights = [Double](repeating: 0, count: m)
+    guard let top = scores.map(\.score).max() else { return (weights, 0) }
+    for (key, score) in scores { weights[key] = UnaryFunction.exp.value(score - top) }
+    let sum = weights.reduce(0, +)
+    return (weights.map { $0 / sum }, top + UnaryFunction.log.value(sum))
   }
 }
 

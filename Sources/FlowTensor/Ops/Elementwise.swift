@@ -20,7 +20,7 @@ public enum UnaryFunction: Int32, Sendable, CaseIterable {
     case .abs: Swift.abs(x)
     case .square: x * x
     case .sign: x > 0 ? 1 : (x < 0 ? -1 : 0)
-    case .relu: max(x, 0)
+    case .relu: x < 0 ? 0 : x
     case .step: x > 0 ? 1 : 0
     case .softplus: max(x, 0) + Foundation.log1p(Foundation.exp(-Swift.abs(x)))
     case .rsqrt: 1 / x.squareRoot()
@@ -107,7 +107,7 @@ package struct Affine: Op {
   }
 }
 
-/// Elementwise functions of two tensors. The raw value is the kernel's number.
+/// Elementwise functions of two tensors; the larger or smaller of anything and NaN is NaN. The raw value is the kernel's number.
 public enum BinaryFunction: Int32, Sendable, CaseIterable {
   case add, subtract, multiply, divide, maximum, minimum
   /// a to the power of b; NaN for a negative a with a b that isn't whole.
@@ -123,8 +123,8 @@ public enum BinaryFunction: Int32, Sendable, CaseIterable {
     case .subtract: a - b
     case .multiply: a * b
     case .divide: a / b
-    case .maximum: max(a, b)
-    case .minimum: min(a, b)
+    case .maximum: a > b || a.isNaN ? a : b
+    case .minimum: a < b || a.isNaN ? a : b
     case .power: Foundation.pow(a, b)
     case .greater: a > b ? 1 : 0
     case .greaterOrEqual: a >= b ? 1 : 0

@@ -5,6 +5,7 @@ package struct Sum: Op {
   package var name: String { "sum" }
   package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
     try require(inputs, count: 1)
+    try require(!axes.isEmpty, "there is an axis to sum over")
     try require(
       axes.allSatisfy(inputs[0].indices.contains) && Set(axes).count == axes.count, inputs,
       "there are the axes \(axes)")
@@ -52,7 +53,7 @@ package struct Softmax: Op {
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let width = shapes[0].last ?? 1
     var result = inputs[0]
-    for row in stride(from: 0, to: result.count, by: width) {
+    for row in stride(from: 0, to: result.count, by: max(1, width)) {
       let top = result[row..<row + width].max() ?? 0
       var sum = 0.0
       for i in row..<row + width {
@@ -74,6 +75,7 @@ package struct RMSNormalize: Op {
   package var name: String { "rms-normalize" }
   package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
     try require(inputs, count: 1, ranks: 1...Int.max)
+    try require(inputs[0].last != 0, inputs, "a row has an element")
     return [inputs[0], inputs[0].dropLast() + [1]]
   }
   package func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] {

@@ -52,6 +52,7 @@ package struct AliasFreeSnake: Op {
 
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let (channels, length) = (shapes[0][1], shapes[0][2])
+    if length == 0 { return [[]] }
     let taps = AliasFreeSnake.filter.map(Double.init)
     var result: [Double] = []
     for row in 0..<shapes[0][0] * channels {
