@@ -1,0 +1,39 @@
+import FlowTensorCPU
+import Testing
+
+@testable import FlowTensor
+
+/// Numbers at the ends of the range: what overflows, vanishes or isn't a number in the reference does so in the kernels.
+@Suite struct ExtremeTests {
+  /// Cases where an infinite or undefined weight meets the zeros of padding, or an undefined value a masked key, or a
+  /// moment that is infinite the difference to it: the kernel's result isn't a number, where the reference's is.
+  private static func spreads(_ test: OpCase) -> Bool {
+    ["conv1d", "conv1d-back", "conv1d-weight", "attention", "attention-back", "adamw"].contains(test.op.name)
+  }
+
+  @Test(arguments: OpCase.all.filter { !$0.isEmpty }, Device.all)
+  func extremeValuesGoThrough(_ test: OpCase, _ device: Device) throws {
+    var plain = test
+    plain.differentiable = false
+    for input in test.extremes {
+      for special in [.nan, .infinity, -.infinity, test.large, -test.large, 1e-40, -1e-42, 0, -0.0] {
+        var values = test.values(3)
+        values[input][values[input].count / 2] = Double(Float(special))
+        let got = try plain.run(values, on: device.backend)
+        let want = try plain.reference(values)
+        for (g, w) in zip(got.joined(), want.joined()) {
+          #expect(agrees(g, w, device, spreads: ExtremeTests.spreads(test)), "\(special): \(g) for \(w)")
+        }
+      }
+    }
+  }
+
+  private func agrees(_ got: Float, _ want: Double, _ device: Device, spreads: Bool) -> Bool {
+    let rounded = Float(want)
+    if want.isNaN { return got.isNaN }
+    if spreads, got.isNaN { return true }
+    if rounded.isInfinite || got.isInfinite { return got == rounded }
+    // Subnormal results may be flushed.
+    return abs(Double(got) - want) <= device.tolerance * max(abs(want), 1)
+  }
+}

@@ -1,0 +1,168 @@
+import FlowCore
+import FlowTensorCPU
+import Testing
+
+@testable import FlowTensor
+
+/// A device that the table is run on.
+struct Device: CustomTestStringConvertible, Sendable {
+  let testDescription: String
+  let backend: any Backend
+  /// What it rounds to, relative to 1.
+  let tolerance: Double
+
+  /// All that this machine has. Thread counts that don't divide the sizes are the ones that find mistakes.
+  static let all = [
+    Device(testDescription: "blas", backend: CPUBackend(threads: 1), tolerance: 2e-5),
+    Device(testDescription: "blas, 3 threads", backend: CPUBackend(threads: 3), tolerance: 2e-5),
+  ]
+}
+
+/// How an input reaches the op: as it is, or as a view of something else.
+enum InputView: CaseIterable {
+  case plain, permuted, sliced
+}
+
+/// One use of an op: shapes of its inputs, and where their values are drawn from.
+struct OpCase: CustomTestStringConvertible, Sendable {
+  let op: any Op
+  let shapes: [[Int]]
+  var domain: ClosedRange<Double> = -2...2
+  /// An int32 input, and what its numbers are below.
+  var indices: (input: Int, limit: Int)?
+  /// An input of zeros and ones, which has no gradient.
+  var mask: Int?
+  var differentiable = true
+  /// Inputs that follow from others.
+  var derive: (@Sendable ([[Double]], [[Int]]) -> [[Double]])?
+  /// The largest magnitude that the kernel must bear; products of two must not overflow.
+  var large = 1e18
+  /// Inputs that extreme values are put into.
+  var extremes: [Int] {
+    derive == nil && !(op is AliasFreeSnakeBack) ? floats.filter { !(op is AdamW) || $0 < 4 } : []
+  }
+  var testDescription: String { "\(op.name) \(shapes)" }
+
+  init(
+    _ op: any Op, _ shapes: [[Int]], _ domain: ClosedRange<Double> = -2...2, indices: (Int, Int)? = nil,
+    mask: Int? = nil, differentiable: Bool = true, large: Double = 1e18,
+    derive: (@Sendable ([[Double]], [[Int]]) -> [[Double]])? = nil
+  ) {
+    self.op = op
+    self.shapes = shapes
+    self.domain = domain
+    self.mask = mask
+    self.indices = indices.map { (input: $0.0, limit: $0.1) }
+    self.differentiable = differentiable
+    self.large = large
+    self.derive = derive
+  }
+
+  var isEmpty: Bool { shapes.contains { $0.contains(0) } }
+  /// Inputs that a gradient is taken with respect to.
+  var floats: [Int] { shapes.indices.filter { indices?.input != $0 && mask != $0 } }
+
+  func values(_ seed: UInt64) -> [[Double]] {
+    var random = Philox(seed: seed, label: testDescription)
+    let drawn = shapes.enumerated().map { position, shape in
+      (0..<shape.reduce(1, *)).map { _ in
+        if let indices, indices.input == position {
+          return Double(Int(random.uniform() * Double(indices.limit)))
+        }
+        if mask == position { return random.uniform() < 0.5 ? 1.0 : 0 }
+        return Double(Float(random.uniform(domain)))
+      }
+    }
+    return derive?(drawn, shapes).map { $0.map { Double(Float($0)) } } ?? drawn
+  }
+
+  /// A recording of the op on inputs `x0`, `x1`, …
+  struct Recording {
+    let graph: Graph
+    let inputs: [Tensor]
+    let results: [Tensor]
+    /// Of the first result, weighted, with respect to `floats`.
+    let gradients: [Tensor]
+    private let weights: Tensor
+
+    init(_ test: OpCase, _ view: InputView = .plain) throws {
+      let graph = Graph()
+      let inputs = try test.shapes.indices.map { i in
+        let (name, shape) = ("x\(i)", test.shapes[i])
+        if test.indices?.input == i { return try graph.input(name, shape, .int32) }
+        switch view {
+        case .permuted where shape.count > 1:
+          return try graph.input(name, shape.reversed()).permuted((0..<shape.count).reversed())
+        case .sliced where !shape.isEmpty:
+          let wide = Array(shape.dropLast()) + [(shape.last ?? 0) + 3]
+          return try graph.input(name, wide).sliced(axis: shape.count - 1, from: 2, count: shape.last ?? 0)
+        default: return try graph.input(name, shape)
+        }
+      }
+      let results = try graph.apply(test.op, inputs)
+      var random = Philox(seed: 3)
+      let drawn = (0..<results[0].shape.reduce(1, *)).map { _ in Float(random.uniform(-1...1)) }
+      let weights = try graph.constant(drawn, results[0].shape)
+      (self.graph, self.inputs, self.results, self.weights) = (graph, inputs, results, weights)
+      gradients =
+        test.differentiable
+        ? try graph.gradients(
+          of: results[0], weightedBy: weights, withRespectTo: test.floats.map { inputs[$0] }) : []
+    }
+
+    /// The scalar whose gradients are `gradients`.
+    func loss() throws -> Tensor { try (results[0] * weights).total() }
+  }
+
+  /// What is given to the input `index` so that it has `values` after its view.
+  func given(_ index: Int, _ values: [Double], _ view: InputView) throws -> HostTensor {
+    let shape = shapes[index]
+    if indices?.input == index { return try HostTensor(values.map { Int32($0) }, shape) }
+    let floats = values.map { Float($0) }
+    switch view {
+    case .permuted where shape.count > 1:
+      var moved = [Float](repeating: 0, count: floats.count)
+      var position = 0
+      let turned = Array(shape.reversed())
+      Broadcast.forEachIndex(shape) { place in
+        moved[zip(place.reversed(), turned).reduce(0) { $0 * $1.1 + $1.0 }] = floats[position]
+        position += 1
+      }
+      return try HostTensor(moved, turned)
+    case .sliced where !shape.isEmpty:
+      let width = shape.last ?? 0
+      let rows = shape.dropLast().reduce(1, *)
+      var wide: [Float] = []
+      for row in 0..<rows {
+        wide += [.nan, .nan] + floats[row * width..<(row + 1) * width] + [.nan]
+      }
+      return try HostTensor(wide, shape.dropLast() + [width + 3])
+    default: return try HostTensor(floats, shape)
+    }
+  }
+
+  /// Outputs and gradients as a device computes them.
+  func run(_ values: [[Double]], on backend: any Backend, _ view: InputView = .plain) throws -> [[Float]] {
+    let recording = try Recording(self, view)
+    var outputs: [String: Tensor] = [:]
+    let all = recording.results + recording.gradients
+    for (i, tensor) in all.enumerated() { outputs["y\(i)"] = tensor }
+    let program = try Program(
+      recording.graph, outputs: outputs, parameters: ParameterStore(backend))
+    var feed: [String: HostTensor] = [:]
+    for i in shapes.indices { feed["x\(i)"] = try given(i, values[i], view) }
+    let out = try program.run(feed)
+    return try all.indices.map { try #require(out["y\($0)"]).floats }
+  }
+
+  /// The same in double precision, by the references.
+  func reference(_ values: [[Double]]) throws -> [[Double]] {
+    let recording = try Recording(self)
+    return ReferenceRun(graph: recording.graph).values(
+      recording.results + recording.gradients, OpCase.named(values))
+  }
+
+  static func named(_ values: [[Double]]) -> [String: [Double]] {
+    Dictionary(uniqueKeysWithValues: values.enumerated().map { ("x\($0)", $1) })
+  }
+}
