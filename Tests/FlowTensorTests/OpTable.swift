@@ -73,7 +73,8 @@ extension OpCase {
     let none = StridedCopy(
       kind: .slice(axis: 0, start: 1, count: 0), shape: [0, 7], strides: [7, 1], offset: 7)
     return cases + [
-      OpCase(permute, [[3, 7, 5]]), OpCase(repeated, [[3, 1]]), OpCase(slice, [[2, 5, 7]]),
+      OpCase(Detach(), [[3, 5]], differentiable: false), OpCase(permute, [[3, 7, 5]]),
+      OpCase(repeated, [[3, 1]]), OpCase(slice, [[2, 5, 7]]),
       OpCase(none, [[3, 7]]),
     ]
   }()
