@@ -54,7 +54,8 @@ struct OpCase: CustomTestStringConvertible, Sendable {
     self.mask = mask
     self.indices = indices.map { (input: $0.0, limit: $0.1) }
     self.differentiable = differentiable
-    self.large = large
+    // The reference's turns by π are inexact, which a large number shows.
+    self.large = op.name.hasPrefix("fourier") ? 1e3 : large
     self.derive = derive
   }
 
