@@ -1,9 +1,10 @@
 #include "COpenBLAS.h"
+#include "conv2d_direct.h"
 #include "include/flow_kernels.h"
 #include "vector_math.h"
 
-// Columns (im2col) of a tile of outputs at a time, small enough for the second-level cache, and a matrix product; where
-// a group has one channel, directly. Tiles depend on the sizes alone, so results don't depend on the threads.
+// Groups of several channels: conv2d_direct.c. Of few: columns (im2col) of a tile of outputs at a time, small enough for
+// the second-level cache, and a matrix product; where a group has one channel, directly. Tiles depend on the sizes alone, so results don't depend on the threads.
 
 enum { CACHE = 1 << 17, LEAST = 64 };
 
@@ -137,6 +138,10 @@ static void forward_body(void *context, long begin, long end) {
 }
 
 void flow_conv2d(int threads, flow_conv2d_size s, float *y, const float *x, const float *w) {
+  if (flow_conv2d_is_direct(&s)) {
+    flow_conv2d_direct(threads, s, y, x, w);
+    return;
+  }
   conv_job job = job_for(s, s.in);
   job.y = y, job.x = x, job.w = w;
   double work = (double)s.out * (double)s.in * (double)(job.taps * job.tile);
@@ -171,6 +176,10 @@ static void back_body(void *context, long begin, long end) {
 }
 
 void flow_conv2d_back(int threads, flow_conv2d_size s, float *x, const float *y, const float *w) {
+  if (flow_conv2d_is_direct(&s)) {
+    flow_conv2d_direct_back(threads, s, x, y, w);
+    return;
+  }
   conv_job job = job_for(s, least(s.in, 64));
   job.y = x, job.x = y, job.w = w;
   set_chunks(&job);
@@ -203,6 +212,10 @@ static void weight_body(void *context, long begin, long end) {
 
 void flow_conv2d_weight(int threads, flow_conv2d_size s, float *w, const float *x, const float *y, float *partial,
                         int slices) {
+  if (flow_conv2d_is_direct(&s)) {
+    flow_conv2d_direct_weight(threads, s, w, x, y);
+    return;
+  }
   conv_job job = job_for(s, least(s.in, 64));
   job.x = x, job.w = y;
   set_chunks(&job);

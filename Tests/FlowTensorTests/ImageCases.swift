@@ -15,7 +15,11 @@ extension OpCase {
       (Shape(stride: [1, 3], padding: [0, 4], groups: 4), [1, 9], 1, 1, [1, 31]),
       (Shape(padding: [3, 0], groups: 2), [3, 1], 1, 2, [3, 3]),
       (Shape(stride: [4, 4], padding: [0, 1], dilation: [1, 2], groups: 2), [2, 3], 3, 5, [9, 9]),
-      (Shape(), [2, 2], 70, 3, [3, 3]), (Shape(padding: [0, 5]), [1, 3], 1, 2, [1, 700]),
+      (Shape(), [2, 2], 70, 3, [3, 3]), (Shape(stride: [3, 1], padding: [2, 0]), [5, 1], 5, 6, [11, 3]),
+      (Shape(stride: [1, 2], padding: [1, 4], groups: 2), [3, 9], 4, 5, [4, 13]),
+      (Shape(stride: [2, 3], padding: [1, 2], dilation: [3, 2]), [2, 3], 4, 1, [8, 9]),
+      (Shape(stride: [3, 2]), [1, 1], 5, 2, [7, 5]), (Shape(padding: [3, 2]), [3, 2], 4, 3, [1, 70]),
+      (Shape(padding: [0, 5]), [1, 3], 1, 2, [1, 700]),
     ]
     for (g, taps, inputs, outputs, image) in convolutions {
       let batch = image[1] > 100 ? 1 : 2
