@@ -80,6 +80,8 @@ final class StoreIO: StageIO {
   private let report: @Sendable (Double, String) -> Void
   private let write: @Sendable (String) -> Void
   private let cancelled: @Sendable () -> Bool
+  /// Large inputs as they were put into the scratch folder, by path.
+  private let staged = Mutex<[String: (identity: FileIdentity, digest: Digest)]>([:])
 
   init(
     store: Store, key: Digest, scratch: Scratch, cancelled: @escaping @Sendable () -> Bool,
@@ -105,7 +107,9 @@ final class StoreIO: StageIO {
 
   func materialise(_ file: ItemFile) throws -> String {
     let path = "\(scratch.path)/\(file.digest.short)-\(file.name)"
+    let isNew = access(path, F_OK) != 0
     try materialise(file, at: path)
+    if isNew, file.size > StoreIO.large { remember(path, file.digest) }
     return path
   }
 
@@ -118,9 +122,24 @@ final class StoreIO: StageIO {
     ItemFile(name: name, digest: try store.put(bytes), size: bytes.count)
   }
 
+  private static let large = 1 << 20
+
+  /// Takes note of what lies at `path`. It gets a time at which nobody writes, so that any writing shows.
+  private func remember(_ path: String, _ digest: Digest) {
+    var times = [timespec(), timespec()]
+    guard utimensat(AT_FDCWD, path, &times, 0) == 0, let identity = FileIdentity(path: path) else { return }
+    staged.withLock { $0[path] = (identity, digest) }
+  }
+
   func store(contentsOf path: String, as name: String) throws -> ItemFile {
     guard access(path, R_OK) == 0 else {
       throw StageFailure("the stage emitted '\(name)' from \(path), which is not there")
+    }
+    // An input that is handed on as it came is in the store.
+    if let known = staged.withLock({ $0[path] }), FileIdentity(path: path) == known.identity,
+      store.isKept(known.digest)
+    {
+      return ItemFile(name: name, digest: known.digest, size: known.identity.size)
     }
     let (digest, size) = try store.put(contentsOf: path)
     return ItemFile(name: name, digest: digest, size: size)

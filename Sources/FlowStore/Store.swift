@@ -97,7 +97,7 @@ public struct Store: Sendable {
 
   /// Whether the object is there; its time is set to now, under the lock that a collection of garbage takes to look at it
   /// and delete it, so that it is spared.
-  private func isKept(_ digest: Digest) -> Bool {
+  public func isKept(_ digest: Digest) -> Bool {
     guard contains(digest) else { return false }
     let lock = lock(digest)
     defer { withExtendedLifetime(lock) {} }
