@@ -2,10 +2,11 @@
 #include "vector_math.h"
 
 // A step's product reads the recurrent weight once, and the units computed from it are finished at once. Units are split
-// in blocks that depend on the sizes alone.
+// in blocks that depend on the sizes alone; the weight is laid out by blocks beforehand, so that a block's product runs
+// through memory.
 
 typedef float block __attribute__((vector_size(64), aligned(4)));
-enum { UNITS = 64, GATES = 4, PAIR = 2 };
+enum { UNITS = 64, GATES = 4, QUAD = 4, COLUMNS = 32 };
 
 typedef struct {
   flow_lstm_size s;
@@ -14,34 +15,23 @@ typedef struct {
   const float *gh, *gc, *now, *after;
 } lstm_job;
 
-static float total(const block *v) {
-  float lane[16];
-  memcpy(lane, v, sizeof lane);
-  for (int half = 8; half > 0; half /= 2)
-    for (int k = 0; k < half; k++) lane[k] += lane[k + half];
-  return lane[0];
-}
-
-/// The four gates of unit u for batch elements b and b + 1 (clamped): the recurrent weight's rows times h.
-FLOW_CLONES static void unit_products(const lstm_job *job, long u, long b, float out[PAIR][GATES]) {
-  long n = job->s.units, whole = n / 16 * 16;
-  const float *h[PAIR], *w[GATES];
-  for (int i = 0; i < PAIR; i++) h[i] = job->before_h + (b + i < job->s.batch ? b + i : b) * n;
-  for (int k = 0; k < GATES; k++) w[k] = job->w + (k * n + u) * n;
-  block sum[PAIR][GATES] = {{{0}}};
-  for (long j = 0; j < whole; j += 16) {
-    block v0 = *(const block *)(h[0] + j), v1 = *(const block *)(h[1] + j);
-    for (int k = 0; k < GATES; k++) {
-      block f = *(const block *)(w[k] + j);
-      sum[0][k] += f * v0;
-      sum[1][k] += f * v1;
+/// to[i][j] = the sum over r of d[i][r] w[r * stride + j].
+FLOW_CLONES static void product(float to[QUAD][COLUMNS], const float *const d[QUAD], const float *w, long rows,
+                                long stride) {
+  block sum[QUAD][2] = {{{0}}};
+  for (long r = 0; r < rows; r++, w += stride) {
+    block left = *(const block *)w, right = *(const block *)(w + 16);
+    for (int i = 0; i < QUAD; i++) {
+      sum[i][0] += left * d[i][r];
+      sum[i][1] += right * d[i][r];
     }
   }
-  for (int i = 0; i < PAIR; i++)
-    for (int k = 0; k < GATES; k++) {
-      out[i][k] = total(&sum[i][k]);
-      for (long j = whole; j < n; j++) out[i][k] += w[k][j] * h[i][j];
-    }
+  memcpy(to, sum, sizeof sum);
+}
+
+/// Rows b.. (clamped to the last) of [batch, width].
+static void rows_of(const float *d[QUAD], const float *x, long b, long batch, long width) {
+  for (long i = 0; i < QUAD; i++) d[i] = x + (b + i < batch ? b + i : batch - 1) * width;
 }
 
 /// Gates from their sums, and the new state, for units [begin, end) of batch element b.
@@ -65,59 +55,59 @@ static void forward_body(void *context, long begin, long end) {
   long n = job->s.units;
   for (long piece = begin; piece < end; piece++) {
     long first = piece * UNITS, last = first + UNITS < n ? first + UNITS : n;
-    for (long b = 0; b < job->s.batch; b += PAIR)
-      for (long u = first; u < last; u++) {
-        float out[PAIR][GATES];
-        unit_products(job, u, b, out);
-        for (long i = 0; i < PAIR && b + i < job->s.batch; i++)
-          for (long k = 0; k < GATES; k++) {
-            long at = ((b + i) * GATES + k) * n + u;
-            job->gates[at] = job->x[at] + out[i][k];
+    for (long b = 0; b < job->s.batch; b += QUAD) {
+      const float *h[QUAD];
+      rows_of(h, job->before_h, b, job->s.batch, n);
+      for (long j = 0; j < GATES * UNITS; j += COLUMNS) {
+        float sums[QUAD][COLUMNS];
+        long gate = j / UNITS, unit = first + j % UNITS;
+        if (unit >= last) continue;
+        product(sums, h, job->w + piece * n * GATES * UNITS + j, n, GATES * UNITS);
+        for (long i = 0; i < QUAD && b + i < job->s.batch; i++)
+          for (long u = unit; u < last && u < unit + COLUMNS; u++) {
+            long at = ((b + i) * GATES + gate) * n + u;
+            job->gates[at] = job->x[at] + sums[i][u - unit];
           }
       }
+    }
     for (long b = 0; b < job->s.batch; b++) activate(job, b, first, last);
   }
 }
 
+static long pieces_of(long units) { return (units + UNITS - 1) / UNITS; }
+
 static long grain_of(const flow_lstm_size *s) {
-  long pieces = (s->units + UNITS - 1) / UNITS;
-  return (double)s->batch * (double)s->units * (double)s->units < 5e4 ? pieces : 1;
+  return (double)s->batch * (double)s->units * (double)s->units < 5e4 ? pieces_of(s->units) : 1;
+}
+
+// The weight of a block of units: for each unit of the step before, its weights in all gates; 0 past the last unit.
+static void pack_body(void *context, long begin, long end) {
+  lstm_job *job = context;
+  long n = job->s.units;
+  for (long unit = begin; unit < end; unit++) {
+    float *to = job->h + unit * GATES * UNITS;
+    long r = unit % n, first = unit / n * UNITS;
+    for (long j = 0; j < GATES * UNITS; j++) {
+      long u = first + j % UNITS;
+      to[j] = u < n ? job->w[(j / UNITS * n + u) * n + r] : 0;
+    }
+  }
 }
 
 void flow_lstm(int threads, flow_lstm_size s, float *h, float *c, float *gates, const float *x, const float *w,
                const float *h0, const float *c0) {
-  lstm_job job = {.s = s, .w = w, .before_h = h0, .before_c = c0};
-  long size = s.batch * s.units;
+  long size = s.batch * s.units, pieces = pieces_of(s.units);
+  float *packed = flow_scratch(2, (size_t)(pieces * UNITS * GATES * s.units));
+  lstm_job job = {.s = s, .w = w, .before_h = h0, .before_c = c0, .h = packed};
+  flow_parallel(threads, pieces * s.units, 64, pack_body, &job);
+  job.w = packed;
   for (long step = 0; step < s.steps; step++) {
     long t = s.reverse ? s.steps - 1 - step : step;
     job.h = h + t * size, job.c = c + t * size;
     job.gates = gates + t * GATES * size, job.x = x + t * GATES * size;
-    flow_parallel(threads, (s.units + UNITS - 1) / UNITS, grain_of(&s), forward_body, &job);
+    flow_parallel(threads, pieces, grain_of(&s), forward_body, &job);
     job.before_h = job.h, job.before_c = job.c;
   }
-}
-
-/// to[i][j] = the sum over the 4n gates r of after[b + i][r] w[r][first + j], j < UNITS (or fewer).
-FLOW_CLONES static void back_products(const lstm_job *job, long b, long first, long count, float to[PAIR][UNITS]) {
-  long n = job->s.units;
-  const float *d[PAIR];
-  for (int i = 0; i < PAIR; i++) d[i] = job->after + (b + i < job->s.batch ? b + i : b) * GATES * n;
-  if (count == UNITS) {
-    block sum[PAIR][4] = {{{0}}};
-    for (long r = 0; r < GATES * n; r++) {
-      const float *w = job->w + r * n + first;
-      for (int q = 0; q < 4; q++) {
-        block v = *(const block *)(w + 16 * q);
-        for (int i = 0; i < PAIR; i++) sum[i][q] += v * d[i][r];
-      }
-    }
-    memcpy(to, sum, sizeof sum);
-    return;
-  }
-  memset(to, 0, sizeof(float[PAIR][UNITS]));
-  for (long r = 0; r < GATES * n; r++)
-    for (int i = 0; i < PAIR; i++)
-      for (long j = 0; j < count; j++) to[i][j] += d[i][r] * job->w[r * n + first + j];
 }
 
 /// The gradients of the gates' sums of one step, for units [begin, end) of batch element b; dh is what comes from the
@@ -143,10 +133,18 @@ static void back_body(void *context, long begin, long end) {
   lstm_job *job = context;
   for (long piece = begin; piece < end; piece++) {
     long first = piece * UNITS, left = job->s.units - first, count = left < UNITS ? left : UNITS;
-    for (long b = 0; b < job->s.batch; b += PAIR) {
-      float dh[PAIR][UNITS] = {{0}};
-      if (job->after != NULL) back_products(job, b, first, count, dh);
-      for (long i = 0; i < PAIR && b + i < job->s.batch; i++) {
+    for (long b = 0; b < job->s.batch; b += QUAD) {
+      float dh[QUAD][UNITS] = {{0}};
+      if (job->after != NULL) {
+        const float *d[QUAD];
+        rows_of(d, job->after, b, job->s.batch, GATES * job->s.units);
+        for (long j = 0; j < count; j += COLUMNS) {
+          float sums[QUAD][COLUMNS];
+          product(sums, d, job->w + piece * GATES * job->s.units * UNITS + j, GATES * job->s.units, UNITS);
+          for (int i = 0; i < QUAD; i++) memcpy(dh[i] + j, sums[i], sizeof sums[i]);
+        }
+      }
+      for (long i = 0; i < QUAD && b + i < job->s.batch; i++) {
         if (job->gh != NULL)
           step_back(job, b + i, first, first + count, dh[i]);
         else
@@ -156,10 +154,23 @@ static void back_body(void *context, long begin, long end) {
   }
 }
 
+// The weight of a block of units: for each gate, its weights in them; 0 past the last unit.
+static void pack_back_body(void *context, long begin, long end) {
+  lstm_job *job = context;
+  long n = job->s.units;
+  for (long unit = begin; unit < end; unit++) {
+    long r = unit % (GATES * n), first = unit / (GATES * n) * UNITS;
+    for (long u = 0; u < UNITS; u++) job->h[unit * UNITS + u] = first + u < n ? job->w[r * n + first + u] : 0;
+  }
+}
+
 void flow_lstm_back(int threads, flow_lstm_size s, float *dx, float *dh0, float *dc0, const float *gh, const float *gc,
                     const float *w, const float *c0, const float *c, const float *gates) {
-  lstm_job job = {.s = s, .w = w, .dc = dc0, .h = dh0};
-  long size = s.batch * s.units, pieces = (s.units + UNITS - 1) / UNITS;
+  long size = s.batch * s.units, pieces = pieces_of(s.units);
+  float *packed = flow_scratch(2, (size_t)(pieces * UNITS * GATES * s.units));
+  lstm_job job = {.s = s, .w = w, .dc = dc0, .h = packed};
+  flow_parallel(threads, pieces * GATES * s.units, 64, pack_back_body, &job);
+  job.w = packed, job.h = dh0;
   memset(dc0, 0, (size_t)size * sizeof(float));
   for (long step = s.steps - 1; step >= 0; step--) {
     long t = s.reverse ? s.steps - 1 - step : step;
