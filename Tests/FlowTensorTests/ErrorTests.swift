@@ -118,6 +118,44 @@ import Testing
     Mistake("constant: 3 values are given, but the shape is [2] (in layers.3.mlp)") {
       (g) throws(TensorError) in _ = try g.constant([1, 2, 3], [2])
     },
+    Mistake(
+      "conv2d: x [B, in, H, W] has a weight [out, in / 2, KH, KW], 2 dividing out, but the shapes are [1, 4, 5, 5],"
+        + " [6, 4, 3, 3] (in layers.3.mlp)"
+    ) { (g) throws(TensorError) in
+      _ = try g.input("a", [1, 4, 5, 5]).conv2d(
+        g.input("w", [6, 4, 3, 3]), nil, ConvolutionShape2D(groups: 2))
+    },
+    Mistake(
+      "conv2d: stride, padding and dilation have two numbers each (in layers.3.mlp)"
+    ) { (g) throws(TensorError) in
+      _ = try g.input("a", [1, 4, 5, 5]).conv2d(
+        g.input("w", [6, 4, 3, 3]), nil, ConvolutionShape2D(stride: [1]))
+    },
+    Mistake(
+      "conv2d: 3 taps at dilation 4 fit into 5 samples with a padding of 1, but the shapes are [1, 1, 9, 5],"
+        + " [1, 1, 3, 3] (in layers.3.mlp)"
+    ) { (g) throws(TensorError) in
+      _ = try g.input("a", [1, 1, 9, 5]).conv2d(
+        g.input("w", [1, 1, 3, 3]), nil, ConvolutionShape2D(padding: [1, 1], dilation: [4, 4]))
+    },
+    Mistake("group norm: its channels are 4 equal groups, but the shape is [2, 6, 3] (in layers.3.mlp)") {
+      (g) throws(TensorError) in _ = try g.input("a", [2, 6, 3]).groupNorm(4)
+    },
+    Mistake("max: there is an element to take, but the shape is [2, 0] (in layers.3.mlp)") {
+      (g) throws(TensorError) in _ = try g.input("a", [2, 0]).largest([1])
+    },
+    Mistake(
+      "frame: the last axis is as long as a window of 16, but the shape is [2, 9] (in layers.3.mlp)"
+    ) { (g) throws(TensorError) in
+      _ = try g.input("a", [2, 9]).stft(FrameShape(size: 16, hop: 4, isCentered: false))
+    },
+    Mistake("one-hot: indices are int32, but the type is float32 (in layers.3.mlp)") {
+      (g) throws(TensorError) in _ = try g.input("a", [2]).oneHot(3)
+    },
+    Mistake(
+      "max-pool: a window of [4, 4] fits, with a padding of [0, 0], but the shapes are [2, 3], [2, 3]"
+        + " (in layers.3.mlp)"
+    ) { (g) throws(TensorError) in _ = try g.input("a", [2, 3]).maxPool2d(PoolShape([4, 4])) },
     Mistake("assign: only a parameter can be assigned to (in layers.3.mlp)") {
       (g) throws(TensorError) in try g.assign(g.input("x", [2]), g.input("x", [2]))
     },

@@ -53,6 +53,26 @@ import Testing
     #expect(got.allSatisfy { $0 == 0 || abs($0 - 2 / 0.75) < 1e-5 })
     #expect(abs(Double(got.count { $0 == 0 }) / 20_000 - 0.25) < 0.015)
   }
+
+  @Test func dropoutHasTheSameBytesOnAnyThreadsAndItsGradientTheSameMask() throws {
+    var bits: [[[UInt32]]] = []
+    for threads in 1...3 {
+      let graph = Graph()
+      let x = try graph.input("x", [70_001])
+      let y = try x.dropout(0.4, key: graph.input("key", [2], .int32), stream: 6)
+      let slope = try graph.gradients(of: y.total(), withRespectTo: [x])[0]
+      let program = try Program(
+        graph, outputs: ["y": y, "slope": slope], parameters: ParameterStore(CPUBackend(threads: threads)))
+      let values = (0..<70_001).map { Float($0 % 17 - 20) }
+      let given = try HostTensor(values, [70_001])
+      let found = try program.run(["x": given, "key": try HostTensor([11, 5] as [Int32], [2])])
+      let (y1, slope1) = (found["y"]?.floats ?? [], found["slope"]?.floats ?? [])
+      #expect(zip(y1, zip(slope1, given.floats)).allSatisfy { $0 == $1.0 * $1.1 })
+      #expect(Set(slope1).count == 2)
+      bits.append([y1.map(\.bitPattern), slope1.map(\.bitPattern)])
+    }
+    #expect(bits[0] == bits[1] && bits[0] == bits[2])
+  }
 }
 
 @Suite struct TrainingTests {
