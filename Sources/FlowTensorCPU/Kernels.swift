@@ -105,12 +105,13 @@ extension CPUBackend {
       }
     case let op as Attention:
       {
-        flow_attention(t, self.sizes(op.scale, xs), y[0], y[1], x[0], x[1], x[2], x[3])
+        flow_attention(t, self.sizes(op.scale, xs), y[0], y[1], x[0], x[1], x[2], x[3], work)
       }
     case let op as AttentionBack:
       {
         flow_attention_back(
-          t, self.sizes(op.scale, xs), y[0], y[1], y[2], x[0], x[1], x[2], x[3], x[4], x[5], x[6])
+          t, self.sizes(op.scale, xs), y[0], y[1], y[2], x[0], x[1], x[2], x[3], x[4], x[5], x[6],
+          work)
       }
     case let op as Fused: fused(op, t, x, y, work)
     case let op as Random:

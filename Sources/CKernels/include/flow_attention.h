@@ -8,13 +8,14 @@ typedef struct {
   float scale;
 } flow_attention_size;
 
+/// `work` holds the keys of all heads, transposed and filled up to 64 (for the gradients, the values too).
 /// y like q; logs [batch, heads, queries]: the logarithm of each row's sum of exponentials.
 void flow_attention(int threads, flow_attention_size s, float *y, float *logs, const float *q, const float *k,
-                    const float *v, const float *mask);
+                    const float *v, const float *mask, float *work);
 /// The gradients of q, k, v from `result` (y), `logs` and the gradient g of y.
 void flow_attention_back(int threads, flow_attention_size s, float *dq, float *dk, float *dv, const float *q,
                          const float *k, const float *v, const float *mask, const float *result, const float *logs,
-                         const float *g);
+                         const float *g, float *work);
 
 /// Uniform in [0, 1), or standard normal; key: seed and step.
 void flow_random(int threads, float *y, long count, const int *key, unsigned stream, int normal);

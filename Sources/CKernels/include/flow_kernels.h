@@ -8,6 +8,7 @@
 #include "flow_fused.h"
 #include "flow_pool.h"
 #include "flow_sequence.h"
+#include "flow_product.h"
 #include "flow_tensor.h"
 #include "flow_window.h"
 

@@ -26,6 +26,9 @@ package struct Attention: Op {
     return [results[0], results[1], results[2], nil]
   }
   package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 4 * inputs[0].elements * inputs[1][2] }
+  /// The keys, transposed.
+  package func workspace(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { Attention.packed(inputs[1]) }
+  static func packed(_ keys: [Int]) -> Int { keys[0] * keys[1] * ((keys[2] + 63) / 64 * 64) * keys[3] }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let (n, m, d) = (shapes[0][2], shapes[1][2], shapes[0][3])
     var result = [Double](repeating: 0, count: inputs[0].count)
@@ -80,6 +83,8 @@ package struct AttentionBack: Op {
       op: name, problem: "there is no second derivative; record attention as matmul, softmax and matmul")
   }
   package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 10 * inputs[0].elements * inputs[1][2] }
+  /// Keys and values, transposed.
+  package func workspace(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 2 * Attention.packed(inputs[1]) }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let (n, m, d) = (shapes[0][2], shapes[1][2], shapes[0][3])
     let (q, k, v, g) = (inputs[0], inputs[1], inputs[2], inputs[6])
