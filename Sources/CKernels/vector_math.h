@@ -6,7 +6,7 @@
 #include <string.h>
 
 #if defined(__x86_64__) && defined(__has_attribute)
-#define FLOW_CLONES __attribute__((target_clones("avx512f", "arch=haswell", "default")))
+#define FLOW_CLONES __attribute__((target_clones("avx512f", "arch=x86-64-v3", "default")))
 #else
 #define FLOW_CLONES
 #endif

@@ -17,7 +17,8 @@ struct Flow: AsyncParsableCommand {
     subcommands: [
       Init.self, Run.self, PlanCommand.self, Status.self, Why.self, Log.self, MetricsCommand.self,
       DiffCommand.self,
-      GraphCommand.self, ConfigCommand.self, Validate.self, Stages.self, SchemaCommand.self, Cache.self,
+      GraphCommand.self, ConfigCommand.self, Validate.self, Stages.self, ProgramCommand.self,
+      SchemaCommand.self, Cache.self,
       Doctor.self,
       Completion.self, MergeLock.self, Exec.self,
     ])

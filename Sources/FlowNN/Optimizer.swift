@@ -163,6 +163,9 @@ public final class TrainingStep {
   /// The program of loss and gradients.
   package var program: Program { forward }
 
-  /// The readable dump of the step's program.
-  public var listing: String { forward.listing }
+  /// Its programs written out, by what they are for.
+  public var listings: [(name: String, text: String)] {
+    guard let apply else { return [("step", forward.listing)] }
+    return [("gradients", forward.listing), ("update", apply.listing)]
+  }
 }

@@ -70,6 +70,8 @@ public final class TrainingLoop {
     self.validate = validate
   }
 
+  /// The programs of a step written out, by what they are for.
+  public var listings: [(name: String, text: String)] { step.listings }
   /// The next step's number.
   public var nextStep: Int { history.count }
   /// Whether all steps are taken.

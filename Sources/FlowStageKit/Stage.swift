@@ -29,29 +29,49 @@ public protocol Stage: Sendable {
   /// Does the work.
   /// - Throws: `ItemRejected` to set the item aside and go on; anything else fails the action.
   func run(_ context: StageContext) throws
+  /// The tensor programs that it runs with these parameters, on inputs as large as it takes, written out for people.
+  func programs() throws -> [ProgramListing]
+}
+
+extension Stage {
+  /// None.
+  public func programs() throws -> [ProgramListing] { [] }
+}
+
+/// A tensor program written out.
+public struct ProgramListing: Sendable {
+  /// What it is for, such as `step`.
+  public let name: String
+  /// Its lines.
+  public let text: String
+  /// A listing.
+  public init(name: String, text: String) {
+    self.name = name
+    self.text = text
+  }
 }
 
 /// A registered stage, its type erased.
 public struct NativeStage: Sendable {
   /// The name of the declaration.
   public let name: String
-  private let body: @Sendable (JSON, StageContext?) throws -> Void
+  private let make: @Sendable (JSON) throws -> any Stage
 
   /// Registers `type`.
   public init<S: Stage>(_ type: S.Type) {
     name = type.name
-    body = { parameters, context in
-      let stage = try S(parameters: parameters.decode(S.Parameters.self))
-      if let context { try stage.run(context) }
-    }
+    make = { parameters in try S(parameters: parameters.decode(S.Parameters.self)) }
   }
 
   /// Whether `parameters` (an object with every declared parameter) make a stage.
   /// - Throws: `DecodingError` or `StageFailure` when they don't.
-  public func check(parameters: JSON) throws { try body(parameters, nil) }
+  public func check(parameters: JSON) throws { _ = try make(parameters) }
 
   /// Makes the stage and runs it.
-  public func run(parameters: JSON, context: StageContext) throws { try body(parameters, context) }
+  public func run(parameters: JSON, context: StageContext) throws { try make(parameters).run(context) }
+
+  /// The tensor programs that the stage runs with `parameters`, written out.
+  public func programs(parameters: JSON) throws -> [ProgramListing] { try make(parameters).programs() }
 }
 
 /// Thrown by a stage to set its item aside: the input is at fault, not the run.

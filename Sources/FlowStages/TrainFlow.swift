@@ -21,7 +21,7 @@ struct TrainFlow: Stage {
   }
   let parameters: Parameters
 
-  func run(_ context: StageContext) throws {
+  private var settings: FlowTraining {
     var settings = FlowTraining.tiny(steps: parameters.steps)
     settings.batch = parameters.batch
     settings.optimizer.learningRate = parameters.rate
@@ -30,6 +30,22 @@ struct TrainFlow: Stage {
     settings.maxTokens = parameters.tokens
     settings.textDropout = parameters.dropout
     settings.styleDropout = parameters.dropout
+    return settings
+  }
+
+  func programs() throws -> [ProgramListing] {
+    let (settings, model) = (settings, settings.model)
+    let longest = FlowSong(
+      latents: try HostTensor(
+        [Float](repeating: 0, count: settings.maxFrames * model.melDim), [settings.maxFrames, model.melDim]),
+      tokens: [Int32](repeating: 0, count: settings.maxTokens),
+      style: [Float](repeating: 0, count: model.condDim))
+    let trainer = try FlowTrainer(settings, songs: [longest], validation: [], seed: 0, backend: CPUBackend())
+    return trainer.loop.listings.map { ProgramListing(name: $0.name, text: $0.text) }
+  }
+
+  func run(_ context: StageContext) throws {
+    var settings = settings
     let lyrics = Dictionary(context.items("lyrics").map { ($0.item.id, $0) }, uniquingKeysWith: { a, _ in a })
     let styles = Dictionary(context.items("style").map { ($0.item.id, $0) }, uniquingKeysWith: { a, _ in a })
     let seed = UInt64(bitPattern: Int64(parameters.seed))

@@ -18,12 +18,25 @@ struct TrainVocoder: Stage {
   }
   let parameters: Parameters
 
-  func run(_ context: StageContext) throws {
+  private var settings: VocoderTraining {
     var settings = VocoderTraining.tiny(steps: parameters.steps)
     settings.batch = parameters.batch
     settings.frames = parameters.frames
     settings.optimizer.learningRate = parameters.rate
     settings.optimizer.accumulation = parameters.accumulation
+    return settings
+  }
+
+  func programs() throws -> [ProgramListing] {
+    let (settings, seconds) = (settings, 10)
+    let silence = [Float](repeating: 0, count: seconds * settings.vocoder.samplingRate)
+    let trainer = try VocoderTrainer(
+      settings, songs: [silence], validation: [], seed: 0, backend: CPUBackend())
+    return trainer.loop.listings.map { ProgramListing(name: $0.name, text: $0.text) }
+  }
+
+  func run(_ context: StageContext) throws {
+    let settings = settings
     let seed = UInt64(bitPattern: Int64(parameters.seed))
     let split = ModelFiles.split(context.items("audio"), seed: seed)
     guard !split.items.isEmpty else { throw StageFailure("there is no audio to train the vocoder on") }

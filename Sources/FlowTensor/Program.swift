@@ -2,9 +2,9 @@
 /// the device. Not thread-safe.
 public final class Program {
   private let backend: any Backend
-  private let graph: Graph
+  let graph: Graph
   private var kernels: [() -> Void] = []
-  private var steps: [Step] = []
+  private(set) var steps: [Step] = []
   private var inputSlots: [(name: String, slot: Slot, shape: [Int], dtype: DType, limit: Int)] = []
   private var outputSlots: [(name: String, slot: Slot, shape: [Int], dtype: DType)] = []
   /// Elements of the arena that intermediate values share.
@@ -86,17 +86,6 @@ public final class Program {
 
   /// The names of the steps, in order.
   var operations: [String] { steps.map(\.op.name) }
-
-  /// A line per step, for people.
-  public var listing: String {
-    var lines = ["\(steps.count) steps, arena \(arenaCount * 4 / 1024) KiB, \(flops) FLOP"]
-    for (index, step) in steps.enumerated() {
-      let from = step.inputs.map { "\($0.shape)" }.joined(separator: " ")
-      let to = step.outputs.map { "\($0.shape)@\($0.slot.offset)" }.joined(separator: " ")
-      lines.append("\(index) \(step.op.name) \(from) -> \(to) \(step.path)")
-    }
-    return lines.joined(separator: "\n")
-  }
 
   // MARK: Planning
 

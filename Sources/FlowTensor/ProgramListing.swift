@@ -1,0 +1,48 @@
+extension Program {
+  /// What the program does, for people: its size, then a line per step with its number, op, shapes, where its outputs lie
+  /// in the memory of intermediate values (`@`, bytes), its FLOP and its module; a fused group's ops are below it.
+  public var listing: String {
+    var lines = [
+      "\(steps.count) steps, \(Program.count(flops)) FLOP, \(arenaCount * 4 / 1024) KiB of intermediate values,"
+        + " \(parameterCount * 4 / 1024) KiB of parameters and state"
+    ]
+    for (index, step) in steps.enumerated() {
+      let from = step.inputs.map { "\($0.shape)" }.joined(separator: " ")
+      let to = step.outputs.map { "\($0.shape)@\($0.slot.offset * 4)" }.joined(separator: " ")
+      let work = step.op.flops(step.inputs.map(\.shape), step.outputs.map(\.shape))
+      let place = step.path.isEmpty ? "" : "  \(step.path)"
+      lines.append("\(index)  \(step.op.name)  \(from) -> \(to)  \(Program.count(work)) FLOP\(place)")
+      guard let group = step.op as? Fused else { continue }
+      for (number, member) in group.members.enumerated() {
+        let operands = zip(member.inputs, member.shapes).map { origin, shape in
+          switch origin {
+          case .input(let input): "in\(input) \(shape)"
+          case .member(let other, _): "#\(other)"
+          }
+        }
+        let results = member.outputs.compactMap { $0.map { " -> out\($0)" } }.joined()
+        lines.append("      #\(number) \(member.op.name) \(operands.joined(separator: ", "))\(results)")
+      }
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  /// Elements of the parameters that the program reads or writes.
+  private var parameterCount: Int {
+    graph.nodes.reduce(0) { sum, node in
+      if case .parameter = node.source { sum + node.shapes[0].elements } else { sum }
+    }
+  }
+
+  /// A number with a metric prefix.
+  private static func count(_ value: Int) -> String {
+    var (value, prefixes) = (Double(value), ["", "k", "M", "G", "T"][...])
+    while value >= 1000, prefixes.count > 1 {
+      value /= 1000
+      prefixes.removeFirst()
+    }
+    let rounded = (value * 10).rounded() / 10
+    let text = rounded == rounded.rounded() ? "\(Int(rounded))" : "\(rounded)"
+    return "\(text) \(prefixes.first ?? "")"
+  }
+}
