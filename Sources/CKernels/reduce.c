@@ -206,13 +206,17 @@ void flow_overlap_add(int threads, float *y, const float *x, long rows, long fra
   flow_parallel(threads, rows, 1, overlap_rows, &job);
 }
 
-void flow_gather(int threads, float *y, const float *table, const int *index, long count, long width) {
+void flow_gather(int threads, float *y, const float *table, const int *index, long count, long rows, long width) {
   (void)threads;
   for (long i = 0; i < count; i++)
-    memcpy(y + i * width, table + index[i] * width, (size_t)width * sizeof(float));
+    if (index[i] >= 0 && index[i] < rows)
+      memcpy(y + i * width, table + index[i] * width, (size_t)width * sizeof(float));
+    else
+      memset(y + i * width, 0, (size_t)width * sizeof(float));
 }
 
 void flow_scatter_add(float *y, const float *x, const int *index, long count, long rows, long width) {
   memset(y, 0, (size_t)(rows * width) * sizeof(float));
-  for (long i = 0; i < count; i++) add_run(y + index[i] * width, x + i * width, width);
+  for (long i = 0; i < count; i++)
+    if (index[i] >= 0 && index[i] < rows) add_run(y + index[i] * width, x + i * width, width);
 }

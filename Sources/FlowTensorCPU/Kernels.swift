@@ -65,7 +65,7 @@ extension CPUBackend {
     case is Gather:
       {
         let index = UnsafeRawPointer(x[1]).assumingMemoryBound(to: Int32.self)
-        flow_gather(t, y[0], x[0], index, xs[1].reduce(1, *), xs[0][1])
+        flow_gather(t, y[0], x[0], index, xs[1].reduce(1, *), xs[0][0], xs[0][1])
       }
     case let op as ScatterAdd:
       {

@@ -284,6 +284,20 @@ private struct Recorded {
     #expect(try program.run(["x": x])["y"]?.values == .int32([1, 1]))
   }
 
+  @Test func aComputedIndexOutsideItsTableGivesZeros() throws {
+    let graph = Graph()
+    let (x, table) = (try graph.input("x", [2, 9]), try graph.input("table", [4, 2]))
+    let y = try table.rows(at: x.argmax(1))
+    let slope = try graph.gradients(of: y.total(), withRespectTo: [table])[0]
+    let program = try Program(
+      graph, outputs: ["y": y, "slope": slope], parameters: ParameterStore(CPUBackend()))
+    let far = try HostTensor([0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5] as [Float], [2, 9])
+    let rows = try HostTensor([1, 2, 3, 4, 5, 6, 7, 8] as [Float], [4, 2])
+    let found = try program.run(["x": far, "table": rows])
+    #expect(found["y"]?.floats == [7, 8, 0, 0])
+    #expect(found["slope"]?.floats == [0, 0, 0, 0, 0, 0, 1, 1])
+  }
+
   @Test func indicesOutsideTheirAxisAreRefused() throws {
     let graph = Graph()
     let index = try graph.input("i", [2], .int32)

@@ -29,7 +29,9 @@ void flow_overlap_add(int threads, float *y, const float *x, long rows, long fra
 /// C = op(A) op(B) `batch` times; strides in elements, 0 when shared.
 void flow_gemm(int threads, int transpose_a, int transpose_b, long m, long n, long k, long batch, const float *a,
                long stride_a, const float *b, long stride_b, float *c);
-void flow_gather(int threads, float *y, const float *table, const int *index, long count, long width);
+/// Rows of the table; 0 for an index outside it.
+void flow_gather(int threads, float *y, const float *table, const int *index, long count, long rows, long width);
+/// The transpose; an index outside is left out.
 void flow_scatter_add(float *y, const float *x, const int *index, long count, long rows, long width);
 
 /// Sizes of a convolution: x [batch, in, length], w [out, in, taps], y [batch, out, result].

@@ -86,7 +86,7 @@ package struct MatMul: Op {
 }
 
 /// Rows of a table: table [rows, width], indices int32 [...] -> [..., width]. An index outside the table is refused when
-/// the program is run.
+/// the program is run; one that the program itself computed gives 0.
 package struct Gather: Op {
   package var name: String { "gather" }
   package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
@@ -109,7 +109,12 @@ package struct Gather: Op {
   }
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let width = shapes[0][1]
-    return [inputs[1].flatMap { inputs[0][Int($0) * width..<(Int($0) + 1) * width] }]
+    return [
+      inputs[1].flatMap { index -> [Double] in
+        guard (0..<shapes[0][0]).contains(Int(index)) else { return [Double](repeating: 0, count: width) }
+        return Array(inputs[0][Int(index) * width..<(Int(index) + 1) * width])
+      }
+    ]
   }
   package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
 }
@@ -133,7 +138,7 @@ package struct ScatterAdd: Op {
   package func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] {
     let width = shapes[0].last ?? 0
     var result = [Double](repeating: 0, count: rows * width)
-    for (position, index) in inputs[1].enumerated() {
+    for (position, index) in inputs[1].enumerated() where (0..<rows).contains(Int(index)) {
       for i in 0..<width { result[Int(index) * width + i] += inputs[0][position * width + i] }
     }
     return [result]
