@@ -50,7 +50,7 @@ let fuzz: [Target] =
   ? []
   : [
     .executableTarget(
-      name: "flow-fuzz", dependencies: ["FlowCore", "FlowPlan"], path: "Benchmarks/flow-fuzz",
+      name: "flow-fuzz", dependencies: ["FlowCore", "FlowPlan", "FlowNN"], path: "Benchmarks/flow-fuzz",
       swiftSettings: optimized)
   ]
 

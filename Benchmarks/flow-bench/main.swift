@@ -2,10 +2,12 @@
 //   flow-bench f0 FILE [RUNS]        one JSON line: seconds of audio, CPU seconds of each run
 //   flow-bench codec FOLDER FILE...  a line a file: name, bytes, ratio, MB/s into and out of a store in FOLDER, digests included
 //   flow-bench hash FILE             MB/s of digesting it, by the clock, the best of five
+//   flow-bench safetensors FILE      the number of its tensors, all read; or why it is refused, and exit code 2
 //   flow-bench tensor CASE THREADS RUNS   one JSON line: seconds, CPU seconds, peak memory, FLOP of products, a value to check
 //   flow-bench profile CASE THREADS       where the time of such a case goes
 //   flow-bench pcm16 FILE WAV        writes FILE's sound as 16-bit samples
 import FlowAudio
+import FlowNN
 import Foundation
 
 /// CPU seconds of this process, all threads.
@@ -31,6 +33,10 @@ do {
   case "f0": try timeF0(arguments[2], runs: arguments.count > 3 ? Int(arguments[3]) ?? 5 : 5)
   case "codec": try timeCodec(arguments[2], Array(arguments[3...]))
   case "hash": try timeHash(arguments[2])
+  case "safetensors":
+    let file = try SafetensorsFile(path: arguments[2])
+    for name in file.names { _ = try file.tensor(name) }
+    print("\(file.names.count) tensors")
   case "tensor":
     guard arguments.count == 5, let threads = Int(arguments[3]), let runs = Int(arguments[4]) else {
       fail("usage: flow-bench tensor CASE THREADS RUNS")

@@ -6,12 +6,18 @@ import Foundation
 /// `flow-fuzz ROOT COUNT SEED FILE`: mutated pipelines and stage declarations, drawn from those of the repository at ROOT and its
 /// examples. Each must give a plan or diagnostics with a code; the text at hand lies in FILE, for when it crashes. Built with
 /// `FLOW_FUZZ=1 swift build --sanitize=address --product flow-fuzz`; `scripts/torture-input` does all of it.
-let arguments = CommandLine.arguments
+///
+/// `flow-fuzz ROOT COUNT SEED FILE safetensors`: mutated safetensors instead.
+let arguments = Array(CommandLine.arguments.prefix(5))
 guard arguments.count == 5, let count = Int(arguments[2]), let seed = UInt64(arguments[3]) else {
   FileHandle.standardError.write(Data("flow-fuzz ROOT COUNT SEED FILE\n".utf8))
   exit(2)
 }
 let root = arguments[1]
+if CommandLine.arguments.last == "safetensors" {
+  try fuzzSafetensors(root: root, count: count, seed: seed, path: arguments[4])
+  exit(0)
+}
 
 func read(_ path: String) -> String { (try? String(contentsOfFile: path, encoding: .utf8)) ?? "" }
 

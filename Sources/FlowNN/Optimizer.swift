@@ -6,6 +6,19 @@ public struct OptimizerSettings: Sendable, Hashable, Codable {
   /// How the learning rate goes on after the warm-up.
   public enum Schedule: String, Sendable, Codable, CaseIterable { case cosine, linear, constant }
 
+  /// Stochastic gradient descent with momentum, as torch's SGD: weight decay is added to the gradient.
+  public struct Descent: Sendable, Hashable, Codable {
+    /// The share of the last step that goes on; 0 for none.
+    public var momentum: Double
+    /// Looks ahead by one step of momentum (Nesterov 1983).
+    public var nesterov: Bool
+    /// Descent with this momentum.
+    public init(momentum: Double = 0, nesterov: Bool = false) {
+      self.momentum = momentum
+      self.nesterov = nesterov
+    }
+  }
+
   /// The highest learning rate.
   public var learningRate: Double
   /// Decay of the first moment.
@@ -26,6 +39,16 @@ public struct OptimizerSettings: Sendable, Hashable, Codable {
   public var schedule = Schedule.cosine
   /// Batches whose gradients are averaged in one step.
   public var accumulation = 1
+  /// Descends so instead of by AdamW, whose settings then mean nothing but the weight decay.
+  public var descent: Descent?
+  /// The decay of an exponential moving average of the weights, kept beside them; none when `nil`.
+  public var average: Double?
+
+  /// Under what prefixes a parameter's state lies in the store between steps.
+  var statePrefixes: [String] {
+    [TrainingStep.firstMoment] + (descent == nil ? [TrainingStep.secondMoment] : [])
+      + (average == nil ? [] : [TrainingStep.averages])
+  }
 
   /// Settings with the usual values of AdamW.
   public init(learningRate: Double, total: Int) {
@@ -45,7 +68,7 @@ public struct OptimizerSettings: Sendable, Hashable, Codable {
   }
 }
 
-/// A training step: loss, gradients, clipping by global norm and AdamW in one replayed program (or, with accumulation,
+/// A training step: loss, gradients, clipping by global norm, and AdamW or descent in one replayed program (or, with accumulation,
 /// one that adds gradients up and one that applies them).
 public final class TrainingStep {
   private let settings: OptimizerSettings
@@ -54,7 +77,8 @@ public final class TrainingStep {
   private let store: ParameterStore
 
   /// Names under which the optimiser's state lies in the store.
-  public static let firstMoment = "optimizer.m.", secondMoment = "optimizer.v.", accumulator = "optimizer.g."
+  public static let firstMoment = "optimizer.m.", secondMoment = "optimizer.v.", accumulator = "optimizer.g.",
+    averages = "optimizer.ema."
 
   /// Records the step.
   /// - Parameters:
@@ -73,10 +97,13 @@ public final class TrainingStep {
     for declaration in parameters {
       let zeros = try HostTensor(
         [Float](repeating: 0, count: declaration.tensor.shape.reduce(1, *)), declaration.tensor.shape)
-      var prefixes = [TrainingStep.firstMoment, TrainingStep.secondMoment]
+      var prefixes = settings.statePrefixes
       if settings.accumulation > 1 { prefixes.append(TrainingStep.accumulator) }
       for prefix in prefixes where store.shape(prefix + declaration.name) == nil {
-        try store.set(prefix + declaration.name, zeros)
+        // An average begins at the weights.
+        try store.set(
+          prefix + declaration.name,
+          prefix == TrainingStep.averages ? store.get(declaration.name) : zeros)
       }
     }
     let gradients = try graph.gradients(of: loss, withRespectTo: parameters.map(\.tensor))
@@ -121,14 +148,40 @@ public final class TrainingStep {
       beta1: Float(settings.beta1), beta2: Float(settings.beta2), epsilon: Float(settings.epsilon),
       weightDecay: Float(settings.weightDecay))
     for (index, name) in names.enumerated() {
-      let shape = parameters[index].shape
-      try graph.adamW(
-        op, parameter: parameters[index], gradient: gradients[index],
-        first: graph.parameter(firstMoment + name, shape),
-        second: graph.parameter(secondMoment + name, shape),
-        scalars: scalars)
+      let (weight, gradient, shape) = (parameters[index], gradients[index], parameters[index].shape)
+      let first = try graph.parameter(firstMoment + name, shape)
+      let new: Tensor
+      if let descent = settings.descent {
+        new = try descend(descent, weight, gradient, first, scalars, decay: settings.weightDecay)
+      } else {
+        new = try graph.adamW(
+          op, parameter: weight, gradient: gradient, first: first,
+          second: graph.parameter(secondMoment + name, shape), scalars: scalars)
+      }
+      if let decay = settings.average {
+        let average = try graph.parameter(averages + name, shape)
+        try graph.assign(average, average * Float(decay) + new * Float(1 - decay))
+      }
     }
     return norm
+  }
+
+  /// Records a step of descent; `scalars` as for AdamW. The weight's new value.
+  private static func descend(
+    _ descent: OptimizerSettings.Descent, _ weight: Tensor, _ gradient: Tensor, _ momentum: Tensor,
+    _ scalars: Tensor, decay: Double
+  ) throws(TensorError) -> Tensor {
+    let (graph, shape) = (weight.graph, weight.shape)
+    func scalar(_ index: Int) throws(TensorError) -> Tensor {
+      try scalars.sliced(axis: 0, from: index, count: 1).reshaped([])
+    }
+    let slope = try gradient * scalar(3) + weight * Float(decay)
+    let moved = try momentum * Float(descent.momentum) + slope
+    let step = descent.nesterov ? try slope + moved * Float(descent.momentum) : moved
+    let new = try (weight - step * scalar(0)).reshaped(shape)
+    try graph.assign(weight, new)
+    try graph.assign(momentum, moved)
+    return new
   }
 
   /// Takes step number `step` (from 0) on `batches` (one, or as many as are accumulated); the reported scalars, averaged

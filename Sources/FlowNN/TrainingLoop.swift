@@ -109,6 +109,15 @@ public final class TrainingLoop {
     return result
   }
 
+  /// The moving averages of the weights, by the weights' names; `nil` when the settings ask for none.
+  /// - Throws: `TensorError`.
+  public func averagedWeights() throws -> [String: HostTensor]? {
+    guard settings.average != nil else { return nil }
+    var result: [String: HostTensor] = [:]
+    for name in names { result[name] = try store.get(TrainingStep.averages + name) }
+    return result
+  }
+
   /// The weights with the lowest validation loss, or the last ones when nothing was validated.
   /// - Throws: `TensorError`.
   public func bestWeights() throws -> [String: HostTensor] { try best?.weights ?? weights() }
@@ -116,7 +125,7 @@ public final class TrainingLoop {
   private static let kind = "flow-training-checkpoint-v1"
 
   private var stateNames: [String] {
-    names + names.flatMap { [TrainingStep.firstMoment + $0, TrainingStep.secondMoment + $0] }
+    names + settings.statePrefixes.flatMap { prefix in names.map { prefix + $0 } }
   }
 
   /// All that is needed to go on: weights, moments, best weights, history. Taken between two steps.

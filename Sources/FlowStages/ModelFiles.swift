@@ -39,7 +39,7 @@ enum ModelFiles {
   /// A parameter store with those weights.
   static func store(_ item: InputItem, _ file: String, threads: Int) throws -> ParameterStore {
     let store = ParameterStore(CPUBackend(threads: threads))
-    for (name, value) in try weights(item, file) { try store.set(name, value) }
+    try store.load(SafetensorsFile(path: item.path(file)))
     return store
   }
 

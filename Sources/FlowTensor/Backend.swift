@@ -3,11 +3,18 @@ public protocol DeviceBuffer: AnyObject {
   /// The number of elements.
   var count: Int { get }
   /// Copies `values` to the elements from `offset`.
-  func write(_ values: [Float], at offset: Int)
+  func write(_ values: UnsafeBufferPointer<Float>, at offset: Int)
   /// Copies `values` to the elements from `offset`.
   func write(_ values: [Int32], at offset: Int)
   /// Copies out `count` elements from `offset`.
   func read(_ count: Int, at offset: Int) -> [Float]
+}
+
+extension DeviceBuffer {
+  /// Copies `values` to the elements from `offset`.
+  public func write(_ values: [Float], at offset: Int) {
+    values.withUnsafeBufferPointer { write($0, at: offset) }
+  }
 }
 
 /// A place in a device's memory.
@@ -69,16 +76,25 @@ public final class ParameterStore {
   /// Sets the parameter `name`, making it if need be.
   /// - Throws: `TensorError` when it has another shape or memory runs out.
   public func set(_ name: String, _ tensor: HostTensor) throws {
+    try tensor.floats.withUnsafeBufferPointer { try set(name, tensor.shape, $0) }
+  }
+
+  /// Sets the parameter `name` from memory that holds its elements, row-major, making it if need be.
+  /// - Throws: `TensorError` when it has another shape, their number doesn't fit it, or memory runs out.
+  public func set(_ name: String, _ shape: [Int], _ values: UnsafeBufferPointer<Float>) throws {
+    guard shape.isValid, values.count == shape.elements else {
+      throw TensorError.parameter("parameter '\(name)' of shape \(shape) was given \(values.count) values")
+    }
     if let known = buffers[name] {
-      guard known.shape == tensor.shape else {
-        throw TensorError.parameter("parameter '\(name)' has shape \(known.shape), not \(tensor.shape)")
+      guard known.shape == shape else {
+        throw TensorError.parameter("parameter '\(name)' has shape \(known.shape), not \(shape)")
       }
-      known.buffer.write(tensor.floats, at: 0)
+      known.buffer.write(values, at: 0)
       return
     }
-    let buffer = try backend.makeBuffer(max(1, tensor.shape.elements), for: "parameter '\(name)'")
-    buffer.write(tensor.floats, at: 0)
-    buffers[name] = (buffer, tensor.shape)
+    let buffer = try backend.makeBuffer(max(1, shape.elements), for: "parameter '\(name)'")
+    buffer.write(values, at: 0)
+    buffers[name] = (buffer, shape)
   }
 
   /// The parameter `name`.

@@ -38,11 +38,9 @@ final class HostBuffer: DeviceBuffer {
 
   deinit { free(base) }
 
-  func write(_ values: [Float], at offset: Int) {
+  func write(_ values: UnsafeBufferPointer<Float>, at offset: Int) {
     precondition(offset + values.count <= count, "writing past a buffer")
-    values.withUnsafeBufferPointer { from in
-      if let start = from.baseAddress { (base + offset).update(from: start, count: values.count) }
-    }
+    if let start = values.baseAddress { (base + offset).update(from: start, count: values.count) }
   }
 
   func write(_ values: [Int32], at offset: Int) {

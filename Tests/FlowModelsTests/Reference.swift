@@ -51,10 +51,3 @@ func expectClose(_ a: HostTensor?, _ b: HostTensor, _ bar: Double, _ what: Strin
   let error = relativeError(a.floats, b.floats)
   #expect(error <= bar, "\(what): relative error \(error)")
 }
-
-extension ParameterStore {
-  /// Loads every tensor of a file.
-  func load(_ file: SafetensorsFile) throws {
-    for name in file.names { try set(name, try file.tensor(name)) }
-  }
-}

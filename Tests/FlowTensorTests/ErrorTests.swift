@@ -261,7 +261,7 @@ private struct Unknown: Op {
     final class Memory: DeviceBuffer {
       let count: Int
       init(count: Int) { self.count = count }
-      func write(_ values: [Float], at offset: Int) {}
+      func write(_ values: UnsafeBufferPointer<Float>, at offset: Int) {}
       func write(_ values: [Int32], at offset: Int) {}
       func read(_ count: Int, at offset: Int) -> [Float] { [Float](repeating: 0, count: count) }
     }

@@ -2,6 +2,7 @@
 #ifndef FLOW_CPROCESS_H
 #define FLOW_CPROCESS_H
 
+#include <stddef.h>
 #include <sys/types.h>
 
 /// Starts `path` in a process group of its own, in the folder `directory`, with standard output and error going to the
@@ -26,5 +27,15 @@ void flow_one_heap(void);
 
 /// Linux's syncfs, which its header hides from Swift.
 int flow_syncfs(int file);
+
+/// Maps the first `count` bytes of an open file for reading; NULL and errno when that can't be done. Where the file is
+/// cut short later, reading gives zeros and marks the mapping as torn, instead of ending the process.
+const void *flow_map(int file, size_t count);
+
+/// Whether something was read that was no longer there.
+int flow_map_is_torn(const void *base);
+
+/// Ends a mapping.
+void flow_unmap(const void *base, size_t count);
 
 #endif

@@ -48,13 +48,14 @@ package struct AdamW: Op {
 }
 
 extension Graph {
-  /// Updates `parameter` in place by AdamW; `first` and `second` are its moments.
-  package func adamW(
+  /// Updates `parameter` in place by AdamW; `first` and `second` are its moments. Its new value.
+  @discardableResult package func adamW(
     _ op: AdamW, parameter: Tensor, gradient: Tensor, first: Tensor, second: Tensor, scalars: Tensor
-  ) throws(TensorError) {
+  ) throws(TensorError) -> Tensor {
     let new = try apply(op, [parameter, gradient, first, second, scalars])
     try assign(parameter, new[0])
     try assign(first, new[1])
     try assign(second, new[2])
+    return new[0]
   }
 }
