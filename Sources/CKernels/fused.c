@@ -36,6 +36,22 @@ FLOW_CLONES static float run_sum(const float *x, long count) {
   return lane[0];
 }
 
+FLOW_CLONES static float run_product(const float *x, const float *y, long count) {
+  float lane[32] = {0};
+  long i = 0;
+  for (; i + 32 <= count; i += 32)
+    for (int k = 0; k < 32; k++) lane[k] += x[i + k] * y[i + k];
+  for (int k = 0; i < count; i++, k++) lane[k] += x[i] * y[i];
+  for (int half = 16; half > 0; half /= 2)
+    for (int k = 0; k < half; k++) lane[k] += lane[k + half];
+  return lane[0];
+}
+
+FLOW_CLONES static void run_exp_below(float *y, const float *x, float top, long count) {
+#pragma clang loop vectorize(assume_safety)
+  for (long i = 0; i < count; i++) y[i] = flow_exp(x[i] - top);
+}
+
 FLOW_CLONES static float run_max(const float *x, long count) {
   float lane[32];
   for (int k = 0; k < 32; k++) lane[k] = x[0];
@@ -135,6 +151,10 @@ static void execute(const flow_fused_plan *plan, float *const *place, long rows,
     if (job->op == FLOW_ROW_SUM || job->op == FLOW_ROW_MAX) {
       for (long r = 0; r < rows; r++)
         y[r] = job->op == FLOW_ROW_SUM ? run_sum(a + r * width, width) : run_max(a + r * width, width);
+    } else if (job->op == FLOW_ROW_PRODUCT) {
+      for (long r = 0; r < rows; r++) y[r] = run_product(a + r * width, place[job->b] + r * width, width);
+    } else if (job->op == FLOW_EXP_BELOW) {
+      for (long r = 0; r < rows; r++) run_exp_below(y + r * width, a + r * width, place[job->b][r], width);
     } else if (job->op == FLOW_EXPAND) {
       for (long r = 0; r < rows; r++)
         for (long i = 0; i < width; i++) y[r * width + i] = a[r];

@@ -69,6 +69,8 @@ extension CPUBackend {
     case .rowMaximum: (Int32(FLOW_ROW_MAX), 0, 0)
     case .columnSum: (Int32(FLOW_COLUMN_SUM), 0, 0)
     case .totalSum: (Int32(FLOW_TOTAL_SUM), 0, 0)
+    case .rowProduct: (Int32(FLOW_ROW_PRODUCT), 0, 0)
+    case .exponentialBelow: (Int32(FLOW_EXP_BELOW), 0, 0)
     }
   }
 }

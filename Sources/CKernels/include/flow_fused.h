@@ -26,7 +26,9 @@ enum {
   FLOW_ROW_SUM,
   FLOW_ROW_MAX,
   FLOW_COLUMN_SUM,
-  FLOW_TOTAL_SUM
+  FLOW_TOTAL_SUM,
+  FLOW_ROW_PRODUCT,  ///< the sum along a row of a * b, both full
+  FLOW_EXP_BELOW     ///< e to the power of a - b, a full and b small
 };
 
 typedef struct {

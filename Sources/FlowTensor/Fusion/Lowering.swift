@@ -54,8 +54,41 @@ package struct RowBuilder {
   /// A register's extent.
   package func extent(_ operand: Int) -> RowProgram.Extent { program.registers[operand].extent }
 
+  /// Joins pairs of instructions that have a common one.
+  private mutating func join() {
+    var readers: [Int: Int] = [:]
+    for job in program.instructions {
+      for operand in Set([job.a, job.b]) { readers[operand, default: 0] += 1 }
+    }
+    var made: [Int: RowProgram.Instruction] = [:]
+    var result: [RowProgram.Instruction] = []
+    for job in program.instructions {
+      let first = made[job.a].flatMap { first in
+        readers[job.a] == 1 && program.registers[job.a].place == .scratch ? first : nil
+      }
+      var joint: RowProgram.Instruction?
+      if let first {
+        let (a, b) = (extent(first.a), extent(first.b))
+        switch (first.code, job.code) {
+        case (.binary(.multiply), .rowSum) where a == .full && b == .full:
+          joint = .init(code: .rowProduct, to: job.to, a: first.a, b: first.b)
+        case (.unary(.square), .rowSum): joint = .init(code: .rowProduct, to: job.to, a: first.a, b: first.a)
+        case (.binary(.subtract), .unary(.exp)) where a == .full && b == .small:
+          joint = .init(code: .exponentialBelow, to: job.to, a: first.a, b: first.b)
+        default: break
+        }
+      }
+      if joint != nil, let at = result.lastIndex(where: { $0.to == job.a }) { result.remove(at: at) }
+      let taken = joint ?? job
+      made[taken.to] = taken
+      result.append(taken)
+    }
+    program.instructions = result
+  }
+
   /// The program, with scratch blocks assigned.
   consuming func finish() -> RowProgram {
+    join()
     var last = [Int](repeating: -1, count: program.registers.count)
     for (position, job) in program.instructions.enumerated() {
       for operand in [job.to, job.a, job.b] { last[operand] = position }

@@ -35,6 +35,9 @@ package struct RowProgram: Sendable {
     case binary(BinaryFunction)
     case affine(scale: Float, offset: Float)
     case expand, rowSum, rowMaximum, columnSum, totalSum
+    /// The sum along a row of products of two full operands, and e to the power of a full less a small one: what would be
+    /// two instructions, made of them where nothing else reads the first's result.
+    case rowProduct, exponentialBelow
   }
 
   package struct Instruction: Sendable {
