@@ -198,4 +198,42 @@ import Testing
     #expect(kept == again)
     #expect(little * 3 < much * 2, "\(little) of \(much)")
   }
+
+  /// Instructions are all that an op needs to run, alone and among others, on something and on nothing.
+  @Test(arguments: [true, false]) func anOpWithoutAKernelIsAGroupOfItsOwn(fuse: Bool) throws {
+    let graph = Graph()
+    let x = try graph.input("x", [5])
+    let double = try graph.apply(Doubling(), [x])[0]
+    let none = try graph.apply(Doubling(), [graph.input("none", [0, 2])])[0]
+    let outputs = ["y": double, "z": try double.matmulColumn(), "none": none]
+    let program = try Program(graph, outputs: outputs, parameters: ParameterStore(CPUBackend()), fuse: fuse)
+    let results = try program.run([
+      "x": HostTensor([1, -2, 0, 0.5, 3], [5]), "none": HostTensor([Float](), [0, 2]),
+    ])
+    #expect(results["y"]?.floats == [2, -4, 0, 1, 6])
+    #expect(results["z"]?.floats == [57])
+    #expect(results["none"]?.shape == [0, 2])
+  }
+}
+
+/// An op that is nothing but instructions.
+private struct Doubling: RowOp {
+  var name: String { "doubling" }
+  var isAlwaysFused: Bool { true }
+  func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] { inputs }
+  func gradients(_ context: GradientContext) throws(TensorError) -> [Tensor?] { [try context.g * 2] }
+  func reference(_ inputs: [[Double]], _ shapes: [[Int]]) -> [[Double]] { [inputs[0].map { 2 * $0 }] }
+  func form(_ inputs: [[Int]]) -> RowForm? { .elementwise([Pattern(dense: inputs[0])]) }
+  func lower(
+    _ inputs: [Int], as outputs: [Value], _ extent: RowProgram.Extent, in builder: inout RowBuilder
+  ) {
+    builder.emit(.binary(.add), extent, inputs[0], inputs[0], as: outputs[0])
+  }
+}
+
+extension Tensor {
+  /// Its product with itself: an op that is never fused.
+  fileprivate func matmulColumn() throws(TensorError) -> Tensor {
+    try reshaped([1, -1]).matmul(reshaped([1, -1]), transpose: true).reshaped([])
+  }
 }

@@ -60,15 +60,17 @@ struct Grouping {
     }
   }
 
-  /// Makes the groups; those of one op are dissolved.
-  mutating func run() {
+  /// Makes the groups; one of a single op is dissolved if the op has a kernel. Without `joining` there are no others.
+  mutating func run(joining: Bool) {
+    var single: [Int] = []
     for index in needed {
       guard case .op(let op, let inputs) = graph.nodes[index].source, let op = op as? any RowOp, !op.isView,
         graph.nodes[index].dtype == .float32
       else { continue }
-      place(index, op, inputs)
+      if !op.isAlwaysFused { single.append(index) }
+      if joining { place(index, op, inputs) } else if op.isAlwaysFused { start(index, op, inputs) }
     }
-    for index in needed where group[index]?.members.count == 1 { group[index] = nil }
+    for index in single where group[index]?.members.count == 1 { group[index] = nil }
   }
 
   private mutating func place(_ index: Int, _ op: any RowOp, _ inputs: [Tensor]) {
@@ -108,7 +110,7 @@ struct Grouping {
   private mutating func start(_ index: Int, _ op: any RowOp, _ inputs: [Tensor]) {
     let shape = op is Sum ? inputs[0].shape : graph.nodes[index].shapes[0]
     let new = Group(elements: shape.elements)
-    guard new.elements > 0, fit(index, op, inputs, new) != nil else { return }
+    guard new.elements > 0 || op.isAlwaysFused, fit(index, op, inputs, new) != nil else { return }
     add(index, op, inputs, to: new)
     for input in inputs { lastReader[resolve(input)] = new }
   }

@@ -12,11 +12,18 @@ package enum RowForm: Sendable {
 
 /// An op that can be part of a fused group: it says how it lies over the group's rows and which instructions it is.
 package protocol RowOp: Op {
+  /// Whether it is a group of its own when nothing is fused with it: it has no other kernel.
+  var isAlwaysFused: Bool { get }
   /// How it takes part with inputs of these shapes; `nil` when it can't.
   func form(_ inputs: [[Int]]) -> RowForm?
   /// Emits its instructions. `inputs` are registers; the first output is `outputs[0]`, of the extent `extent`.
   func lower(
     _ inputs: [Int], as outputs: [Value], _ extent: RowProgram.Extent, in builder: inout RowBuilder)
+}
+
+extension RowOp {
+  /// No: it has a kernel of its own.
+  package var isAlwaysFused: Bool { false }
 }
 
 extension Unary: RowOp {

@@ -21,7 +21,7 @@ struct Schedule {
     needed = Schedule.reachable(graph, roots)
     let kept = Set(roots.map { Schedule.resolve($0) })
     var grouping = Grouping(graph, needed: needed, kept: kept, resolve: Schedule.resolve)
-    if fuse { grouping.run() }
+    grouping.run(joining: fuse)
     var drafts: [(key: Int, members: [Int])] = []
     for index in needed {
       guard case .op(let op, _) = graph.nodes[index].source, !op.isView else { continue }
@@ -32,10 +32,10 @@ struct Schedule {
       }
     }
     for draft in order(drafts) {
-      if draft.count == 1 {
-        units.append(single(draft[0]))
-      } else if let group = grouping.group[draft[0]] {
+      if let group = grouping.group[draft[0]] {
         units.append(try fused(group, kept: kept))
+      } else {
+        units.append(single(draft[0]))
       }
     }
   }
