@@ -26,9 +26,8 @@ const char *flow_cpu_class(void) {
 #endif
 }
 
-// OpenBLAS knows processors by their model number: on one younger than itself it takes AVX2 kernels though there is
-// AVX-512 (half the speed, measured on Zen 5 with 0.3.21). And kernels chosen by instruction set alone give the same
-// digits on every processor of a class. A user's own choice stands.
+// OpenBLAS tells processors apart by model. Kernels chosen by instruction set alone give the same digits on every processor
+// of a class, known to OpenBLAS or not. A user's own choice stands.
 static void choose_kernels(void) {
   const char *class = flow_cpu_class();
   if (class[0] == 'a') setenv("OPENBLAS_CORETYPE", class[3] == '5' ? "SkylakeX" : "Haswell", 0);
