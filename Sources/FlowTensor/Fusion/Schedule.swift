@@ -22,9 +22,12 @@ struct Schedule {
     let kept = Set(roots.map { Schedule.resolve($0) })
     var grouping = Grouping(graph, needed: needed, kept: kept, resolve: Schedule.resolve)
     grouping.run(joining: fuse)
+    var readOutside = kept
     var drafts: [(key: Int, members: [Int])] = []
     for index in needed {
-      guard case .op(let op, _) = graph.nodes[index].source, !op.isView else { continue }
+      guard case .op(let op, let inputs) = graph.nodes[index].source, !op.isView else { continue }
+      for value in inputs.map(Schedule.resolve)
+      where grouping.group[value.node] !== grouping.group[index] { readOutside.insert(value) }
       if let group = grouping.group[index] {
         if group.members.first == index { drafts.append((group.members.last ?? index, group.members)) }
       } else {
@@ -33,7 +36,7 @@ struct Schedule {
     }
     for draft in order(drafts) {
       if let group = grouping.group[draft[0]] {
-        units.append(try fused(group, kept: kept))
+        units.append(try fused(group, readOutside: readOutside))
       } else {
         units.append(single(draft[0]))
       }
@@ -99,17 +102,8 @@ struct Schedule {
       path: node.path)
   }
 
-  private func fused(_ group: Grouping.Group, kept: Set<Value>) throws(TensorError) -> Unit {
-    let members = Set(group.members)
+  private func fused(_ group: Grouping.Group, readOutside: Set<Value>) throws(TensorError) -> Unit {
     var outputs: [Value] = []
-    var readOutside = kept
-    for index in needed where !members.contains(index) {
-      guard case .op(let op, let inputs) = graph.nodes[index].source, !op.isView else { continue }
-      for input in inputs where members.contains(input.node) || op.isView == false {
-        let value = Schedule.resolve(input)
-        if members.contains(value.node) { readOutside.insert(value) }
-      }
-    }
     for index in group.members {
       for output in graph.nodes[index].shapes.indices {
         let value = Value(node: index, output: output)
