@@ -72,12 +72,14 @@ let package = Package(
     .target(name: "CKernels", dependencies: ["COpenBLAS"], cSettings: kernelFlags),
     .target(name: "CFluidSynth"),
     .target(name: "CProcess"),
+    .target(name: "CMPI", cSettings: kernelFlags),
     .target(name: "CCodec", dependencies: ["CZstd"], cSettings: kernelFlags),
 
     // 0
     .target(name: "FlowCore", dependencies: ["CCrypto", "CProcess"], swiftSettings: optimized),
 
     // 1
+    .target(name: "FlowMPI", dependencies: ["FlowCore", "CMPI"], swiftSettings: optimized),
     .target(name: "FlowTensor", dependencies: ["FlowCore"], swiftSettings: numeric),
     .target(
       name: "FlowTensorCPU", dependencies: ["FlowCore", "FlowTensor", "CKernels", "COpenBLAS"],
@@ -119,7 +121,7 @@ let package = Package(
     .target(
       name: "FlowCommands",
       dependencies: [
-        "COpenBLAS", "CProcess", "FlowCore", "FlowStore", "FlowStageKit", "FlowPlan", "FlowEngine",
+        "COpenBLAS", "CProcess", "FlowCore", "FlowMPI", "FlowStore", "FlowStageKit", "FlowPlan", "FlowEngine",
         "FlowStages",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],

@@ -1,6 +1,7 @@
 import ArgumentParser
 import FlowCore
 import FlowEngine
+import FlowMPI
 import FlowPlan
 import FlowStageKit
 import FlowStages
@@ -13,6 +14,14 @@ struct Doctor: AsyncParsableCommand {
     abstract: "Checks the machine and the project: libraries, tools, stages, cache, settings.",
     discussion: "FAIL needs mending (exit code 4); 'none' is something that only some commands need.")
   @Flag(name: .long, help: "Prints one JSON document.") var json = false
+  @Option(name: .long, help: "Starts so many ranks, as a training with 'ranks' does, and tries them.")
+  var ranks: Int?
+
+  func validate() throws {
+    if let ranks, !(2...4096).contains(ranks) {
+      throw ValidationError("--ranks takes a number from 2 to 4096")
+    }
+  }
 
   func run() async throws {
     let root = Project.root(from: nil)
@@ -25,7 +34,7 @@ struct Doctor: AsyncParsableCommand {
       ]
       + [
         Doctor.tool("rclone", "rclone", "'flow cache push' and 'pull'"),
-        Doctor.slurm,
+        Doctor.slurm, Doctor.mpi(ranks),
       ]
       + [Doctor.sandbox, Doctor.merging, Doctor.remote(root), Doctor.cuda]
     if json {
@@ -138,6 +147,32 @@ struct Doctor: AsyncParsableCommand {
   private static var slurm: Check {
     Check(
       name: "slurm", ok: true, detail: "\(SlurmExecutor.found()) (only '--on slurm' needs it)", help: nil)
+  }
+
+  private static func mpi(_ ranks: Int?) -> Check {
+    let help = "sudo apt-get install \(RankLauncher.package)"
+    do {
+      let (version, launcher) = (try OpenMPI.version(), Programs.find("mpirun"))
+      guard launcher != nil else {
+        return Check(
+          name: "mpi", ok: ranks == nil, detail: "\(version), but no mpirun; only 'ranks' needs it",
+          help: help)
+      }
+      guard let ranks else {
+        return Check(name: "mpi", ok: true, detail: "\(version) (only 'ranks' needs it)", help: nil)
+      }
+      let found = try RankCheck.run(ranks: ranks)
+      let size = Double(found.floats) * 4 / 1_048_576
+      return Check(
+        name: "mpi", ok: true,
+        detail: "\(version): \(ranks) ranks agree"
+          + String(format: "; a sum of %.0f MiB takes %.1f ms", size, found.seconds * 1e3), help: nil)
+    } catch let error as MPIError {
+      return Check(
+        name: "mpi", ok: ranks == nil, detail: "not found; only 'ranks' needs it (\(error))", help: help)
+    } catch {
+      return Check(name: "mpi", ok: false, detail: "\(error)", help: help)
+    }
   }
 
   private static var sandbox: Check {

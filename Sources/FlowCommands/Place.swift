@@ -1,6 +1,7 @@
 import ArgumentParser
 import FlowCore
 import FlowEngine
+import FlowMPI
 import FlowPlan
 import FlowStages
 import FlowStore
@@ -61,6 +62,8 @@ struct Exec: ParsableCommand {
   @Option var cache: String
   @Option(help: "The batch of which this is a task.") var batch: String?
   @Option(help: "Which task; default: SLURM_ARRAY_TASK_ID.") var task: Int?
+  @Option(help: "This is one of so many ranks, started by mpirun.") var ranks: Int?
+  @Flag(help: "Only tries what the ranks say to each other.") var checkRanks = false
 
   /// This program.
   static let program =
@@ -70,6 +73,7 @@ struct Exec: ParsableCommand {
   static func worker(_ store: Store) -> [String] { [program, "exec", "--cache", store.root] }
 
   func run() throws {
+    if let ranks, checkRanks { return try RankCheck.serve(OpenMPI(of: ranks)) }
     Disk.becomeWorker()
     let store = try Store(root: cache)
     guard let batch else { return Worker.serve(store: store, stages: AllStages.list) }

@@ -48,18 +48,23 @@ struct Shell {
 
   func callAsFunction(_ arguments: String...) throws -> Output { try run(arguments) }
 
-  func run(_ arguments: [String], in subfolder: String = "") throws -> Output {
-    let process = try start(arguments, in: subfolder)
+  func run(_ arguments: [String], in subfolder: String = "", environment: [String: String] = [:]) throws
+    -> Output
+  {
+    let process = try start(arguments, in: subfolder, environment: environment)
     process.waitUntilExit()
     return Output(code: process.terminationStatus, out: out, error: error)
   }
 
   /// Starts the program; what it says so far is in `out` and `error`.
-  func start(_ arguments: [String], in subfolder: String = "") throws -> Process {
+  func start(_ arguments: [String], in subfolder: String = "", environment: [String: String] = [:]) throws
+    -> Process
+  {
     let process = Process()
     let executable: URL = try #require(Shell.executable)
     process.executableURL = executable
     process.arguments = arguments
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     process.currentDirectoryURL = URL(fileURLWithPath: folder.path + "/" + subfolder)
     // Files, not pipes: a full pipe would block the program.
     let (out, error) = (folder.path + "/.out", folder.path + "/.error")
