@@ -76,32 +76,59 @@ public enum FlowMatching {
     }
   }
 
-  /// The mean squared error of the velocity over valid frames and channels, and the velocity [B, L, channels].
-  public static func loss(_ model: DiT, _ batch: Batch) throws(TensorError) -> (
-    loss: Tensor, velocity: Tensor
-  ) {
+  /// What a batch sends through the transformer: N = text + 2·latents tokens.
+  public struct Sequence {
+    /// Embedded tokens, then clean and noisy latents, [B, N, cond].
+    public let embeddings: Tensor
+    /// Their times, [B, N]: -1 text, 1 clean, t noisy.
+    public let time: Tensor
+    /// Their positions; those of both kinds of latents begin at 0.
+    public let positions: [Int]
+  }
+
+  /// The sequence of a batch.
+  public static func sequence(_ model: DiT, _ batch: Batch) throws(TensorError) -> Sequence {
     try model.config.check()
     guard batch.clean.rank == 3, batch.text.rank == 2 else {
       throw .shape(
         op: "flow matching", shapes: [batch.text.shape, batch.clean.shape],
         expected: "tokens are [B, text] and latents [B, L, channels]")
     }
-    let graph = batch.clean.graph
     let (size, texts, latents) = (batch.clean.shape[0], batch.text.shape[1], batch.clean.shape[1])
-    let x = try Tensor.concatenated(
+    let embeddings = try Tensor.concatenated(
       [model.embedText(batch.text), model.embedLatents(batch.clean), model.embedLatents(batch.noisy)], axis: 1
     )
-    let fixed = [Float](repeating: -1, count: texts) + [Float](repeating: 1, count: latents)
-    let time = try Tensor.concatenated(
-      [graph.constant(fixed, [1, texts + latents]).broadcast(to: [size, texts + latents]), batch.time],
-      axis: 1)
-    let positions = Array(0..<texts) + Array(0..<latents) + Array(0..<latents)
-    let rotary = try Rotary(graph, positions: positions, width: model.config.dim / model.config.heads)
-    let output = try model(x, time: time, style: batch.style, rotary: rotary, mask: batch.mask)
-    let velocity = try output.velocity.sliced(axis: 1, from: texts + latents, count: latents)
+    let known = [Float](repeating: -1, count: texts) + [Float](repeating: 1, count: latents)
+    let fixed = try batch.clean.graph.constant(known, [1, texts + latents])
+      .broadcast(to: [size, texts + latents])
+    return Sequence(
+      embeddings: embeddings, time: try Tensor.concatenated([fixed, batch.time], axis: 1),
+      positions: Array(0..<texts) + Array(0..<latents) + Array(0..<latents))
+  }
+
+  /// What a batch gives.
+  public struct Objective {
+    /// The mean squared error of the velocity over valid frames and channels, a scalar.
+    public let loss: Tensor
+    /// The velocity of the noisy latents, [B, L, channels].
+    public let velocity: Tensor
+    /// The transformer's output for the whole sequence, such as the hidden state that REPA heads see.
+    public let output: DiT.Output
+  }
+
+  /// Records the objective of a batch.
+  public static func loss(_ model: DiT, _ batch: Batch) throws(TensorError) -> Objective {
+    let sequence = try sequence(model, batch)
+    let (size, latents) = (batch.clean.shape[0], batch.clean.shape[1])
+    let rotary = try Rotary(
+      batch.clean.graph, positions: sequence.positions, width: model.config.dim / model.config.heads)
+    let output = try model(
+      sequence.embeddings, time: sequence.time, style: batch.style, rotary: rotary, mask: batch.mask)
+    let start = sequence.positions.count - latents
+    let velocity = try output.velocity.sliced(axis: 1, from: start, count: latents)
     let weight = try batch.valid.reshaped([size, latents, 1])
     let error = try ((velocity - batch.target).square() * weight).total()
     let count = try batch.valid.total() * Float(model.config.melDim)
-    return (try error / count, velocity)
+    return Objective(loss: try error / count, velocity: velocity, output: output)
   }
 }

@@ -113,12 +113,12 @@ public struct Vocoder {
   }
 
   /// A weight-normalised weight: g · v / ‖v‖, the norm over all but the first axis (spec 5.4).
-  static func normalized(_ scope: ParameterScope, _ shape: [Int], _ initializer: Initializer)
-    throws(TensorError) -> Tensor
-  {
+  static func normalized(
+    _ scope: ParameterScope, _ shape: [Int], _ initializer: Initializer, scale: Initializer = .ones
+  ) throws(TensorError) -> Tensor {
     let v = try scope.parameter("weight_v", shape, initializer)
-    let g = try scope.parameter("weight_g", [shape[0], 1, 1], .ones)
-    return try v * (g / v.square().sum([1, 2]).sqrt())
+    let g = try scope.parameter("weight_g", [shape[0]] + shape.dropFirst().map { _ in 1 }, scale)
+    return try v.weighted(byNorm: g)
   }
 
   private func convolution(

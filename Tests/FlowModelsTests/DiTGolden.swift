@@ -100,10 +100,14 @@ import Testing
     let list = ParameterList(graph)
     let model = DiT(config, list.scope["transformer"])
     let batch = try step(graph, model, io, batch: shape[0], latents: shape[1], texts: texts)
-    let (loss, velocity) = try FlowMatching.loss(model, batch)
+    let objective = try FlowMatching.loss(model, batch)
+    let sequence = try FlowMatching.sequence(model, batch)
     let gradients = try graph.gradients(
-      of: loss, withRespectTo: list.declarations.map(\.tensor) + [batch.noisy])
-    var outputs = ["loss": try loss.reshaped([1]), "velocity": velocity]
+      of: objective.loss, withRespectTo: list.declarations.map(\.tensor) + [batch.noisy])
+    var outputs = [
+      "loss": try objective.loss.reshaped([1]), "output": objective.output.velocity,
+      "seq.embeddings": sequence.embeddings, "seq.time": sequence.time,
+    ]
     for (name, gradient) in zip(list.declarations.map(\.name) + ["grad.xt"], gradients) {
       outputs[name] = gradient
     }
@@ -115,17 +119,48 @@ import Testing
       textLengths: try io["text_lens"].floats.map { Int($0) },
       latentLengths: try io["latent_lens"].floats.map { Int($0) })
     #expect(mask.floats == (try io.floats("attn_mask").floats), "the block mask")
+    let xt = try noisy(io["x0"].floats, io["x1"].floats, time, shape)
     let result = try Program(graph, outputs: outputs, parameters: store).run([
-      "x1": io["x1"], "x0": io["x0"], "xt": noisy(try io["x0"].floats, try io["x1"].floats, time, shape),
+      "x1": io["x1"], "x0": io["x0"], "xt": xt,
       "t": try HostTensor(time, [shape[0], shape[1]]), "text_ids": io["text_ids"],
       "style_prompt": io["style_prompt"],
       "attn_mask": io.floats("attn_mask"), "valid": valid(try io["latent_lens"], shape[1]),
     ])
-    expectClose(result["loss"], try io["loss"], 1e-5, "loss")
-    for name in ["grad.xt"] where io.file.names.contains(name) {
-      expectClose(result[name], try io[name], 1e-4, name)
+    for name in ["loss", "output", "seq.embeddings", "seq.time"] {
+      expectClose(result[name], try io[name], 1e-5, name)
     }
+    expectClose(xt, try io["xt"], 1e-6, "xt")
+    let positions = try io["seq.position_ids"].floats.map { Int($0) }
+    #expect(positions == (0..<shape[0]).flatMap { _ in sequence.positions })
+    expectClose(result["grad.xt"], try io["grad.xt"], 1e-4, "grad.xt")
     for name in expected.file.names { expectClose(result[name], try expected[name], 1e-4, name) }
+  }
+
+  @Test func representationHeadsAgree() throws {
+    guard let weights = try Reference("dit_tiny_weights"), let io = try Reference("dit_tiny_forward"),
+      let expected = try Reference("repa_projectors")
+    else { return }
+    let config = try config(io)
+    let store = ParameterStore(CPUBackend(threads: 2))
+    try store.load(weights.file)
+    let graph = Graph()
+    let model = DiT(config, ParameterList(graph).scope["transformer"])
+    let hidden = try #require(
+      model(
+        graph.input("x", io.shape("x")), time: graph.input("time", io.shape("time")),
+        style: graph.input("style", io.shape("style_prompt")),
+        rotary: inputRotary(graph, io["position_ids"], width: config.dim / config.heads),
+        mask: graph.input("mask", io.shape("attn_mask"))
+      ).taps["repa"])
+    var outputs = ["projector.input": hidden]
+    for head in config.repaDims.indices {
+      outputs["projector.\(head).output"] = try model.projectREPA(hidden, head: head)
+    }
+    let result = try Program(graph, outputs: outputs, parameters: store).run([
+      "x": io["x"], "style": io["style_prompt"], "time": io["time"], "mask": io.floats("attn_mask"),
+    ])
+    #expect(Set(expected.file.names) == Set(outputs.keys))
+    for name in expected.file.names { expectClose(result[name], try expected[name], 1e-5, name) }
   }
 
   @Test func twentyStepsOfAdamWAgree() throws {
@@ -189,6 +224,22 @@ import Testing
     }
     for name in expected.file.names where name.hasPrefix("final.") {
       expectClose(try store.get(String(name.dropFirst(6))), try expected[name], 1e-4, name)
+    }
+    guard case .object(let checksums)? = expected.sidecar["final_weight_checksums"] else {
+      Issue.record("no checksums")
+      return
+    }
+    #expect(Set(checksums.keys) == Set(weights.file.names))
+    for (name, checksum) in checksums {
+      let values = try store.get(name).floats.map(Double.init)
+      let norm = try #require(checksum["l2"]?.number)
+      let sum = try #require(checksum["sum"]?.number)
+      let size = values.reduce(0) { $0 + $1 * $1 }.squareRoot()
+      #expect(abs(size / norm - 1) <= 1e-5, "norm of \(name)")
+      #expect(
+        abs(values.reduce(0, +) - sum) <= 1e-5 * norm * Double(values.count).squareRoot(), "sum of \(name)")
+      let largest = try #require(checksum["absmax"]?.number)
+      #expect(abs((values.map(abs).max() ?? 0) - largest) <= 1e-5 * norm, "largest of \(name)")
     }
   }
 }

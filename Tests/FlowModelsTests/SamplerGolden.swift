@@ -27,25 +27,25 @@ import Testing
   @Test func samplesAgree() throws {
     guard let io = try Reference("cfm_sample_tiny") else { return }
     let size = Int(io.config["block_size"]?.number ?? 1)
-    if let got = try sample(io, blocks: try io.shape("latent")[1] / size, steps: 4, guidance: 2) {
-      expectClose(got, try io["latent"], 1e-5, "latent")
-    }
-    let long = "latent_nocfg_steps6_3blocks"
-    if let got = try sample(io, blocks: try io.shape(long)[1] / size, steps: 6, guidance: 0) {
-      expectClose(got, try io[long], 1e-5, long)
-    }
-    if let got = try sample(io, blocks: 1, steps: 2, guidance: 2) {
-      expectClose(got, try io["latent_steps2_1block"], 1e-5, "latent_steps2_1block")
+    for name in io.file.names where name.hasPrefix("latent") {
+      // Names and description say how each was made.
+      let steps = name.split(separator: "_").compactMap { $0.hasPrefix("steps") ? Int($0.dropFirst(5)) : nil }
+      let got = try sample(
+        io, blocks: try io.shape(name)[1] / size, steps: steps.first ?? Int(io.described("steps=") ?? 4),
+        guidance: name.contains("nocfg") ? 0 : Float(io.described("cfg_strength ") ?? 2))
+      if let got { expectClose(got, try io[name], 1e-5, name) }
     }
   }
 
   @Test func theSongEndsAtTheFramesOfOnes() throws {
     guard let io = try Reference("cfm_eos") else { return }
-    let got = try sample(io, blocks: 3, steps: 4, guidance: 2) { store in
+    let blocks = io.file.names.count { $0.hasPrefix("noise.") }
+    let velocity = Float(io.described("bias:=") ?? 0.25)
+    let got = try sample(io, blocks: blocks, steps: 4, guidance: 2) { store in
       let (weight, bias) = ("transformer.proj_out.weight", "transformer.proj_out.bias")
       let shape = try store.get(weight).shape
       try store.set(weight, try HostTensor([Float](repeating: 0, count: shape.reduce(1, *)), shape))
-      try store.set(bias, try HostTensor([Float](repeating: 0.25, count: shape[0]), [shape[0]]))
+      try store.set(bias, try HostTensor([Float](repeating: velocity, count: shape[0]), [shape[0]]))
     }
     if let got { expectClose(got, try io["latent"], 1e-5, "latent") }
   }

@@ -52,6 +52,26 @@ import Testing
     expectClose(try HostTensor(chunked, [1, 1, chunked.count]), try io["wave"], 1e-5, "wave")
     let whole = try decoder.decode(latents, chunk: latents.shape[2], overlap: overlap)
     expectClose(try HostTensor(whole, [1, 1, whole.count]), try io["wave_unchunked"], 1e-5, "wave_unchunked")
+    let first = latents.shape[1] * chunk
+    let frames = latents.shape[2]
+    let start = (0..<first).map { latents.floats[$0 / chunk * frames + $0 % chunk] }
+    let one = try decoder.decode(
+      HostTensor(start, [1, latents.shape[1], chunk]), chunk: chunk, overlap: overlap)
+    expectClose(try HostTensor(one, [1, 1, one.count]), try io["wave_one_chunk"], 1e-5, "wave_one_chunk")
+  }
+
+  @Test func foldedWeightsAgree() throws {
+    guard let weights = try Reference("vocoder_tiny_weights"), let io = try Reference("vocoder_tiny_fused")
+    else { return }
+    var split: [String: HostTensor] = [:]
+    for name in weights.file.names { split[name] = try weights[name] }
+    let folded = try Vocoder.folded(split, on: CPUBackend(threads: 2))
+    for name in io.file.names { expectClose(folded[name], try io[name], 1e-6, name) }
+    let pairs = split.keys.count { $0.hasSuffix(".weight_g") }
+    #expect(folded.count == split.count - pairs)
+    #expect(folded["conv_pre.bias"] == split["conv_pre.bias"])
+    split["conv_pre.weight_g"] = nil
+    #expect(throws: TensorError.self) { try Vocoder.folded(split, on: CPUBackend()) }
   }
 
   @Test func multiScaleMelLossAgrees() throws {
@@ -82,6 +102,12 @@ import Testing
       expectClose(result[name], try io[name], 1e-5, name)
     }
     expectClose(result["grad.y"], try io["grad.y"], 1e-4, "grad.y")
+    for (window, bands) in zip(loss.windows, loss.bands) where io.file.names.contains("mel_basis.\(window)") {
+      let basis = MelFilters.slaney(samplingRate: loss.samplingRate, fft: window, bands: bands)
+      expectClose(
+        try HostTensor(basis.flatMap { $0 }, [bands, window / 2 + 1]), try io["mel_basis.\(window)"], 1e-5,
+        "mel_basis.\(window)")
+    }
   }
 
   @Test func aliasFreeActivationAgrees() throws {
@@ -94,9 +120,10 @@ import Testing
       let beta = kind.hasPrefix("snakebeta") ? try graph.input("beta", io.shape("\(kind).beta")) : nil
       let y = try x.aliasFreeSnake(alpha: alpha, beta: beta, logScale: kind.hasSuffix("log"))
       let scalar = try (y * graph.input("g", y.shape)).total()
+      let upsampled = try upsampled(x)
       let targets = [x, alpha] + (beta.map { [$0] } ?? [])
       let gradients = try graph.gradients(of: scalar, withRespectTo: targets)
-      var outputs = ["y": y]
+      var outputs = ["y": y, "upsampled": upsampled]
       for (name, gradient) in zip(["grad_x", "grad_alpha", "grad_beta"], gradients) {
         outputs[name] = gradient
       }
@@ -108,6 +135,30 @@ import Testing
       for name in outputs.keys {
         expectClose(result[name], try io["\(kind).\(name)"], 1e-5, "\(kind).\(name)")
       }
+    }
+  }
+
+  /// The first of the activation's three steps, which it does within its kernel: edges repeated, every second sample
+  /// put between by the filter, the edges cut off again.
+  private func upsampled(_ x: Tensor) throws -> Tensor {
+    let (channels, taps) = (x.shape[1], AliasFreeSnake.filter.count)
+    let edge = taps / 2 - 1
+    let filter = try x.graph.constant(
+      (0..<channels).flatMap { _ in AliasFreeSnake.filter.map { 2 * $0 } }, [channels, 1, taps])
+    return try x.padded(axis: 2, before: edge, after: edge, mode: .replicate)
+      .convTranspose1d(filter, stride: 2, groups: channels)
+      .sliced(axis: 2, from: 2 * edge + (taps - 2) / 2, count: 2 * x.shape[2])
+  }
+
+  @Test func resamplingFiltersAgree() throws {
+    guard let io = try Reference("alias_free_activation") else { return }
+    for name in io.file.names where name.hasPrefix("filter.") {
+      // "up", "down" or "ratioR_kK"
+      let numbers = name.split { !$0.isNumber }.compactMap { Int($0) }
+      let taps = try io.shape(name)[2]
+      let ratio = numbers.first ?? Int(io.config["up_ratio"]?.number ?? 2)
+      let filter = AliasFreeSnake.lowPass(ratio: ratio, taps: taps)
+      expectClose(try HostTensor(filter, [1, 1, taps]), try io[name], 1e-6, name)
     }
   }
 }

@@ -7,11 +7,16 @@ package struct AliasFreeSnake: Op {
   package let logScale: Bool
   package var name: String { "snake" }
 
-  /// The 12 taps: a Kaiser-windowed sinc, cut-off 0.25, half-width 0.3 (both of the doubled rate).
-  package static let filter: [Float] = {
-    let taps = 12
-    let attenuation = 2.285 * (Double(taps) / 2 - 1) * .pi * 4 * 0.3 + 7.95
-    let beta = 0.1102 * (attenuation - 8.7)
+  /// The 12 taps of its filters, cut off at half the doubled rate's band.
+  package static let filter = lowPass(ratio: 2, taps: 12)
+
+  /// A Kaiser-windowed sinc for a change of rate by `ratio`: cut-off 0.5 / ratio, half-width 0.6 / ratio, of sum 1.
+  package static func lowPass(ratio: Int, taps: Int) -> [Float] {
+    let attenuation = 2.285 * Double(taps / 2 - 1) * .pi * 4 * 0.6 / Double(ratio) + 7.95
+    let beta =
+      attenuation > 50
+      ? 0.1102 * (attenuation - 8.7)
+      : attenuation >= 21 ? 0.5842 * pow(attenuation - 21, 0.4) + 0.07886 * (attenuation - 21) : 0
     func bessel(_ x: Double) -> Double {
       var (sum, term, k) = (1.0, 1.0, 1.0)
       while term > 1e-17 * sum {
@@ -21,17 +26,15 @@ package struct AliasFreeSnake: Op {
       }
       return sum
     }
-    var values = (0..<taps).map { i -> Double in
-      let position = 2 * Double(i) / Double(taps - 1) - 1
+    let values = (0..<taps).map { i -> Double in
+      let position = 2 * Double(i) / Double(max(1, taps - 1)) - 1
       let window = bessel(beta * (1 - position * position).squareRoot()) / bessel(beta)
-      let time = Double(i - taps / 2) + 0.5
-      let phase = .pi * 0.5 * time
-      return 0.5 * window * sin(phase) / phase
+      let phase = .pi / Double(ratio) * (Double(i - taps / 2) + (taps % 2 == 0 ? 0.5 : 0))
+      return window * (phase == 0 ? 1 : sin(phase) / phase)
     }
     let sum = values.reduce(0, +)
-    values = values.map { $0 / sum }
-    return values.map(Float.init)
-  }()
+    return values.map { Float($0 / sum) }
+  }
 
   package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
     try require(inputs.count == 3, inputs, "it takes 3 inputs")

@@ -1,0 +1,37 @@
+public import FlowTensor
+
+extension Vocoder {
+  /// `weights` with each pair `weight_g`, `weight_v` folded into the `weight` it stands for (spec 5.4); others stay.
+  /// - Throws: `TensorError` when a half of a pair is missing or of another shape, or memory runs out.
+  public static func folded(
+    _ weights: [String: HostTensor], on backend: any Backend
+  ) throws -> [String: HostTensor] {
+    var result = weights.filter { !$0.key.hasSuffix(".weight_g") && !$0.key.hasSuffix(".weight_v") }
+    let paths = Set(weights.keys.filter { weights[$0] != nil && result[$0] == nil }.map { $0.dropLast(2) })
+    for path in paths.sorted() {
+      guard let g = weights[path + "_g"], let v = weights[path + "_v"] else {
+        throw TensorError.parameter("'\(path)_g' and '\(path)_v' belong together, and only one is there")
+      }
+      let graph = Graph()
+      let weight = try graph.scope(String(path)) {
+        try graph.input("v", v.shape).weighted(byNorm: graph.input("g", g.shape))
+      }
+      let program = try Program(
+        graph, outputs: ["weight": weight], parameters: ParameterStore(backend))
+      result[String(path)] = try program.run(["v": v, "g": g])["weight"]
+    }
+    return result
+  }
+}
+
+extension Tensor {
+  /// g · v / ‖v‖, the norm over all but the first axis (Salimans & Kingma 2016): g is [n, 1, ...] for v [n, ...].
+  func weighted(byNorm g: Tensor) throws(TensorError) -> Tensor {
+    guard rank > 1, g.shape == [shape[0]] + shape.dropFirst().map({ _ in 1 }) else {
+      throw .shape(
+        op: "weight norm", shapes: [shape, g.shape], expected: "g has a number for each row of v",
+        path: graph.path)
+    }
+    return try self * (g / square().sum(Array(1..<rank)).sqrt())
+  }
+}
