@@ -46,7 +46,8 @@ func relativeError(_ a: [Float], _ b: [Float], floor: Double = 0) -> Double {
     difference += Double(x - y) * Double(x - y)
     norm += Double(y) * Double(y)
   }
-  return norm.squareRoot() < 1e-7 ? difference.squareRoot() : difference.squareRoot() / max(norm.squareRoot(), floor)
+  return norm.squareRoot() < 1e-7
+    ? difference.squareRoot() : difference.squareRoot() / max(norm.squareRoot(), floor)
 }
 
 func expectClose(_ a: HostTensor?, _ b: HostTensor, _ bar: Double, _ what: String, floor: Double = 0) {
