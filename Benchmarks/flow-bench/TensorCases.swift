@@ -26,8 +26,8 @@ let tensorCases: [String: @Sendable (CPUBackend) throws -> TensorCase] = {
   cases["pv-64x512x64x512"] = { try both($0, [[64, 512, 512], [64, 512, 64]]) { try $0[0].matmul($0[1]) } }
   cases["attention-16x512x64"] = {
     try both($0, [[Int]](repeating: [1, 16, 512, 64], count: 3)) { x in
-      let lower = (0..<512 * 512).map { $0 % 512 <= $0 / 512 ? Float(1) : 0 }
-      let mask = try x[0].graph.constant(lower, [1, 1, 512, 512])
+      let lower = (0..<512 * 512).map { $0 % 512 <= $0 / 512 }
+      let mask = try x[0].graph.constant(HostTensor(lower, [1, 1, 512, 512]))
       return try x[0].attention(keys: x[1], values: x[2], mask: mask)
     }
   }

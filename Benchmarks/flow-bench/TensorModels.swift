@@ -25,11 +25,11 @@ func trainDiT(_ backend: CPUBackend, dim: Int, depth: Int, heads: Int, batch: In
   for (index, (name, shape)) in shapes.sorted(by: { $0.key < $1.key }).enumerated() {
     try store.set("case." + name, HostTensor(hashed(1000 + index, shape.reduce(1, *)), shape))
   }
-  let lower = (0..<count * count).map { $0 % count <= $0 / count ? Float(1) : 0 }
+  let lower = (0..<count * count).map { $0 % count <= $0 / count }
   let output = try model(
     model.embedLatents(input("latents")), time: input("time"), style: input("style"),
     rotary: Rotary(graph, positions: Array(0..<count), width: dim / heads),
-    mask: graph.constant(lower, [1, 1, count, count]))
+    mask: graph.constant(HostTensor(lower, [1, 1, count, count])))
   let loss = try (output.velocity - input("target")).square().mean().reshaped([])
   try fill(list, store)
   var settings = OptimizerSettings(learningRate: 1e-4, total: 1000)

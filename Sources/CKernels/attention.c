@@ -15,7 +15,8 @@ typedef struct {
 typedef struct {
   flow_attention_size s;
   float *y, *logs, *dq, *dk, *dv;
-  const float *q, *k, *v, *mask, *g, *result;
+  const float *q, *k, *v, *g, *result;
+  const uint8_t *mask;
   /// Transposed keys of all heads, then (backward) values.
   float *packed;
   /// Per mask and tile of rows.
@@ -25,7 +26,7 @@ typedef struct {
 
 /// p = exp(scores - their logarithm) where mask; returns the logarithm of the sum of exponentials. A score that isn't a
 /// number makes the row so.
-FLOW_CLONES static float softmax_row(float *p, const float *mask, long count) {
+FLOW_CLONES static float softmax_row(float *p, const uint8_t *mask, long count) {
   float top[LANES], sum[LANES];
   int undefined = 0;
   long whole = count / LANES * LANES;
@@ -66,7 +67,7 @@ FLOW_CLONES static float softmax_row(float *p, const float *mask, long count) {
 }
 
 /// p = exp(p - log) where mask, else 0.
-FLOW_CLONES static void weights_row(float *p, const float *mask, float log, long count) {
+FLOW_CLONES static void weights_row(float *p, const uint8_t *mask, float log, long count) {
   for (long j = 0; j < count; j++) {
     float e = flow_exp(p[j] - log);
     p[j] = mask[j] != 0 ? e : 0.0f;
@@ -86,10 +87,10 @@ FLOW_CLONES static void flow_row(float *d, const float *p, const float *g, const
 }
 
 /// The keys that some of the rows may attend to: [begin, end), begin a multiple of PANEL; empty as 0, 0.
-static key_span find_span(const float *mask, long rows, long count) {
+static key_span find_span(const uint8_t *mask, long rows, long count) {
   long first = count, last = 0;
   for (long i = 0; i < rows; i++) {
-    const float *row = mask + i * count;
+    const uint8_t *row = mask + i * count;
     long j = 0;
     while (j < first && row[j] == 0) j++;
     if (j < first) first = j;
@@ -165,7 +166,7 @@ static void forward_body(void *context, long begin, long end) {
     long head = unit / job->tiles, tile = unit % job->tiles, row = tile * ROWS;
     long rows = s.queries - row < ROWS ? s.queries - row : ROWS, at = head * s.queries + row;
     key_span span = job->spans[mask_number(job, head) * job->tiles + tile];
-    const float *mask = job->mask + (mask_number(job, head) * s.queries + row) * s.keys + span.begin;
+    const uint8_t *mask = job->mask + (mask_number(job, head) * s.queries + row) * s.keys + span.begin;
     long keys = span.end - span.begin;
     if (keys == 0) {
       memset(job->y + at * d, 0, (size_t)(rows * d) * sizeof(float));
@@ -192,7 +193,7 @@ static void backward_body(void *context, long begin, long end) {
     for (long tile = 0; tile < job->tiles; tile++) {
       long row = tile * ROWS, rows = s.queries - row < ROWS ? s.queries - row : ROWS, at = head * s.queries + row;
       key_span span = job->spans[mask_number(job, head) * job->tiles + tile];
-      const float *mask = job->mask + (mask_number(job, head) * s.queries + row) * s.keys + span.begin;
+      const uint8_t *mask = job->mask + (mask_number(job, head) * s.queries + row) * s.keys + span.begin;
       long keys = span.end - span.begin, from = (head * s.keys + span.begin) * d;
       if (keys == 0) {
         memset(job->dq + at * d, 0, (size_t)(rows * d) * sizeof(float));
@@ -214,7 +215,7 @@ static void backward_body(void *context, long begin, long end) {
 }
 
 void flow_attention(int threads, flow_attention_size s, float *y, float *logs, const float *q, const float *k,
-                    const float *v, const float *mask, float *work) {
+                    const float *v, const uint8_t *mask, float *work) {
   attention_job job = {.s = s, .y = y, .logs = logs, .q = q, .k = k, .v = v, .mask = mask, .packed = work};
   find_spans(threads, &job);
   flow_parallel(threads, s.batch * s.heads, 1, pack_body, &job);
@@ -222,7 +223,7 @@ void flow_attention(int threads, flow_attention_size s, float *y, float *logs, c
 }
 
 void flow_attention_back(int threads, flow_attention_size s, float *dq, float *dk, float *dv, const float *q,
-                         const float *k, const float *v, const float *mask, const float *result, const float *logs,
+                         const float *k, const float *v, const uint8_t *mask, const float *result, const float *logs,
                          const float *g, float *work) {
   attention_job job = {.s = s, .logs = (float *)logs, .dq = dq,   .dk = dk, .dv = dv,         .q = q,
                        .k = k, .v = v,                .mask = mask, .g = g,   .result = result, .packed = work};

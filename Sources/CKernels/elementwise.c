@@ -166,33 +166,6 @@ void flow_binary(int threads, int function, float *y, const float *a, const floa
   flow_parallel(threads, rows, grain, binary_body, &job);
 }
 
-static void copy_body(void *context, long begin, long end) {
-  strided_job *job = context;
-  int last = job->rank - 1;
-  long width = job->shape[last], step = job->sa[last];
-  for (long row = begin; row < end; row++) {
-    long rest = row, from = 0;
-    for (int axis = last - 1; axis >= 0; axis--) {
-      from += rest % job->shape[axis] * job->sa[axis];
-      rest /= job->shape[axis];
-    }
-    const float *x = job->a + from;
-    float *y = job->y + row * width;
-    if (step == 1) {
-      memcpy(y, x, (size_t)width * sizeof(float));
-    } else {
-      for (long i = 0; i < width; i++) y[i] = x[i * step];
-    }
-  }
-}
-
-void flow_copy(int threads, float *y, const float *x, int rank, const long *shape, const long *stride) {
-  strided_job job = {0, rank, y, x, NULL, shape, stride, NULL};
-  long rows = 1;
-  for (int axis = 0; axis < rank - 1; axis++) rows *= shape[axis];
-  flow_parallel(threads, rows, GRAIN / (shape[rank - 1] > 0 ? shape[rank - 1] : 1), copy_body, &job);
-}
-
 typedef struct {
   float *p_out, *m_out, *v_out;
   const float *p, *g, *m, *v;

@@ -185,7 +185,7 @@ public struct DiT {
   ///   - time: a time per token, [B, N]: -1 text, 1 clean, t noisy.
   ///   - style: [B, cond].
   ///   - rotary: the positions of the N tokens.
-  ///   - mask: 1 where a query may attend, broadcastable to [B, 1, N, past + N].
+  ///   - mask: bool, true where a query may attend, broadcastable to [B, 1, N, past + N].
   ///   - past: keys and values of earlier tokens, per layer.
   public func callAsFunction(
     _ x: Tensor, time: Tensor, style: Tensor, rotary: Rotary, mask: Tensor,

@@ -3,7 +3,7 @@ public import FlowTensor
 /// The block-wise flow-matching objective (spec 4.7): the sequence [text | clean latents | noisy latents], where a noisy
 /// block sees the text, the clean blocks before it, and itself.
 public enum FlowMatching {
-  /// Who may attend to whom, [B, 1, N, N] with N = text + 2·latents; 1 = may attend. A row of
+  /// Who may attend to whom, [B, 1, N, N] with N = text + 2·latents, bool: may attend. A row of
   /// latent padding sees itself too, so that no row is empty.
   /// - Parameters:
   ///   - textLengths: valid tokens per batch element.
@@ -12,13 +12,13 @@ public enum FlowMatching {
     textCount: Int, latentCount: Int, blockSize: Int, textLengths: [Int], latentLengths: [Int]
   ) throws(TensorError) -> HostTensor {
     let n = textCount + 2 * latentCount
-    var values = [Float](repeating: 0, count: textLengths.count * n * n)
+    var values = [Bool](repeating: false, count: textLengths.count * n * n)
     for (b, (texts, latents)) in zip(textLengths, latentLengths).enumerated() {
       for q in 0..<n {
         for k in 0..<n where allowed(q, k, textCount, latentCount, blockSize, texts, latents) {
-          values[(b * n + q) * n + k] = 1
+          values[(b * n + q) * n + k] = true
         }
-        if q >= textCount || texts == 0 { values[(b * n + q) * n + q] = 1 }
+        if q >= textCount || texts == 0 { values[(b * n + q) * n + q] = true }
       }
     }
     return try HostTensor(values, [textLengths.count, 1, n, n])

@@ -47,7 +47,7 @@ public final class FlowSampler {
         time: graph.constant([Float](repeating: -1, count: branches * textCount), [branches, textCount]),
         style: graph.input("style", [branches, config.condDim]),
         rotary: Rotary(graph, positions: Array(0..<textCount), width: width),
-        mask: graph.constant([1], [1, 1, 1, 1]))
+        mask: graph.constant(HostTensor([true], [1, 1, 1, 1])))
       prefill = try Program(graph, outputs: FlowSampler.named(output.keyValues), parameters: store)
     } else {
       prefill = nil
@@ -79,7 +79,7 @@ public final class FlowSampler {
       model.embedLatents(latents), time: graph.input("time", [1, 1]).broadcast(to: [branches, size]),
       style: graph.input("style", [branches, config.condDim]),
       rotary: Rotary(cos: graph.input("cos", rotaryShape), sin: graph.input("sin", rotaryShape)),
-      mask: graph.input("mask", [1, 1, 1, past + size]), past: cache)
+      mask: graph.input("mask", [1, 1, 1, past + size], .bool), past: cache)
     var outputs = FlowSampler.named(output.keyValues)
     outputs["velocity"] = output.velocity
     step = try Program(graph, outputs: outputs, parameters: store)
@@ -137,7 +137,7 @@ public final class FlowSampler {
       try progress?(block)
       try upload(cache)
       let filled = textCount + block * size
-      let mask = (0..<past + size).map { $0 < filled || $0 >= past ? Float(1) : 0 }
+      let mask = (0..<past + size).map { $0 < filled || $0 >= past }
       let positions = Array(block * size..<(block + 1) * size)
       let (cosines, sines) = Rotary.tables(positions, width: width)
       func run(_ x: [Float], _ time: Float) throws -> [String: HostTensor] {

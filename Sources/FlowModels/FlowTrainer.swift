@@ -152,7 +152,7 @@ struct FlowBatches {
       text: graph.input("text", [size, textCount], .int32), clean: graph.input("clean", latents),
       noisy: graph.input("noisy", latents), time: graph.input("time", [size, latentCount]),
       target: graph.input("target", latents), style: graph.input("style", [size, config.condDim]),
-      mask: graph.input("mask", [size, 1, maskCount, maskCount]),
+      mask: graph.input("mask", [size, 1, maskCount, maskCount], .bool),
       valid: graph.input("valid", [size, latentCount]))
     return try FlowMatching.loss(DiT(config, list.scope["transformer"]), batch).loss
   }

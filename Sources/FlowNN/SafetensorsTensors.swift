@@ -20,9 +20,9 @@ extension SafetensorsFile {
         map(UInt64.self) { Float(Double(bitPattern: UInt64(littleEndian: $0))) }, entry.shape)
     case "BF16":
       return try HostTensor(
-        map(UInt16.self) { Float(bitPattern: UInt32(UInt16(littleEndian: $0)) << 16) }, entry.shape)
+        map(UInt16.self) { Half.bfloat(UInt16(littleEndian: $0)) }, entry.shape)
     case "F16":
-      return try HostTensor(map(UInt16.self) { SafetensorsFile.half(UInt16(littleEndian: $0)) }, entry.shape)
+      return try HostTensor(map(UInt16.self) { Half.half(UInt16(littleEndian: $0)) }, entry.shape)
     case "I64":
       return try HostTensor(map(Int64.self) { Int32(clamping: Int64(littleEndian: $0)) }, entry.shape)
     case "I32": return try HostTensor(map(Int32.self) { Int32(littleEndian: $0) }, entry.shape)
@@ -41,36 +41,35 @@ extension SafetensorsFile {
       }
     }
   }
+}
 
-  /// IEEE 754 half precision.
-  static func half(_ h: UInt16) -> Float {
-    let sign: Float = h & 0x8000 == 0 ? 1 : -1
-    let exponent = Int(h >> 10) & 31
-    let fraction = Float(h & 1023)
-    switch exponent {
-    case 0: return sign * fraction * 0x1p-24
-    case 31: return fraction == 0 ? sign * .infinity : .nan
-    default: return sign * (1 + fraction / 1024) * Float(sign: .plus, exponent: exponent - 15, significand: 1)
+extension SafetensorsFile {
+  /// The element type that keeps the tensor `name` as it is; `nil` when there is none, or no such tensor.
+  public func storage(_ name: String) -> DType? {
+    switch entries[name]?.type {
+    case "F32": .float32
+    case "BF16": .bfloat16
+    case "F16": .float16
+    case "I32": .int32
+    case "BOOL": .bool
+    default: nil
     }
   }
 }
 
 extension ParameterStore {
-  /// Sets every parameter that `file` has. float32 ones go from the file's pages straight to the device.
+  /// Sets every parameter that `file` has. What needs no conversion goes from the file's pages straight to the device.
+  /// - Parameter keeping: the types that stay as they are; others become float32.
   /// - Throws: `SafetensorsError`; `TensorError` when one has another shape or memory runs out.
-  public func load(_ file: SafetensorsFile) throws {
+  public func load(_ file: SafetensorsFile, keeping types: Set<DType> = [.float32]) throws {
     for name in file.names {
-      guard let entry = file.entries[name], entry.type == "F32" else {
+      guard let entry = file.entries[name], let type = file.storage(name), types.contains(type),
+        type == dtype(name) ?? type, type != .bool
+      else {
         try set(name, try file.tensor(name))
         continue
       }
-      try file.withBytes(name) { raw in
-        guard Int(bitPattern: raw.baseAddress) % MemoryLayout<Float>.alignment == 0 else {
-          try set(name, try file.tensor(name))
-          return
-        }
-        try set(name, entry.shape, raw.bindMemory(to: Float.self))
-      }
+      try file.withBytes(name) { try set(name, entry.shape, type, $0) }
     }
   }
 }

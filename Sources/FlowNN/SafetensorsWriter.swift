@@ -2,12 +2,22 @@ public import FlowCore
 public import FlowTensor
 import Foundation
 
-/// Writes safetensors: float32 tensors by name in sorted order, the header padded to 8 bytes: the same tensors give the
+/// Writes safetensors: tensors by name in sorted order, the header padded to 8 bytes: the same tensors give the
 /// same bytes.
 public enum Safetensors {
   private static func quoted(_ text: String) -> String {
     let encoded = (try? JSONEncoder().encode([text])) ?? Data("[\"\"]".utf8)
     return String(decoding: encoded.dropFirst().dropLast(), as: UTF8.self)
+  }
+
+  private static func code(_ type: DType) -> String {
+    switch type {
+    case .float32: "F32"
+    case .bfloat16: "BF16"
+    case .float16: "F16"
+    case .int32: "I32"
+    case .bool: "BOOL"
+    }
   }
 
   /// The bytes of a file that holds `tensors`.
@@ -21,8 +31,8 @@ public enum Safetensors {
     let names = tensors.keys.sorted()
     for name in names {
       guard let tensor = tensors[name] else { continue }
-      let end = position + tensor.shape.reduce(1, *) * 4
-      let type = if case .int32 = tensor.values { "I32" } else { "F32" }
+      let end = position + tensor.shape.reduce(1, *) * tensor.dtype.size
+      let type = code(tensor.dtype)
       let shape = tensor.shape.map(String.init).joined(separator: ",")
       fields.append(
         "\(quoted(name)):{\"dtype\":\"\(type)\",\"shape\":[\(shape)],\"data_offsets\":[\(position),\(end)]}")
@@ -33,11 +43,7 @@ public enum Safetensors {
     var bytes = withUnsafeBytes(of: UInt64(header.count).littleEndian) { Array($0) } + header
     bytes.reserveCapacity(bytes.count + position)
     for name in names {
-      switch tensors[name]?.values {
-      case .float32(let values): values.withUnsafeBytes { bytes.append(contentsOf: $0) }
-      case .int32(let values): values.withUnsafeBytes { bytes.append(contentsOf: $0) }
-      case nil: break
-      }
+      tensors[name]?.withBytes { bytes.append(contentsOf: $0) }
     }
     return bytes
   }
@@ -50,7 +56,7 @@ public enum Safetensors {
     var size = 0
     var total = 0
     for (name, tensor) in tensors.sorted(by: { $0.key < $1.key }) {
-      let bytes = tensor.shape.reduce(1, *) * 4
+      let bytes = tensor.shape.reduce(1, *) * tensor.dtype.size
       if size > 0, size + bytes > limit {
         groups.append([:])
         size = 0

@@ -1,19 +1,20 @@
-/// Memory of a device, in 4-byte elements.
+/// Memory of a device, addressed in 4-byte words; a value of a narrower type begins at a word.
 public protocol DeviceBuffer: AnyObject {
-  /// The number of elements.
+  /// The number of words.
   var count: Int { get }
-  /// Copies `values` to the elements from `offset`.
-  func write(_ values: UnsafeBufferPointer<Float>, at offset: Int)
-  /// Copies `values` to the elements from `offset`.
-  func write(_ values: [Int32], at offset: Int)
-  /// Copies out `count` elements from `offset`.
-  func read(_ count: Int, at offset: Int) -> [Float]
+  /// Copies `bytes` to the words from `offset`.
+  func write(_ bytes: UnsafeRawBufferPointer, at offset: Int)
+  /// Fills `bytes` from the words from `offset`.
+  func read(_ bytes: UnsafeMutableRawBufferPointer, at offset: Int)
 }
 
 extension DeviceBuffer {
-  /// Copies `values` to the elements from `offset`.
-  public func write(_ values: [Float], at offset: Int) {
-    values.withUnsafeBufferPointer { write($0, at: offset) }
+  /// Copies the elements of `tensor` to the words from `offset`.
+  func write(_ tensor: HostTensor, at offset: Int) { tensor.withBytes { write($0, at: offset) } }
+
+  /// The elements of a tensor from the word `offset`.
+  func read(_ shape: [Int], _ type: DType, at offset: Int) throws(TensorError) -> HostTensor {
+    try HostTensor(HostTensor.Values(type, count: shape.elements) { read($0, at: offset) }, shape)
   }
 }
 
@@ -21,7 +22,7 @@ extension DeviceBuffer {
 public struct Slot {
   /// The memory.
   public let buffer: any DeviceBuffer
-  /// The first element.
+  /// The first word.
   public let offset: Int
 }
 
@@ -29,11 +30,11 @@ public struct Slot {
 public struct Step {
   /// What to compute.
   public let op: any Op
-  /// Where the inputs lie, and their shapes.
-  public let inputs: [(slot: Slot, shape: [Int])]
-  /// Where the outputs go, and their shapes.
-  public let outputs: [(slot: Slot, shape: [Int])]
-  /// Scratch memory of `op.workspace` elements.
+  /// Where the inputs lie, and what they are.
+  public let inputs: [(slot: Slot, shape: [Int], dtype: DType)]
+  /// Where the outputs go, and what they are.
+  public let outputs: [(slot: Slot, shape: [Int], dtype: DType)]
+  /// Scratch memory of `op.workspace` floats.
   public let workspace: Slot
   /// The module that recorded it.
   public let path: String
@@ -43,7 +44,7 @@ public struct Step {
 public protocol Backend: Sendable {
   /// A short name, such as `blas`.
   var name: String { get }
-  /// New memory, all zero.
+  /// New memory of `count` words, all zero.
   func makeBuffer(_ count: Int) throws -> any DeviceBuffer
   /// The steps as something to call again and again, without further allocation.
   func prepare(_ steps: [Step]) throws -> [() -> Void]
@@ -62,7 +63,7 @@ extension Backend {
 public final class ParameterStore {
   /// The device.
   public let backend: any Backend
-  private var buffers: [String: (buffer: any DeviceBuffer, shape: [Int])] = [:]
+  private var buffers: [String: (buffer: any DeviceBuffer, shape: [Int], dtype: DType)] = [:]
 
   /// An empty store.
   public init(_ backend: any Backend) { self.backend = backend }
@@ -73,38 +74,47 @@ public final class ParameterStore {
   /// The shape of the parameter `name`, if it is there.
   public func shape(_ name: String) -> [Int]? { buffers[name]?.shape }
 
-  /// Sets the parameter `name`, making it if need be.
+  /// The element type of the parameter `name`, if it is there.
+  public func dtype(_ name: String) -> DType? { buffers[name]?.dtype }
+
+  /// Sets the parameter `name`, making it, of the tensor's type, if need be; one that is there keeps its type.
   /// - Throws: `TensorError` when it has another shape or memory runs out.
   public func set(_ name: String, _ tensor: HostTensor) throws {
-    try tensor.floats.withUnsafeBufferPointer { try set(name, tensor.shape, $0) }
+    let tensor = tensor.cast(to: buffers[name]?.dtype ?? (tensor.dtype == .int32 ? .float32 : tensor.dtype))
+    try tensor.withBytes { try set(name, tensor.shape, tensor.dtype, $0) }
   }
 
   /// Sets the parameter `name` from memory that holds its elements, row-major, making it if need be.
-  /// - Throws: `TensorError` when it has another shape, their number doesn't fit it, or memory runs out.
-  public func set(_ name: String, _ shape: [Int], _ values: UnsafeBufferPointer<Float>) throws {
-    guard shape.isValid, values.count == shape.elements else {
-      throw TensorError.parameter("parameter '\(name)' of shape \(shape) was given \(values.count) values")
+  /// - Throws: `TensorError` when it has another shape or type, their number doesn't fit it, or memory runs out.
+  public func set(_ name: String, _ shape: [Int], _ dtype: DType, _ bytes: UnsafeRawBufferPointer) throws {
+    guard shape.isValid, bytes.count == shape.elements * dtype.size else {
+      throw TensorError.parameter(
+        "parameter '\(name)' of shape \(shape) was given \(bytes.count / dtype.size) values")
     }
     if let known = buffers[name] {
       guard known.shape == shape else {
         throw TensorError.parameter("parameter '\(name)' has shape \(known.shape), not \(shape)")
       }
-      known.buffer.write(values, at: 0)
+      guard known.dtype == dtype else {
+        throw TensorError.parameter(
+          "parameter '\(name)' is \(known.dtype.rawValue), not \(dtype.rawValue)")
+      }
+      known.buffer.write(bytes, at: 0)
       return
     }
-    let buffer = try backend.makeBuffer(max(1, shape.elements), for: "parameter '\(name)'")
-    buffer.write(values, at: 0)
-    buffers[name] = (buffer, shape)
+    let buffer = try backend.makeBuffer(dtype.words(shape.elements), for: "parameter '\(name)'")
+    buffer.write(bytes, at: 0)
+    buffers[name] = (buffer, shape, dtype)
   }
 
   /// The parameter `name`.
   /// - Throws: `TensorError` when there is none.
   public func get(_ name: String) throws -> HostTensor {
-    let (buffer, shape) = try slot(name)
-    return try HostTensor(buffer.read(shape.elements, at: 0), shape)
+    let (buffer, shape, dtype) = try slot(name)
+    return try buffer.read(shape, dtype, at: 0)
   }
 
-  func slot(_ name: String) throws -> (buffer: any DeviceBuffer, shape: [Int]) {
+  func slot(_ name: String) throws -> (buffer: any DeviceBuffer, shape: [Int], dtype: DType) {
     guard let known = buffers[name] else { throw TensorError.parameter("no parameter '\(name)'") }
     return known
   }

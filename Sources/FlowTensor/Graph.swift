@@ -4,7 +4,7 @@ public final class Graph {
   public enum Source {
     case input(String)
     case parameter(String)
-    case constant([Float])
+    case constant(HostTensor)
     case op(any Op, [Tensor])
   }
 
@@ -91,31 +91,38 @@ public final class Graph {
   }
 
   /// A buffer that persists between runs, by name in a `ParameterStore`.
-  /// - Throws: `TensorError` when it was recorded with another shape.
-  public func parameter(_ name: String, _ shape: [Int]) throws(TensorError) -> Tensor {
-    try named("parameter", name, shape, .float32, .parameter(name))
+  /// - Throws: `TensorError` when it was recorded with another shape or type.
+  public func parameter(
+    _ name: String, _ shape: [Int], _ dtype: DType = .float32
+  ) throws(TensorError) -> Tensor {
+    try named("parameter", name, shape, dtype, .parameter(name))
+  }
+
+  /// A constant.
+  public func constant(_ value: HostTensor) throws(TensorError) -> Tensor {
+    let node = try append(.constant(value), [value.shape], value.dtype, as: "constant")
+    return Tensor(graph: self, node: node, output: 0, shape: value.shape)
   }
 
   /// A constant of that shape.
   /// - Throws: `TensorError.shape` when there are more or fewer values.
   public func constant(_ values: [Float], _ shape: [Int]) throws(TensorError) -> Tensor {
-    guard shape.isValid, values.count == shape.elements else {
+    do throws(TensorError) { return try constant(HostTensor(values, shape)) } catch {
       throw .shape(op: "constant", shapes: [shape], expected: "\(values.count) values are given", path: path)
     }
-    let node = try append(.constant(values), [shape], as: "constant")
-    return Tensor(graph: self, node: node, output: 0, shape: shape)
   }
 
   /// A scalar constant, shape `[]`.
   public func constant(_ value: Float) throws(TensorError) -> Tensor { try constant([value], []) }
 
-  /// Applies `op`; a tensor per output.
+  /// Applies `op`; a tensor per output. 16-bit floats are widened first, unless the op takes any type.
   /// - Throws: `TensorError` with the module path, when the inputs don't fit the op or are of another graph.
   public func apply(_ op: any Op, _ inputs: [Tensor]) throws(TensorError) -> [Tensor] {
     do throws(TensorError) {
       guard inputs.allSatisfy({ $0.graph === self }) else {
         throw .argument(op: op.name, problem: "an input belongs to another graph")
       }
+      let inputs = op.takesAnyType ? inputs : try inputs.map { (x) throws(TensorError) in try x.widened() }
       let shapes = try op.outputShapes(inputs.map(\.shape))
       let type = try op.outputType(inputs.map(\.dtype))
       let node = try append(.op(op, inputs), shapes, type, as: op.name)

@@ -1,8 +1,3 @@
-/// Element types. Masks are float32 zeros and ones.
-public enum DType: String, Sendable, Hashable {
-  case float32, int32
-}
-
 /// An operation: its name, shape rule, gradient, and a naive reference in double precision. An op lives in one file;
 /// a backend finds its kernel by the op's type.
 public protocol Op: Sendable {
@@ -31,6 +26,8 @@ public protocol Op: Sendable {
   func inPlaceInputs(ofOutput index: Int) -> [Int]
   /// Whether the output is the input's bytes under another shape.
   var isView: Bool { get }
+  /// Whether it takes elements of every type as they are; other ops are given 16-bit floats widened.
+  var takesAnyType: Bool { get }
   /// The input that holds indices, if one does, and the number that they must be below.
   func indexLimit(_ inputs: [[Int]]) -> (input: Int, limit: Int)?
   /// Floats of scratch memory that the kernel wants.
@@ -57,6 +54,8 @@ extension Op {
   public var isProduct: Bool { false }
   /// No.
   public var isView: Bool { false }
+  /// No.
+  public var takesAnyType: Bool { false }
   /// None.
   public func workspace(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
 }

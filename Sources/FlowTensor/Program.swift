@@ -5,9 +5,9 @@ public final class Program {
   let graph: Graph
   private var kernels: [() -> Void] = []
   private(set) var steps: [Step] = []
-  private var inputSlots: [(name: String, slot: Slot, shape: [Int], dtype: DType, limit: Int)] = []
+  private var inputSlots: [(name: String, slot: Slot, shape: [Int], dtype: DType, limit: Int?)] = []
   private var outputSlots: [(name: String, slot: Slot, shape: [Int], dtype: DType)] = []
-  /// Elements of the arena that intermediate values share.
+  /// 4-byte words of the arena that intermediate values share.
   public private(set) var arenaCount = 0
 
   /// Plans what `outputs` and the graph's assignments need.
@@ -33,25 +33,21 @@ public final class Program {
       guard value.shape == input.shape else {
         throw TensorError.input("input '\(input.name)' has shape \(value.shape), not \(input.shape)")
       }
-      switch (value.values, input.dtype) {
-      case (.float32(let values), .float32): input.slot.buffer.write(values, at: input.slot.offset)
-      case (.int32(let values), .int32):
-        if let bad = values.first(where: { $0 < 0 || Int($0) >= input.limit }) {
-          throw TensorError.input("input '\(input.name)' has the index \(bad), outside 0..<\(input.limit)")
-        }
-        input.slot.buffer.write(values, at: input.slot.offset)
-      default: throw TensorError.input("input '\(input.name)' must be \(input.dtype.rawValue)")
+      guard value.dtype == input.dtype else {
+        throw TensorError.input(
+          "input '\(input.name)' must be \(input.dtype.rawValue), not \(value.dtype.rawValue)")
       }
+      if case .int32(let values) = value.values, let limit = input.limit,
+        let bad = values.first(where: { $0 < 0 || Int($0) >= limit })
+      {
+        throw TensorError.input("input '\(input.name)' has the index \(bad), outside 0..<\(limit)")
+      }
+      input.slot.buffer.write(value, at: input.slot.offset)
     }
     for kernel in kernels { kernel() }
     var results: [String: HostTensor] = [:]
     for output in outputSlots {
-      let values = output.slot.buffer.read(output.shape.elements, at: output.slot.offset)
-      results[output.name] =
-        switch output.dtype {
-        case .float32: try HostTensor(values, output.shape)
-        case .int32: try HostTensor(values.map { Int32(bitPattern: $0.bitPattern) }, output.shape)
-        }
+      results[output.name] = try output.slot.buffer.read(output.shape, output.dtype, at: output.slot.offset)
     }
     return results
   }
@@ -116,15 +112,16 @@ public final class Program {
       offset: 0)
     steps = try schedule.units.map { unit in
       Step(
-        op: unit.op, inputs: try unit.inputs.map { (try slot($0.value), $0.shape) },
-        outputs: try unit.outputs.map { (try slot($0.value), $0.shape) }, workspace: workspace,
+        op: unit.op, inputs: try unit.inputs.map { (try slot($0.value), $0.shape, $0.dtype) },
+        outputs: try unit.outputs.map { (try slot($0.value), $0.shape, $0.dtype) }, workspace: workspace,
         path: unit.path)
     }
     for (parameter, value) in assigned where targets[Schedule.resolve(value)] == nil {
       steps.append(
         Step(
-          op: Affine(scale: 1, offset: 0), inputs: [(try slot(Schedule.resolve(value)), value.shape)],
-          outputs: [(try slot(Value(parameter)), parameter.shape)], workspace: workspace,
+          op: StridedCopy.whole(value.shape),
+          inputs: [(try slot(Schedule.resolve(value)), value.shape, value.dtype)],
+          outputs: [(try slot(Value(parameter)), parameter.shape, parameter.dtype)], workspace: workspace,
           path: graph.nodes[value.node].path))
     }
     kernels = try backend.prepare(steps)
@@ -138,21 +135,26 @@ public final class Program {
     let node = graph.nodes[index]
     switch node.source {
     case .input(let name):
-      let count = max(1, node.shapes[0].elements)
+      let count = node.dtype.words(node.shapes[0].elements)
       let slot = Slot(buffer: try backend.makeBuffer(count, for: "input '\(name)'"), offset: 0)
       inputSlots.append((name, slot, node.shapes[0], node.dtype, indexLimit(of: index)))
       return slot
     case .parameter(let name):
-      let (buffer, shape) = try parameters.slot(name)
+      let (buffer, shape, dtype) = try parameters.slot(name)
       guard shape == node.shapes[0] else {
         throw TensorError.parameter(
           "parameter '\(name)' has shape \(shape), the program wants \(node.shapes[0])")
       }
+      guard dtype == node.dtype else {
+        throw TensorError.parameter(
+          "parameter '\(name)' is \(dtype.rawValue), the program wants \(node.dtype.rawValue)")
+      }
       return Slot(buffer: buffer, offset: 0)
-    case .constant(let values):
-      let purpose = "a constant \(node.shapes[0])"
-      let slot = Slot(buffer: try backend.makeBuffer(max(1, values.count), for: purpose), offset: 0)
-      slot.buffer.write(values, at: 0)
+    case .constant(let value):
+      let count = value.dtype.words(value.shape.elements)
+      let purpose = "a constant \(value.shape)"
+      let slot = Slot(buffer: try backend.makeBuffer(count, for: purpose), offset: 0)
+      slot.buffer.write(value, at: 0)
       return slot
     case .op: return nil
     }
@@ -190,14 +192,14 @@ public final class Program {
     return targets
   }
 
-  /// The smallest table that the int32 input `node` indexes.
-  private func indexLimit(of node: Int) -> Int {
-    var limit = Int(Int32.max)
+  /// The smallest table that the int32 input `node` indexes, if it does.
+  private func indexLimit(of node: Int) -> Int? {
+    var limit: Int?
     for other in graph.nodes {
       guard case .op(let op, let inputs) = other.source,
-        let indexed = op.indexLimit(inputs.map(\.shape)), inputs[indexed.input].node == node
+        let indexed = op.indexLimit(inputs.map(\.shape)), Schedule.resolve(inputs[indexed.input]).node == node
       else { continue }
-      limit = min(limit, indexed.limit)
+      limit = min(limit ?? indexed.limit, indexed.limit)
     }
     return limit
   }

@@ -4,11 +4,12 @@ extension Program {
   public var listing: String {
     var lines = [
       "\(steps.count) steps, \(Program.count(flops)) FLOP, \(arenaCount * 4 / 1024) KiB of intermediate values,"
-        + " \(parameterCount * 4 / 1024) KiB of parameters and state"
+        + " \(parameterBytes / 1024) KiB of parameters and state"
     ]
     for (index, step) in steps.enumerated() {
-      let from = step.inputs.map { "\($0.shape)" }.joined(separator: " ")
-      let to = step.outputs.map { "\($0.shape)@\($0.slot.offset * 4)" }.joined(separator: " ")
+      let from = step.inputs.map { Program.form($0.shape, $0.dtype) }.joined(separator: " ")
+      let to = step.outputs.map { "\(Program.form($0.shape, $0.dtype))@\($0.slot.offset * 4)" }.joined(
+        separator: " ")
       let work = step.op.flops(step.inputs.map(\.shape), step.outputs.map(\.shape))
       let place = step.path.isEmpty ? "" : "  \(step.path)"
       lines.append("\(index)  \(step.op.name)  \(from) -> \(to)  \(Program.count(work)) FLOP\(place)")
@@ -27,10 +28,15 @@ extension Program {
     return lines.joined(separator: "\n")
   }
 
-  /// Elements of the parameters that the program reads or writes.
-  private var parameterCount: Int {
+  /// A shape, and the type where it isn't float32.
+  private static func form(_ shape: [Int], _ type: DType) -> String {
+    type == .float32 ? "\(shape)" : "\(shape) \(type.rawValue)"
+  }
+
+  /// Bytes of the parameters that the program reads or writes.
+  private var parameterBytes: Int {
     graph.nodes.reduce(0) { sum, node in
-      if case .parameter = node.source { sum + node.shapes[0].elements } else { sum }
+      if case .parameter = node.source { sum + node.shapes[0].elements * node.dtype.size } else { sum }
     }
   }
 

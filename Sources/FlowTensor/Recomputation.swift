@@ -9,6 +9,11 @@ final class Recomputation {
   func value(_ tensor: Tensor, for consumer: Int) throws(TensorError) -> Tensor {
     let (node, reader) = (graph.nodes[tensor.node], graph.nodes[consumer])
     if let region = node.region, region == reader.region { return try copy(tensor, region) }
+    // What is kept in 16 bits is widened when it is wanted: wide values that live from the forward pass to the backward
+    // pass would be all that was saved.
+    if case .op(let op as Cast, let inputs) = node.source, op.isWidening(inputs[0].dtype) {
+      return try copy(tensor, node.region)
+    }
     // What a function's gradient keeps is its input, and the function itself costs nothing within a fused group.
     if case .op(let op, _) = node.source, case .op(let other, _) = reader.source, other is any RowOp,
       tensor.node != consumer, let unary = op as? Unary, unary.function.gradientReadsInputOnly

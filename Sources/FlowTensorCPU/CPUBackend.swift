@@ -38,21 +38,14 @@ final class HostBuffer: DeviceBuffer {
 
   deinit { free(base) }
 
-  func write(_ values: UnsafeBufferPointer<Float>, at offset: Int) {
-    precondition(offset + values.count <= count, "writing past a buffer")
-    if let start = values.baseAddress { (base + offset).update(from: start, count: values.count) }
+  func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
+    precondition(offset * 4 + bytes.count <= count * 4, "writing past a buffer")
+    if let start = bytes.baseAddress { memcpy(base + offset, start, bytes.count) }
   }
 
-  func write(_ values: [Int32], at offset: Int) {
-    precondition(offset + values.count <= count, "writing past a buffer")
-    values.withUnsafeBytes { from in
-      if let start = from.baseAddress { memcpy(base + offset, start, from.count) }
-    }
-  }
-
-  func read(_ count: Int, at offset: Int) -> [Float] {
-    precondition(offset + count <= self.count, "reading past a buffer")
-    return Array(UnsafeBufferPointer(start: base + offset, count: count))
+  func read(_ bytes: UnsafeMutableRawBufferPointer, at offset: Int) {
+    precondition(offset * 4 + bytes.count <= count * 4, "reading past a buffer")
+    if let start = bytes.baseAddress { memcpy(start, base + offset, bytes.count) }
   }
 }
 

@@ -10,7 +10,11 @@ extension CPUBackend {
     let work = try pointer(step.workspace)
     let (xs, ys) = (step.inputs.map(\.shape), step.outputs.map(\.shape))
     let count = ys[0].reduce(1, *)
-    let run = body(step.op, t, x, y, work, xs, ys, count)
+    let run =
+      switch step.op {
+      case is Cast, is StridedCopy, is Concatenate: moving(step, t, x, y)
+      default: body(step.op, t, x, y, work, xs, ys, count)
+      }
     guard let run else { throw TensorError.unsupported(op: step.op.name, backend: name, path: step.path) }
     let held = step
     return { withExtendedLifetime(held) { run() } }
@@ -31,8 +35,6 @@ extension CPUBackend {
     case let op as Unary: { flow_unary(t, op.code, y[0], x[0], count) }
     case let op as Affine: { flow_affine(t, y[0], x[0], op.scale, op.offset, count) }
     case let op as Binary: binary(op, t, x, y, xs, ys)
-    case let op as StridedCopy: copy(op, t, x, y, ys)
-    case let op as Concatenate: concatenate(op, t, x, y, xs, ys)
     case let op as Pad: pad(op, t, x, y, xs)
     case let op as Unpad:
       {
@@ -105,13 +107,13 @@ extension CPUBackend {
       }
     case let op as Attention:
       {
-        flow_attention(t, self.sizes(op.scale, xs), y[0], y[1], x[0], x[1], x[2], x[3], work)
+        flow_attention(t, self.sizes(op.scale, xs), y[0], y[1], x[0], x[1], x[2], mask(x[3]), work)
       }
     case let op as AttentionBack:
       {
         flow_attention_back(
-          t, self.sizes(op.scale, xs), y[0], y[1], y[2], x[0], x[1], x[2], x[3], x[4], x[5], x[6],
-          work)
+          t, self.sizes(op.scale, xs), y[0], y[1], y[2], x[0], x[1], x[2], mask(x[3]), x[4],
+          x[5], x[6], work)
       }
     case let op as Fused: fused(op, t, x, y, work)
     case let op as Random:
@@ -121,6 +123,10 @@ extension CPUBackend {
       }
     default: imageBody(op, t, x, y, work, xs, ys)
     }
+  }
+
+  private func mask(_ memory: UnsafeMutablePointer<Float>) -> UnsafePointer<UInt8> {
+    UnsafeRawPointer(memory).assumingMemoryBound(to: UInt8.self)
   }
 
   private func sizes(_ scale: Float, _ xs: [[Int]]) -> flow_attention_size {
@@ -146,30 +152,6 @@ extension CPUBackend {
       strides: [Broadcast.strides(of: xs[0], in: ys[0]), Broadcast.strides(of: xs[1], in: ys[0])])
     return {
       flow_binary(t, op.code, y[0], x[0], x[1], axes.rank, axes.shape, axes.strides[0], axes.strides[1])
-    }
-  }
-
-  private func copy(
-    _ op: StridedCopy, _ t: Int32, _ x: [UnsafeMutablePointer<Float>], _ y: [UnsafeMutablePointer<Float>],
-    _ ys: [[Int]]
-  ) -> () -> Void {
-    let axes = Axes(shape: ys[0], strides: [op.strides])
-    return { flow_copy(t, y[0], x[0] + op.offset, axes.rank, axes.shape, axes.strides[0]) }
-  }
-
-  private func concatenate(
-    _ op: Concatenate, _ t: Int32, _ x: [UnsafeMutablePointer<Float>], _ y: [UnsafeMutablePointer<Float>],
-    _ xs: [[Int]], _ ys: [[Int]]
-  ) -> () -> Void {
-    let outer = ys[0][..<op.axis].reduce(1, *)
-    let runs = xs.map { $0[op.axis...].reduce(1, *) }
-    let total = runs.reduce(0, +)
-    return {
-      var start = 0
-      for (from, run) in zip(x, runs) {
-        for o in 0..<outer { (y[0] + o * total + start).update(from: from + o * run, count: run) }
-        start += run
-      }
     }
   }
 
@@ -212,34 +194,6 @@ extension CPUBackend {
         flow_sum(t, to, from, pass.outer, pass.count, pass.inner, work + 2 * half)
         from = UnsafePointer(to)
       }
-    }
-  }
-}
-
-/// Axes of a strided loop, neighbours merged where all strides allow; at least one axis.
-private struct Axes {
-  var shape: [Int] = []
-  var strides: [[Int]]
-  var rank: Int32 { Int32(shape.count) }
-
-  init(shape full: [Int], strides given: [[Int]]) {
-    strides = given.map { _ in [] }
-    for axis in full.indices where full[axis] != 1 {
-      let last = shape.count - 1
-      let mergeable =
-        last >= 0
-        && given.indices.allSatisfy { strides[$0][last] == given[$0][axis] * full[axis] }
-      if mergeable {
-        shape[last] *= full[axis]
-        for i in given.indices { strides[i][last] = given[i][axis] }
-      } else {
-        shape.append(full[axis])
-        for i in given.indices { strides[i].append(given[i][axis]) }
-      }
-    }
-    if shape.isEmpty {
-      shape = [1]
-      strides = given.map { _ in [0] }
     }
   }
 }

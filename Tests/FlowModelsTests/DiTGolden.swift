@@ -35,7 +35,7 @@ import Testing
     let output = try model(
       x, time: graph.input("time", try io.shape("time")), style: style,
       rotary: inputRotary(graph, io["position_ids"], width: config.dim / config.heads),
-      mask: graph.input("mask", try io.shape("attn_mask")))
+      mask: graph.input("mask", try io.shape("attn_mask"), .bool))
     let loss = try (output.velocity - graph.input("target", try io.shape("target"))).square().mean().reshaped(
       [1])
     let names = list.declarations.map(\.name)
@@ -47,7 +47,7 @@ import Testing
       outputs[name] = gradient
     }
     let result = try Program(graph, outputs: outputs, parameters: store).run([
-      "x": io["x"], "style": io["style_prompt"], "time": io["time"], "mask": io.floats("attn_mask"),
+      "x": io["x"], "style": io["style_prompt"], "time": io["time"], "mask": io.mask("attn_mask"),
       "target": io["target"],
     ])
     for name in io.file.names where name.hasPrefix("mid.") || name == "output" || name == "loss" {
@@ -71,7 +71,7 @@ import Testing
       text: graph.input("text_ids", [batch, texts], .int32), clean: clean,
       noisy: graph.input("xt", [batch, latents, channels]), time: graph.input("t", [batch, latents]),
       target: clean - noise, style: graph.input("style_prompt", [batch, cond]),
-      mask: graph.input("attn_mask", [batch, 1, n, n]), valid: graph.input("valid", [batch, latents]))
+      mask: graph.input("attn_mask", [batch, 1, n, n], .bool), valid: graph.input("valid", [batch, latents]))
   }
 
   private func valid(_ lengths: HostTensor, _ latents: Int) throws -> HostTensor {
@@ -124,7 +124,7 @@ import Testing
       "x1": io["x1"], "x0": io["x0"], "xt": xt,
       "t": try HostTensor(time, [shape[0], shape[1]]), "text_ids": io["text_ids"],
       "style_prompt": io["style_prompt"],
-      "attn_mask": io.floats("attn_mask"), "valid": valid(try io["latent_lens"], shape[1]),
+      "attn_mask": io.mask("attn_mask"), "valid": valid(try io["latent_lens"], shape[1]),
     ])
     for name in ["loss", "output", "seq.embeddings", "seq.time"] {
       expectClose(result[name], try io[name], 1e-5, name)
@@ -215,7 +215,7 @@ import Testing
             "t": try HostTensor(time, [batchSize, latents]),
             "text_ids": slice("text_ids", index, [batchSize, texts]),
             "style_prompt": slice("style_prompt", index, [batchSize, config.condDim]),
-            "attn_mask": io.floats("attn_mask"), "valid": valid(try io["latent_lens"], latents),
+            "attn_mask": io.mask("attn_mask"), "valid": valid(try io["latent_lens"], latents),
           ]
         ], step: index)
       #expect(abs(settings.rate(index) - rates[index]) <= 1e-9)

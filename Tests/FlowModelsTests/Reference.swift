@@ -32,6 +32,8 @@ struct Reference {
 
   func shape(_ name: String) throws -> [Int] { try file.tensor(name).shape }
 
+  func mask(_ name: String) throws -> HostTensor { try file.tensor(name).cast(to: .bool) }
+
   func floats(_ name: String) throws -> HostTensor {
     let tensor = try file.tensor(name)
     return try HostTensor(tensor.floats, tensor.shape)

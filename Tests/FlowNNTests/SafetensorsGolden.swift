@@ -152,6 +152,24 @@ import Testing
     #expect(throws: TensorError.self) { try store.load(other) }
   }
 
+  @Test func sixteenBitWeightsStaySoWhenAsked() throws {
+    let (wide, mask) = (try HostTensor([0.1, -3, 7e4] as [Float], [3]), try HostTensor([true, false], [2]))
+    for type in [DType.bfloat16, .float16] {
+      let file = try SafetensorsFile(
+        data: Data(Safetensors.encode(["w": wide.cast(to: type), "f": wide, "m": mask])))
+      #expect(file.storage("w") == type && file.storage("m") == .bool)
+      let (kept, widened) = (ParameterStore(CPUBackend()), ParameterStore(CPUBackend()))
+      try kept.load(file, keeping: [.float32, type])
+      try widened.load(file)
+      #expect(try kept.get("w") == wide.cast(to: type) && kept.get("f") == wide)
+      #expect(try widened.get("w") == wide.cast(to: type).cast(to: .float32))
+      // A store that has it keeps its own type.
+      try widened.load(file, keeping: [type])
+      try kept.load(SafetensorsFile(data: Data(Safetensors.encode(["w": wide]))))
+      #expect(widened.dtype("w") == .float32 && kept.dtype("w") == type)
+    }
+  }
+
   @Test func shardsAreThereWhenTheirIndexIs() throws {
     let folder = try TemporaryFolder()
     let tensors = try Dictionary(

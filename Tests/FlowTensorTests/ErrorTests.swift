@@ -261,9 +261,8 @@ private struct Unknown: Op {
     final class Memory: DeviceBuffer {
       let count: Int
       init(count: Int) { self.count = count }
-      func write(_ values: UnsafeBufferPointer<Float>, at offset: Int) {}
-      func write(_ values: [Int32], at offset: Int) {}
-      func read(_ count: Int, at offset: Int) -> [Float] { [Float](repeating: 0, count: count) }
+      func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) {}
+      func read(_ bytes: UnsafeMutableRawBufferPointer, at offset: Int) {}
     }
     let graph = Graph()
     let y = try graph.input("x", [2]).exp()

@@ -11,7 +11,7 @@ import Testing
     ["conv", "attention", "fourier", "lstm"].contains { test.op.name.hasPrefix($0) } || test.op is AdamW
   }
 
-  @Test(arguments: OpCase.all.filter { !$0.isEmpty }, Device.all)
+  @Test(arguments: OpCase.all.filter { !$0.isEmpty }, Device.all.filter { $0.storage == .float32 })
   func extremeValuesGoThrough(_ test: OpCase, _ device: Device) throws {
     var plain = test
     plain.differentiable = false

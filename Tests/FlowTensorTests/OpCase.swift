@@ -4,10 +4,11 @@ import Testing
 
 @testable import FlowTensor
 
-/// A device that the table is run on.
+/// A device that the table is run on, and the type that float inputs are kept in.
 struct Device: CustomTestStringConvertible, Sendable {
   let testDescription: String
   let backend: any Backend
+  var storage = DType.float32
   /// What it rounds to, relative to 1.
   let tolerance: Double
 
@@ -15,6 +16,10 @@ struct Device: CustomTestStringConvertible, Sendable {
   static let all = [
     Device(testDescription: "blas", backend: CPUBackend(threads: 1), tolerance: 2e-5),
     Device(testDescription: "blas, 3 threads", backend: CPUBackend(threads: 3), tolerance: 2e-5),
+    Device(
+      testDescription: "blas, bfloat16", backend: CPUBackend(threads: 2), storage: .bfloat16, tolerance: 2e-5),
+    Device(
+      testDescription: "blas, float16", backend: CPUBackend(threads: 2), storage: .float16, tolerance: 2e-5),
   ]
 }
 
@@ -33,19 +38,22 @@ struct OpCase: CustomTestStringConvertible, Sendable {
   /// An input of zeros and ones, which has no gradient.
   var mask: Int?
   var differentiable = true
+  /// The type of an op's input that takes any; without one it is the device's.
+  var type: DType?
   /// Inputs that follow from others.
   var derive: (@Sendable ([[Double]], [[Int]]) -> [[Double]])?
   /// The largest magnitude that the kernel must bear; products of two must not overflow.
   var large = 1e18
   /// Inputs that extreme values are put into.
   var extremes: [Int] {
-    derive == nil && !(op is AliasFreeSnakeBack) ? floats.filter { !(op is AdamW) || $0 < 4 } : []
+    derive == nil && !(op is AliasFreeSnakeBack) && type ?? .float32 == .float32
+      ? floats.filter { !(op is AdamW) || $0 < 4 } : []
   }
-  var testDescription: String { "\(op.name) \(shapes)" }
+  var testDescription: String { "\(op.name) \(shapes)\(type.map { " \($0)" } ?? "")" }
 
   init(
     _ op: any Op, _ shapes: [[Int]], _ domain: ClosedRange<Double> = -2...2, indices: (Int, Int)? = nil,
-    mask: Int? = nil, differentiable: Bool = true, large: Double = 1e18,
+    mask: Int? = nil, differentiable: Bool = true, type: DType? = nil, large: Double = 1e18,
     derive: (@Sendable ([[Double]], [[Int]]) -> [[Double]])? = nil
   ) {
     self.op = op
@@ -54,6 +62,7 @@ struct OpCase: CustomTestStringConvertible, Sendable {
     self.mask = mask
     self.indices = indices.map { (input: $0.0, limit: $0.1) }
     self.differentiable = differentiable
+    self.type = type
     // The reference's turns by π are inexact, which a large number shows.
     self.large = op.name.hasPrefix("fourier") ? 1e3 : large
     self.derive = derive
@@ -63,7 +72,15 @@ struct OpCase: CustomTestStringConvertible, Sendable {
   /// Inputs that a gradient is taken with respect to.
   var floats: [Int] { shapes.indices.filter { indices?.input != $0 && mask != $0 } }
 
-  func values(_ seed: UInt64) -> [[Double]] {
+  /// The type of an input where floats are kept in `storage`.
+  func type(_ input: Int, _ storage: DType) -> DType {
+    if indices?.input == input { return .int32 }
+    if mask == input, op.name.hasPrefix("attention") { return .bool }
+    // What follows from other inputs must not be rounded apart from them.
+    return derive != nil ? .float32 : type ?? storage
+  }
+
+  func values(_ seed: UInt64, _ storage: DType = .float32) -> [[Double]] {
     var random = Philox(seed: seed, label: testDescription)
     let drawn = shapes.enumerated().map { position, shape in
       (0..<shape.reduce(1, *)).map { _ in
@@ -71,10 +88,11 @@ struct OpCase: CustomTestStringConvertible, Sendable {
           return Double(Int(random.uniform() * Double(indices.limit)))
         }
         if mask == position { return random.uniform() < 0.5 ? 1.0 : 0 }
-        return Double(Float(random.uniform(domain)))
+        return type(position, storage).rounded(Double(Float(random.uniform(domain))))
       }
     }
-    return derive?(drawn, shapes).map { $0.map { Double(Float($0)) } } ?? drawn
+    let all = derive?(drawn, shapes) ?? drawn
+    return all.enumerated().map { position, values in values.map(type(position, storage).rounded) }
   }
 
   /// A recording of the op on inputs `x0`, `x1`, …
@@ -86,18 +104,18 @@ struct OpCase: CustomTestStringConvertible, Sendable {
     let gradients: [Tensor]
     private let weights: Tensor
 
-    init(_ test: OpCase, _ view: InputView = .plain) throws {
+    init(_ test: OpCase, _ view: InputView = .plain, _ storage: DType = .float32) throws {
       let graph = Graph()
       let inputs = try test.shapes.indices.map { i in
-        let (name, shape) = ("x\(i)", test.shapes[i])
-        if test.indices?.input == i { return try graph.input(name, shape, .int32) }
+        let (name, shape, type) = ("x\(i)", test.shapes[i], test.type(i, storage))
         switch view {
         case .permuted where shape.count > 1:
-          return try graph.input(name, shape.reversed()).permuted((0..<shape.count).reversed())
+          return try graph.input(name, shape.reversed(), type).permuted((0..<shape.count).reversed())
         case .sliced where !shape.isEmpty:
           let wide = Array(shape.dropLast()) + [(shape.last ?? 0) + 3]
-          return try graph.input(name, wide).sliced(axis: shape.count - 1, from: 2, count: shape.last ?? 0)
-        default: return try graph.input(name, shape)
+          return try graph.input(name, wide, type).sliced(
+            axis: shape.count - 1, from: 2, count: shape.last ?? 0)
+        default: return try graph.input(name, shape, type)
         }
       }
       let results = try graph.apply(test.op, inputs)
@@ -116,9 +134,9 @@ struct OpCase: CustomTestStringConvertible, Sendable {
   }
 
   /// What is given to the input `index` so that it has `values` after its view.
-  func given(_ index: Int, _ values: [Double], _ view: InputView) throws -> HostTensor {
+  func given(_ index: Int, _ values: [Double], _ view: InputView, _ storage: DType) throws -> HostTensor {
     let shape = shapes[index]
-    if indices?.input == index { return try HostTensor(values.map { Int32($0) }, shape) }
+    let type = type(index, storage)
     let floats = values.map { Float($0) }
     switch view {
     case .permuted where shape.count > 1:
@@ -129,7 +147,7 @@ struct OpCase: CustomTestStringConvertible, Sendable {
         moved[zip(place.reversed(), turned).reduce(0) { $0 * $1.1 + $1.0 }] = floats[position]
         position += 1
       }
-      return try HostTensor(moved, turned)
+      return try HostTensor(moved, turned).cast(to: type)
     case .sliced where !shape.isEmpty:
       let width = shape.last ?? 0
       let rows = shape.dropLast().reduce(1, *)
@@ -137,21 +155,23 @@ struct OpCase: CustomTestStringConvertible, Sendable {
       for row in 0..<rows {
         wide += [.nan, .nan] + floats[row * width..<(row + 1) * width] + [.nan]
       }
-      return try HostTensor(wide, shape.dropLast() + [width + 3])
-    default: return try HostTensor(floats, shape)
+      return try HostTensor(wide, shape.dropLast() + [width + 3]).cast(to: type)
+    default: return try HostTensor(floats, shape).cast(to: type)
     }
   }
 
   /// Outputs and gradients as a device computes them.
-  func run(_ values: [[Double]], on backend: any Backend, _ view: InputView = .plain) throws -> [[Float]] {
-    let recording = try Recording(self, view)
+  func run(
+    _ values: [[Double]], on backend: any Backend, _ view: InputView = .plain, _ storage: DType = .float32
+  ) throws -> [[Float]] {
+    let recording = try Recording(self, view, storage)
     var outputs: [String: Tensor] = [:]
     let all = recording.results + recording.gradients
     for (i, tensor) in all.enumerated() { outputs["y\(i)"] = tensor }
     let program = try Program(
       recording.graph, outputs: outputs, parameters: ParameterStore(backend))
     var feed: [String: HostTensor] = [:]
-    for i in shapes.indices { feed["x\(i)"] = try given(i, values[i], view) }
+    for i in shapes.indices { feed["x\(i)"] = try given(i, values[i], view, storage) }
     let out = try program.run(feed)
     return try all.indices.map { try #require(out["y\($0)"]).floats }
   }

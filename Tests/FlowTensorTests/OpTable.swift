@@ -3,7 +3,8 @@
 /// Every op with inputs to test it on. An op that is not here fails `OpTests.everyOpIsInTheTable`.
 extension OpCase {
   static let all: [OpCase] =
-    elementwise + arrangements + reductions + products + attentions + convolutions + draws + axes + images
+    elementwise + casts + arrangements + reductions + products + attentions + convolutions + draws + axes
+    + images
     + sequences
 
   private static let elementwise: [OpCase] = {
@@ -37,6 +38,32 @@ extension OpCase {
     }
     return cases
   }()
+
+  /// Ops that take every type, with each.
+  private static let casts: [OpCase] = DType.allCases.flatMap { from in
+    let domain = from == .int32 ? -70_000...70_000 : from == .bool ? -0.0...0 : -3.0...3
+    let moved: [OpCase] = [
+      OpCase(StridedCopy.whole([2, 5]), [[2, 5]], domain, differentiable: false, type: from),
+      OpCase(
+        StridedCopy(kind: .permute([1, 0]), shape: [3, 37], strides: [1, 3], offset: 0), [[37, 3]], domain,
+        differentiable: false, type: from),
+      OpCase(
+        StridedCopy(kind: .slice(axis: 0, start: 3, count: 2), shape: [2], strides: [1], offset: 3), [[7]],
+        domain, differentiable: false, type: from),
+      OpCase(
+        Concatenate(axis: 1), [[3, 1], [3, 0], [3, 4]], domain, differentiable: false, type: from),
+      OpCase(Reshape(shape: [6]), [[2, 3]], domain, differentiable: false, type: from),
+      OpCase(Detach(), [[5]], domain, differentiable: false, type: from),
+    ]
+    return moved
+      + DType.allCases.flatMap { to in
+        [[3, 7], [40_001], [], [0, 3]].map { shape in
+          // Rounding has no slope.
+          OpCase(
+            Cast(to: to), [shape], domain, differentiable: from.isFloat && to == .float32, type: from)
+        }
+      }
+  }
 
   private static let arrangements: [OpCase] = {
     var cases = [

@@ -10,7 +10,7 @@ struct ReferenceRun {
     for index in 0...(outputs.map(\.node).max() ?? 0) {
       switch graph.nodes[index].source {
       case .input(let name), .parameter(let name): known[index] = [inputs[name] ?? []]
-      case .constant(let values): known[index] = [values.map(Double.init)]
+      case .constant(let values): known[index] = [values.floats.map(Double.init)]
       case .op(let op, let from): known[index] = op.reference(from.map(value), from.map(\.shape))
       }
     }

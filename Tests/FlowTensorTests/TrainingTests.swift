@@ -94,7 +94,7 @@ import Testing
     h = try h.dropout(0.1, key: graph.input("key", [2], .int32), stream: 0)
     let a = try h.rmsNorm(p("norm"))
     func heads(_ t: Tensor) throws -> Tensor { try t.reshaped([b, n, 2, 8]).permuted([0, 2, 1, 3]) }
-    let mask = try graph.constant((0..<n * n).map { $0 / n / 10 >= $0 % n / 10 ? 1 : 0 }, [1, 1, n, n])
+    let mask = try graph.constant(HostTensor((0..<n * n).map { $0 / n / 10 >= $0 % n / 10 }, [1, 1, n, n]))
     let y = try heads(a.linear(p("q"))).attention(
       keys: heads(a.linear(p("k"))), values: heads(a.linear(p("v"))), mask: mask)
     h = try h + y.permuted([0, 2, 1, 3]).reshaped([b, n, 16])

@@ -1,7 +1,16 @@
 #ifndef FLOW_TENSOR_H
 #define FLOW_TENSOR_H
 
-// Kernels of the BLAS backend. All arrays are row-major float32. Results do not depend on `threads`.
+#include <stdint.h>
+
+// Kernels of the BLAS backend. Arrays are row-major float32 unless said otherwise. Results do not depend on `threads`.
+
+/// Element types.
+enum { FLOW_FLOAT32, FLOW_BFLOAT16, FLOW_FLOAT16, FLOW_INT32, FLOW_BOOL };
+/// y[i] = x[i] as the type `to` keeps it.
+void flow_cast(int threads, void *y, int to, const void *x, int from, long count);
+/// y = x at strides, elements of `size` (1, 2 or 4) bytes; y is dense, of `rank` (1 to 6) axes.
+void flow_copy(int threads, void *y, const void *x, int size, int rank, const long *shape, const long *stride);
 
 /// y[i] = f(x[i]); `function` is UnaryFunction's raw value.
 void flow_unary(int threads, int function, float *y, const float *x, long count);
@@ -10,8 +19,6 @@ void flow_affine(int threads, float *y, const float *x, float scale, float offse
 /// y = f(a, b) over `rank` (1 to 6) axes with the strides of a and b; y is dense.
 void flow_binary(int threads, int function, float *y, const float *a, const float *b, int rank, const long *shape,
                  const long *stride_a, const long *stride_b);
-/// y = x at strides; y is dense, of `rank` (1 to 6) axes.
-void flow_copy(int threads, float *y, const float *x, int rank, const long *shape, const long *stride);
 /// [outer, count, inner] -> [outer, inner], summed. `partial` holds flow_sum_partials floats.
 void flow_sum(int threads, float *y, const float *x, long outer, long count, long inner, float *partial);
 /// Floats that flow_sum wants.

@@ -10,7 +10,7 @@ struct MemoryPlan {
 
   private var storages: [Storage] = []
   private var place: [Value: Int] = [:]
-  /// Elements of the arena.
+  /// 4-byte words of the arena.
   private(set) var count = 0
 
   /// The offset of a value in the arena; `nil` for one that is not an op's.
@@ -28,10 +28,11 @@ struct MemoryPlan {
     for (position, unit) in units.enumerated() {
       for (index, output) in unit.outputs.enumerated() where !targets.contains(output.value) {
         let last = lastUse[output.value] ?? position
-        let count = max(1, output.shape.elements)
+        let count = output.dtype.words(output.shape.elements)
         let reused = unit.op.inPlaceInputs(ofOutput: index).first { candidate in
           let input = unit.inputs[candidate]
-          guard let at = place[input.value], storages[at].last == position, input.shape.elements == count
+          guard let at = place[input.value], storages[at].last == position, input.dtype == output.dtype,
+            input.dtype.words(input.shape.elements) == count
           else { return false }
           // Another input in the same memory may be read in another order.
           return unit.inputs.indices.allSatisfy { $0 == candidate || place[unit.inputs[$0].value] != at }

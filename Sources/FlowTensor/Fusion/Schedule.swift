@@ -1,8 +1,8 @@
 /// One kernel call of a program, before memory is assigned.
 struct Unit {
   let op: any Op
-  let inputs: [(value: Value, shape: [Int])]
-  let outputs: [(value: Value, shape: [Int])]
+  let inputs: [(value: Value, shape: [Int], dtype: DType)]
+  let outputs: [(value: Value, shape: [Int], dtype: DType)]
   /// The module that recorded it.
   let path: String
 }
@@ -97,8 +97,10 @@ struct Schedule {
     let node = graph.nodes[index]
     guard case .op(let op, let inputs) = node.source else { preconditionFailure("only ops are scheduled") }
     return Unit(
-      op: op, inputs: inputs.map { (Schedule.resolve($0), $0.shape) },
-      outputs: node.shapes.enumerated().map { (Value(node: index, output: $0.offset), $0.element) },
+      op: op, inputs: inputs.map { (Schedule.resolve($0), $0.shape, $0.dtype) },
+      outputs: node.shapes.enumerated().map {
+        (Value(node: index, output: $0.offset), $0.element, node.dtype)
+      },
       path: node.path)
   }
 
@@ -143,11 +145,11 @@ struct Schedule {
     }
     let reusable = outputs.indices.map { builder.reusable($0) }
     let inputs = builder.inputs
-    let results = outputs.map { ($0, graph.nodes[$0.node].shapes[$0.output]) }
+    let results = outputs.map { ($0, graph.nodes[$0.node].shapes[$0.output], DType.float32) }
     let op = Fused(
       program: builder.finish(), members: parts, shapes: results.map(\.1), reusable: reusable)
     return Unit(
-      op: op, inputs: inputs.map { ($0, shapes[$0] ?? []) }, outputs: results,
+      op: op, inputs: inputs.map { ($0, shapes[$0] ?? [], .float32) }, outputs: results,
       path: commonPath(group.members))
   }
 

@@ -1,13 +1,22 @@
 /// softmax(scale q kᵀ where mask) v, heads apart. The score matrix is never kept: rows are taken in tiles, and the
 /// gradient computes them again from the logarithm of each row's sum (Dao et al. 2022).
 ///
-/// Inputs: q [B, H, N, D], k and v [B, H, M, D], mask [B or 1, H or 1, N, M] (not 0 = may attend). Outputs:
+/// Inputs: q [B, H, N, D], k and v [B, H, M, D], mask [B or 1, H or 1, N, M] (bool: may attend). Outputs:
 /// [B, H, N, D], and the logarithms [B, H, N]. A row without any key gives 0; a key whose score is below
 /// -1e30 counts as masked.
 package struct Attention: Op {
   /// Multiplies the scores.
   package let scale: Float
   package var name: String { "attention" }
+  package func outputType(_ inputs: [DType]) throws(TensorError) -> DType {
+    try Attention.type(self, inputs)
+  }
+  static func type(_ op: any Op, _ inputs: [DType]) throws(TensorError) -> DType {
+    for (index, type) in inputs.enumerated() where type != (index == 3 ? .bool : .float32) {
+      throw .dtype(op: op.name, found: inputs, expected: "the mask is bool, all else float32")
+    }
+    return .float32
+  }
   package var isProduct: Bool { true }
   package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
     try require(inputs, count: 4, ranks: 4...4)
@@ -69,6 +78,9 @@ package struct AttentionBack: Op {
   /// As in `Attention`.
   package let scale: Float
   package var name: String { "attention-back" }
+  package func outputType(_ inputs: [DType]) throws(TensorError) -> DType {
+    try Attention.type(self, inputs)
+  }
   package var isProduct: Bool { true }
   package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
     try require(inputs.count == 7, inputs, "it takes 7 inputs")
@@ -111,14 +123,16 @@ package struct AttentionBack: Op {
 }
 
 extension Tensor {
-  /// Scaled dot-product attention: queries [B, H, N, D], keys and values [B, H, M, D], mask (1 = may attend)
+  /// Scaled dot-product attention: queries [B, H, N, D], keys and values [B, H, M, D], mask (bool: may attend)
   /// broadcastable to [B, H, N, M] -> [B, H, N, D]. A query without any key gives 0.
   public func attention(keys: Tensor, values: Tensor, mask: Tensor?) throws(TensorError) -> Tensor {
     try require(
       rank == 4 && keys.rank == 4, "attention", "queries and keys have rank 4", others: [keys.shape])
     let (n, m) = (shape[2], keys.shape[2])
     var allowed =
-      if let mask { mask } else { try graph.constant([Float](repeating: 1, count: n * m), [1, 1, n, m]) }
+      if let mask { mask } else {
+        try graph.constant(HostTensor([Bool](repeating: true, count: n * m), [1, 1, n, m]))
+      }
     try allowed.require(allowed.rank <= 4, "attention", "the mask has a rank of at most 4")
     allowed = try allowed.reshaped([Int](repeating: 1, count: 4 - allowed.rank) + allowed.shape)
     let target = Array(allowed.shape[..<2]) + [n, m]

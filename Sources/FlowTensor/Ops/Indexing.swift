@@ -95,6 +95,8 @@ package struct PutAlong: Op {
 package struct Detach: Op {
   package var name: String { "detach" }
   package var isView: Bool { true }
+  package var takesAnyType: Bool { true }
+  package func outputType(_ inputs: [DType]) throws(TensorError) -> DType { try Cast.unchanged(self, inputs) }
   package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
     try require(inputs, count: 1)
     return inputs
