@@ -150,14 +150,14 @@ import Testing
         graph.input("x", io.shape("x")), time: graph.input("time", io.shape("time")),
         style: graph.input("style", io.shape("style_prompt")),
         rotary: inputRotary(graph, io["position_ids"], width: config.dim / config.heads),
-        mask: graph.input("mask", io.shape("attn_mask"))
+        mask: graph.input("mask", io.shape("attn_mask"), .bool)
       ).taps["repa"])
     var outputs = ["projector.input": hidden]
     for head in config.repaDims.indices {
       outputs["projector.\(head).output"] = try model.projectREPA(hidden, head: head)
     }
     let result = try Program(graph, outputs: outputs, parameters: store).run([
-      "x": io["x"], "style": io["style_prompt"], "time": io["time"], "mask": io.floats("attn_mask"),
+      "x": io["x"], "style": io["style_prompt"], "time": io["time"], "mask": io.mask("attn_mask"),
     ])
     #expect(Set(expected.file.names) == Set(outputs.keys))
     for name in expected.file.names { expectClose(result[name], try expected[name], 1e-5, name) }
