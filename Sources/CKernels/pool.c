@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 // One pool for the process. A job is published under the mutex; ranges are handed out by an atomic counter.
@@ -89,6 +90,18 @@ void flow_parallel(int threads, long count, long grain, flow_range_fn body, void
   pthread_mutex_unlock(&pool.owner);
 }
 
+static const char *_Atomic step;
+
+void flow_set_step(const char *label) { atomic_store_explicit(&step, label, memory_order_relaxed); }
+
+void flow_out_of_memory(size_t bytes) {
+  // Ranges run on many threads, none of which can go on: the worker process ends, the run does not.
+  const char *label = atomic_load(&step);
+  fprintf(stderr, "flow: out of memory: %zu more bytes were needed as scratch memory of %s\n", bytes,
+          label != NULL ? label : "a kernel");
+  abort();
+}
+
 float *flow_scratch(int slot, size_t floats) {
   static _Thread_local float *memory[4];
   static _Thread_local size_t size[4];
@@ -96,7 +109,7 @@ float *flow_scratch(int slot, size_t floats) {
     free(memory[slot]);
     size_t bytes = (floats * sizeof(float) + 4095) / 4096 * 4096;
     memory[slot] = aligned_alloc(64, bytes);
-    if (memory[slot] == NULL) abort();  // out of memory: the worker process ends, the run does not
+    if (memory[slot] == NULL) flow_out_of_memory(bytes);
     size[slot] = bytes / sizeof(float);
   }
   return memory[slot];

@@ -20,7 +20,7 @@ static double *memory(const fourier_job *job) {
 
 static const flow_fft_plan *plan_for(long size) {
   const flow_fft_plan *plan = flow_fft_plan_for(size);
-  if (plan == NULL) abort();  // out of memory, as in flow_scratch
+  if (plan == NULL) flow_out_of_memory((size_t)size * 2 * sizeof(double));
   return plan;
 }
 

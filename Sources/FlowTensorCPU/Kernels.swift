@@ -16,8 +16,13 @@ extension CPUBackend {
       default: body(step.op, t, x, y, work, xs, ys, count)
       }
     guard let run else { throw TensorError.unsupported(op: step.op.name, backend: name, path: step.path) }
-    let held = step
-    return { withExtendedLifetime(held) { run() } }
+    let held = (step, StepLabel(step))
+    return {
+      withExtendedLifetime(held) {
+        flow_set_step(held.1.text)
+        run()
+      }
+    }
   }
 
   private func pointer(_ slot: Slot) throws -> UnsafeMutablePointer<Float> {
@@ -195,5 +200,25 @@ extension CPUBackend {
         from = UnsafePointer(to)
       }
     }
+  }
+}
+
+/// What a step is, for the message of a kernel that finds no memory.
+private final class StepLabel {
+  let text: UnsafeMutablePointer<CChar>
+
+  init(_ step: Step) {
+    let shapes = step.inputs.map { "\($0.shape)" }.joined(separator: " ")
+    let place = step.path.isEmpty ? "" : " (in \(step.path))"
+    let bytes = "\(step.op.name) \(shapes)\(place)".utf8CString
+    text = .allocate(capacity: bytes.count)
+    _ = bytes.withUnsafeBufferPointer {
+      UnsafeMutableBufferPointer(start: text, count: $0.count).initialize(from: $0)
+    }
+  }
+
+  deinit {
+    flow_set_step(nil)
+    text.deallocate()
   }
 }

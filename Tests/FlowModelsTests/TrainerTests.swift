@@ -48,6 +48,20 @@ import Testing
     #expect(try second.loop.checkpoint() == whole.loop.checkpoint())
   }
 
+  /// All of a training's state after 20 steps of transformer and vocoder.
+  @Test func twentyStepsHaveTheSameBytesOnOneTwoAndFourThreads() throws {
+    var (flow, vocoder): (Set<[UInt8]>, Set<[UInt8]>) = ([], [])
+    for threads in [1, 2, 4] {
+      let trainer = try flowTrainer(steps: 20, threads: threads)
+      try trainer.loop.run()
+      flow.insert(try trainer.loop.checkpoint())
+      let other = try vocoderTrainer(steps: 20, threads: threads)
+      try other.loop.run()
+      vocoder.insert(try other.loop.checkpoint())
+    }
+    #expect(flow.count == 1 && vocoder.count == 1)
+  }
+
   @Test func aCheckpointOfOtherSettingsIsRefused() throws {
     let saved = Data(try flowTrainer(steps: 12).loop.checkpoint())
     let other = try flowTrainer(steps: 13)
@@ -80,27 +94,29 @@ import Testing
     #expect(inputs["clean"]?.floats == clean)
   }
 
-  @Test func theVocoderLearnsAndResumesWithTheSameBytes() throws {
-    var settings = VocoderTraining.tiny(steps: 30)
+  private let songs = (0..<3).map { index in
+    (0..<24000).map { Float(0.3 * sin(Double($0) * 0.02 * Double(index + 1))) }
+  }
+
+  private func vocoderTrainer(steps: Int, threads: Int) throws -> VocoderTrainer {
+    var settings = VocoderTraining.tiny(steps: steps)
     settings.frames = 2
     settings.batch = 1
     settings.windows = [64, 256]
     settings.bands = [10, 40]
     settings.validateEvery = 10
-    let songs = (0..<3).map { index in
-      (0..<24000).map { Float(0.3 * sin(Double($0) * 0.02 * Double(index + 1))) }
-    }
-    func make(_ threads: Int) throws -> VocoderTrainer {
-      try VocoderTrainer(
-        settings, songs: songs, validation: [0], seed: 2, backend: CPUBackend(threads: threads))
-    }
+    return try VocoderTrainer(
+      settings, songs: songs, validation: [0], seed: 2, backend: CPUBackend(threads: threads))
+  }
+
+  @Test func theVocoderLearnsAndResumesWithTheSameBytes() throws {
+    func make(_ threads: Int) throws -> VocoderTrainer { try vocoderTrainer(steps: 30, threads: threads) }
     let whole = try make(1)
-    var middle = Data()
-    try whole.loop.run { if $0.step == 9 { middle = Data() } }
+    try whole.loop.run()
     let part = try make(2)
     struct Stop: Error {}
     #expect(throws: Stop.self) { try part.loop.run { if $0.step == 9 { throw Stop() } } }
-    middle = Data(try part.loop.checkpoint())
+    let middle = Data(try part.loop.checkpoint())
     let again = try make(2)
     try again.loop.restore(middle)
     try again.loop.run()
@@ -112,7 +128,7 @@ import Testing
     let parts = try whole.split(whole.loop.bestWeights())
     let store = ParameterStore(CPUBackend())
     for (name, value) in parts.encoder { try store.set(name, value) }
-    let latents = try LatentEncoder.encode(songs[0], config: settings.encoder, store: store)
+    let latents = try LatentEncoder.encode(songs[0], config: whole.settings.encoder, store: store)
     #expect(latents.shape == [5, 64])
     #expect(latents.floats.allSatisfy { abs($0) < LatentEncoder.bound })
     #expect(parts.decoder["conv_pre.weight_g"] != nil)

@@ -13,4 +13,9 @@ void flow_parallel(int threads, long count, long grain, flow_range_fn body, void
 /// At least `floats` floats of memory that belongs to the calling thread until its next call with the same slot (0..3).
 float *flow_scratch(int slot, size_t floats);
 
+/// Names what is computed from now on, NULL for nothing; the text must stay until the next call.
+void flow_set_step(const char *label);
+/// Says that `bytes` could not be had for that, and ends the process.
+_Noreturn void flow_out_of_memory(size_t bytes);
+
 #endif
