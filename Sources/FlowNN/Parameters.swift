@@ -47,9 +47,27 @@ public final class ParameterList {
   public private(set) var declarations: [Declaration] = []
   /// The graph.
   public let graph: Graph
+  /// The paths of the linear layers, in order.
+  public private(set) var linearLayers: [String] = []
+  private let adaptation: Adaptation?
 
-  /// No parameters yet.
-  public init(_ graph: Graph) { self.graph = graph }
+  /// No parameters yet. Linear layers that `adaptation` covers get low-rank parameters beside their own.
+  public init(_ graph: Graph, adaptation: Adaptation? = nil) {
+    self.graph = graph
+    self.adaptation = adaptation
+  }
+
+  /// What a training changes: all parameters, or the low-rank ones alone when there is an adaptation.
+  public var trainable: [Declaration] {
+    adaptation == nil ? declarations : declarations.filter { LowRank.module(ofKey: $0.name) != nil }
+  }
+
+  /// The adaptation of the linear layer at `scope`, if it is covered.
+  func adapter(of scope: ParameterScope, _ input: Int, _ output: Int) throws(TensorError) -> Adapted? {
+    if !linearLayers.contains(scope.prefix) { linearLayers.append(scope.prefix) }
+    guard let adaptation, adaptation.settings.covers(scope.prefix) else { return nil }
+    return try Adapted(adaptation, scope, input, output)
+  }
 
   /// The scope with no prefix.
   public var scope: ParameterScope { ParameterScope(list: self, prefix: "") }
@@ -132,16 +150,21 @@ public struct Linear {
   let weight: Tensor
   let bias: Tensor?
   private let scope: ParameterScope
-  /// Declares `weight` and `bias` in `scope`.
+  private let adapter: Adapted?
+  /// Declares `weight` and `bias` in `scope`, and low-rank parameters if the scope's adaptation covers the layer.
   public init(_ scope: ParameterScope, _ input: Int, _ output: Int, bias: Bool = true)
     throws(TensorError)
   {
     self.scope = scope
     weight = try scope.parameter("weight", [output, input], .fanIn(input))
     self.bias = bias ? try scope.parameter("bias", [output], .fanIn(input)) : nil
+    adapter = try scope.list.adapter(of: scope, input, output)
   }
   /// [..., in] -> [..., out].
   public func callAsFunction(_ x: Tensor) throws(TensorError) -> Tensor {
-    try scope.record { () throws(TensorError) in try x.linear(weight, bias) }
+    try scope.record { () throws(TensorError) in
+      let y = try x.linear(weight, bias)
+      return if let adapter { try y + adapter(x) } else { y }
+    }
   }
 }

@@ -100,7 +100,7 @@ public enum Safetensors {
   }
 
   /// Written beside, synced, renamed, and the name synced too.
-  private static func publish(_ bytes: [UInt8], _ path: String, _ files: any FileSystem) throws(FileError) {
+  static func publish(_ bytes: [UInt8], _ path: String, _ files: any FileSystem) throws(FileError) {
     let draft = path + ".\(ProcessInfo.processInfo.processIdentifier).tmp"
     files.discard(draft)
     try files.writeFile(draft, bytes, permissions: 0o644, sync: true)

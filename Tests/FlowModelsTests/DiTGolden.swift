@@ -8,12 +8,6 @@ import Foundation
 import Testing
 
 @Suite struct DiTGolden {
-  private func config(_ reference: Reference) throws -> DiTConfig {
-    var config = try #require(reference.config["dit"]).decode(DiTConfig.self)
-    if case .int(let size)? = reference.config["block_size"] { config.blockSize = size }
-    return config
-  }
-
   private func inputRotary(_ graph: Graph, _ positions: HostTensor, width: Int) throws -> Rotary {
     let (cos, sin) = Rotary.tables(positions.floats.map { Int($0) }, width: width)
     let shape = [positions.shape[0], 1, positions.shape[1], width]
@@ -24,7 +18,7 @@ import Testing
     guard let weights = try Reference("dit_tiny_weights"), let io = try Reference("dit_tiny_forward"),
       let expected = try Reference("dit_tiny_forward_grads")
     else { return }
-    let config = try config(io)
+    let config = try io.ditConfig()
     let store = ParameterStore(CPUBackend(threads: 2))
     try store.load(weights.file)
     let graph = Graph()
@@ -92,14 +86,14 @@ import Testing
     guard let weights = try Reference("dit_tiny_weights"), let io = try Reference("dit_tiny_train"),
       let expected = try Reference("dit_tiny_train_grads")
     else { return }
-    let config = try config(io)
+    let config = try io.ditConfig()
     let store = ParameterStore(CPUBackend(threads: 2))
     try store.load(weights.file)
     let (shape, texts) = (try io.shape("x1"), try io.shape("text_ids")[1])
     let graph = Graph()
     let list = ParameterList(graph)
     let model = DiT(config, list.scope["transformer"])
-    let batch = try step(graph, model, io, batch: shape[0], latents: shape[1], texts: texts)
+    let batch = try io.trainingBatch(graph)
     let objective = try FlowMatching.loss(model, batch)
     let sequence = try FlowMatching.sequence(model, batch)
     let gradients = try graph.gradients(
@@ -111,21 +105,15 @@ import Testing
     for (name, gradient) in zip(list.declarations.map(\.name) + ["grad.xt"], gradients) {
       outputs[name] = gradient
     }
-    let blocks = try io["t_block"]
-    let perBlock = shape[1] / blocks.shape[1]
-    let time = blocks.floats.flatMap { [Float](repeating: $0, count: perBlock) }
     let mask = try FlowMatching.mask(
       textCount: texts, latentCount: shape[1], blockSize: config.blockSize,
       textLengths: try io["text_lens"].floats.map { Int($0) },
       latentLengths: try io["latent_lens"].floats.map { Int($0) })
     #expect(mask.floats == (try io.floats("attn_mask").floats), "the block mask")
+    let inputs = try io.trainingInputs()
+    let result = try Program(graph, outputs: outputs, parameters: store).run(inputs)
+    let time = try #require(inputs["t"]).floats
     let xt = try noisy(io["x0"].floats, io["x1"].floats, time, shape)
-    let result = try Program(graph, outputs: outputs, parameters: store).run([
-      "x1": io["x1"], "x0": io["x0"], "xt": xt,
-      "t": try HostTensor(time, [shape[0], shape[1]]), "text_ids": io["text_ids"],
-      "style_prompt": io["style_prompt"],
-      "attn_mask": io.mask("attn_mask"), "valid": valid(try io["latent_lens"], shape[1]),
-    ])
     for name in ["loss", "output", "seq.embeddings", "seq.time"] {
       expectClose(result[name], try io[name], 1e-5, name)
     }
@@ -140,7 +128,7 @@ import Testing
     guard let weights = try Reference("dit_tiny_weights"), let io = try Reference("dit_tiny_forward"),
       let expected = try Reference("repa_projectors")
     else { return }
-    let config = try config(io)
+    let config = try io.ditConfig()
     let store = ParameterStore(CPUBackend(threads: 2))
     try store.load(weights.file)
     let graph = Graph()
@@ -167,7 +155,7 @@ import Testing
     guard let weights = try Reference("dit_tiny_weights"), let io = try Reference("adamw_inputs"),
       let expected = try Reference("adamw_trajectory"), let optimizer = io.config["optim"]
     else { return }
-    let config = try config(io)
+    let config = try io.ditConfig()
     let store = ParameterStore(CPUBackend(threads: 2))
     try store.load(weights.file)
     let shape = try io.shape("x1")
