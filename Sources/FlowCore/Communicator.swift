@@ -18,6 +18,15 @@ public protocol Communicator: Sendable {
   func abort()
 }
 
+extension Communicator {
+  /// The sum of a value over the ranks.
+  public func sum(_ value: Float) throws -> Float {
+    var values = [value]
+    try sum(&values)
+    return values[0]
+  }
+}
+
 /// A rank that is alone: what everything is that doesn't ask for more.
 public struct SoleRank: Communicator {
   /// The rank.

@@ -1,4 +1,4 @@
-import FlowCore
+public import FlowCore
 public import FlowNN
 public import FlowTensor
 
@@ -62,13 +62,15 @@ public final class FlowTrainer {
   ///   - validation: indices of the songs that are held out; when empty, all songs are used for both.
   ///   - seed: draws weights, batches, times and noise.
   ///   - initial: weights to start from, by name; others are drawn.
-  /// - Throws: `TrainingError.data` when a song doesn't fit the model; `TensorError`.
+  ///   - ranks: those that share each batch; what is drawn doesn't depend on them.
+  /// - Throws: `TrainingError.data` when a song doesn't fit the model, or the batch the ranks; `TensorError`.
   public init(
     _ settings: FlowTraining, songs: [FlowSong], validation: Set<Int>, seed: UInt64, backend: any Backend,
-    initial: [String: HostTensor] = [:]
+    initial: [String: HostTensor] = [:], ranks: any Communicator = SoleRank()
   ) throws {
     self.settings = settings
-    let batches = try FlowBatches(settings, songs: songs)
+    let part = try BatchPart(of: settings.batch, ranks)
+    let batches = try FlowBatches(settings, songs: songs, part: part)
     let used = Array(songs.indices)
     let held = used.filter(validation.contains)
     let training = held.count == used.count ? used : used.filter { !validation.contains($0) }
@@ -82,7 +84,7 @@ public final class FlowTrainer {
     let loss = try batches.loss(list)
     try list.initialize(store, seed: seed)
     let step = try TrainingStep(
-      loss: loss, parameters: list.declarations, store: store, settings: settings.optimizer)
+      loss: loss, parameters: list.declarations, store: store, settings: settings.optimizer, ranks: ranks)
     let checkGraph = Graph()
     let check = try Program(
       checkGraph, outputs: ["loss": try batches.loss(ParameterList(checkGraph))], parameters: store)
@@ -104,9 +106,11 @@ public final class FlowTrainer {
         var sum: Float = 0
         for i in 0..<runs {
           let chosen = (0..<settings.batch).map { checked[(i * settings.batch + $0) % checked.count] }
-          sum += try check.run(batches.inputs(chosen, &random, dropout: false))["loss"]?.floats[0] ?? .nan
+          let inputs = try batches.inputs(chosen, &random, dropout: false)
+          let share = inputs[TrainingStep.share]?.floats[0] ?? .nan
+          sum += try share * (check.run(inputs)["loss"]?.floats[0] ?? .nan)
         }
-        return sum / Float(runs)
+        return try ranks.sum(sum) / Float(runs)
       })
   }
 }
@@ -116,10 +120,11 @@ public final class FlowTrainer {
 struct FlowBatches {
   private let settings: FlowTraining
   private let songs: [FlowSong]
+  private let part: BatchPart
   private let textCount: Int
   private let latentCount: Int
 
-  init(_ settings: FlowTraining, songs: [FlowSong]) throws {
+  init(_ settings: FlowTraining, songs: [FlowSong], part: BatchPart) throws {
     let (config, size) = (settings.model, settings.model.blockSize)
     for (index, song) in songs.enumerated() {
       guard song.latents.shape.count == 2, song.latents.shape[1] == config.melDim, song.latents.shape[0] > 0
@@ -138,6 +143,7 @@ struct FlowBatches {
     }
     self.settings = settings
     self.songs = songs
+    self.part = part
     let most = max(1, settings.maxFrames / size) * size
     latentCount = songs.map { min(most, ($0.latents.shape[0] / size + 1) * size) }.max() ?? size
     textCount = max(1, songs.map { min(settings.maxTokens, $0.tokens.count) }.max() ?? 1)
@@ -146,7 +152,7 @@ struct FlowBatches {
   private var maskCount: Int { textCount + 2 * latentCount }
 
   func loss(_ list: ParameterList) throws(TensorError) -> Tensor {
-    let (graph, size, config) = (list.graph, settings.batch, settings.model)
+    let (graph, size, config) = (list.graph, part.rows.count, settings.model)
     let latents = [size, latentCount, config.melDim]
     let batch = try FlowMatching.Batch(
       text: graph.input("text", [size, textCount], .int32), clean: graph.input("clean", latents),
@@ -157,7 +163,8 @@ struct FlowBatches {
     return try FlowMatching.loss(DiT(config, list.scope["transformer"]), batch).loss
   }
 
-  /// The inputs for the songs `chosen`; times, noise and dropped conditions come from `random`.
+  /// The inputs for this rank's part of the songs `chosen`; times, noise and dropped conditions come from `random`, which goes
+  /// on by the whole batch on every rank.
   func inputs(_ chosen: [Int], _ random: inout Philox, dropout: Bool) throws(TensorError)
     -> [String: HostTensor]
   {
@@ -167,8 +174,16 @@ struct FlowBatches {
     var (clean, noisy, target, time): ([Float], [Float], [Float], [Float]) = ([], [], [], [])
     var (style, valid): ([Float], [Float]) = ([], [])
     var (textLengths, latentLengths): ([Int], [Int]) = ([], [])
-    for index in chosen {
+    var frames: (own: Int, all: Int) = (0, 0)
+    for (row, index) in chosen.enumerated() {
       let song = songs[index]
+      let length = length(song)
+      frames.all += length
+      guard part.rows.contains(row) else {
+        pass(&random)
+        continue
+      }
+      frames.own += length
       let tokens = Array(song.tokens.prefix(textCount))
       let (dropsText, dropsStyle) = (random.uniform(), random.uniform())
       let withoutText = dropout && dropsText < settings.textDropout
@@ -176,9 +191,7 @@ struct FlowBatches {
       text += [Int32](repeating: LyricTokens.filler, count: textCount - tokens.count)
       let withoutStyle = dropout && dropsStyle < settings.styleDropout
       style += withoutStyle ? [Float](repeating: 0, count: config.condDim) : song.style
-      let frames = song.latents.shape[0]
-      let length = min(latentCount, (frames / size + 1) * size)
-      let known = min(frames, length)
+      let known = min(song.latents.shape[0], length)
       let x1 =
         Array(song.latents.floats.prefix(known * channels))
         + [Float](repeating: 1, count: (latentCount - known) * channels)
@@ -196,16 +209,34 @@ struct FlowBatches {
       textLengths.append(tokens.count)
       latentLengths.append(length)
     }
-    let count = chosen.count
+    let count = part.rows.count
     let shape = [count, latentCount, channels]
     return try [
       "text": HostTensor(text, [count, textCount]), "clean": HostTensor(clean, shape),
       "noisy": HostTensor(noisy, shape), "time": HostTensor(time, [count, latentCount]),
       "target": HostTensor(target, shape), "style": HostTensor(style, [count, config.condDim]),
       "valid": HostTensor(valid, [count, latentCount]),
+      // The loss is a mean over valid frames.
+      TrainingStep.share: HostTensor([Float(frames.own) / Float(frames.all)], []),
       "mask": FlowMatching.mask(
         textCount: textCount, latentCount: latentCount, blockSize: size, textLengths: textLengths,
         latentLengths: latentLengths),
     ]
+  }
+
+  /// The frames of a song that count.
+  private func length(_ song: FlowSong) -> Int {
+    let size = settings.model.blockSize
+    return min(latentCount, (song.latents.shape[0] / size + 1) * size)
+  }
+
+  /// Draws what a song of another rank's part takes.
+  private func pass(_ random: inout Philox) {
+    let (size, channels) = (settings.model.blockSize, settings.model.melDim)
+    for _ in 0..<2 { _ = random.uniform() }
+    for _ in 0..<latentCount / size {
+      _ = random.uniform()
+      for _ in 0..<size * channels { _ = random.normal() }
+    }
   }
 }

@@ -1,4 +1,4 @@
-import FlowCore
+public import FlowCore
 public import FlowNN
 public import FlowTensor
 
@@ -55,11 +55,14 @@ public final class VocoderTrainer {
   ///   - songs: mono waves at the decoder's rate. Their order matters to the result.
   ///   - validation: indices of the songs that are held out; when empty, all songs are used for both.
   ///   - seed: draws weights, segments and noise.
-  /// - Throws: `TrainingError.data` when there is no audio; `TensorError`.
+  ///   - ranks: those that share each batch; what is drawn doesn't depend on them.
+  /// - Throws: `TrainingError.data` when there is no audio, or the ranks don't divide the batch; `TensorError`.
   public init(
-    _ settings: VocoderTraining, songs: [[Float]], validation: Set<Int>, seed: UInt64, backend: any Backend
+    _ settings: VocoderTraining, songs: [[Float]], validation: Set<Int>, seed: UInt64, backend: any Backend,
+    ranks: any Communicator = SoleRank()
   ) throws {
     self.settings = settings
+    let rows = try BatchPart(of: settings.batch, ranks).rows
     let hop = settings.vocoder.hop
     guard settings.encoder.hop == hop, settings.encoder.latentChannels == settings.vocoder.inChannels else {
       throw TrainingError.data("encoder and decoder differ in samples or channels per latent frame")
@@ -74,27 +77,31 @@ public final class VocoderTrainer {
     let store = ParameterStore(backend)
     let graph = Graph()
     let list = ParameterList(graph)
-    let loss = try VocoderTrainer.loss(settings, list)
+    let loss = try VocoderTrainer.loss(settings, rows: rows.count, list, shared: ranks.size > 1)
     try list.initialize(store, seed: seed)
     let step = try TrainingStep(
       loss: loss.total, outputs: ["mel": loss.mel], parameters: list.declarations, store: store,
-      settings: settings.optimizer)
+      settings: settings.optimizer, ranks: ranks)
     let checkGraph = Graph()
     let check = try Program(
-      checkGraph, outputs: ["mel": try VocoderTrainer.loss(settings, ParameterList(checkGraph)).mel],
+      checkGraph,
+      outputs: ["mel": try VocoderTrainer.loss(settings, rows: rows.count, ParameterList(checkGraph)).mel],
       parameters: store)
+    let prior =
+      ranks.size > 1
+      ? try VocoderTrainer.prior(settings, rows: rows.count, store: store, ranks: ranks) : nil
 
     func inputs(_ segments: [[Float]], noise: [Float]) throws -> [String: HostTensor] {
       [
-        "wave": try HostTensor(segments.flatMap { $0 }, [settings.batch, 1, count]),
-        "noise": try HostTensor(noise, [settings.batch, settings.vocoder.inChannels, settings.frames]),
+        "wave": try HostTensor(segments.flatMap { $0 }, [rows.count, 1, count]),
+        "noise": try HostTensor(noise, [rows.count, settings.vocoder.inChannels, settings.frames]),
       ]
     }
     func segment(_ song: [Float], from start: Int) -> [Float] {
       let part = Array(song[min(start, song.count)..<min(start + count, song.count)])
       return part + [Float](repeating: 0, count: count - part.count)
     }
-    let noiseCount = settings.batch * settings.vocoder.inChannels * settings.frames
+    let noiseCount = settings.vocoder.inChannels * settings.frames
     let lengths = training.map { max(1, songs[$0].count - count + 1) }
     let total = lengths.reduce(0, +)
     // Validation sees the same segments every time, spread over what is held out.
@@ -111,44 +118,62 @@ public final class VocoderTrainer {
       batches: { number in
         try (0..<settings.optimizer.accumulation).map { part in
           var random = Philox(seed: seed, label: "vocoder batch \(number) \(part)")
-          let segments = (0..<settings.batch).map { _ -> [Float] in
+          // Drawn for the whole batch on every rank.
+          let starts = (0..<settings.batch).map { _ -> (index: Int, place: Int) in
             var place = Int(random.uniform() * Double(total))
             var index = 0
             while place >= lengths[index] {
               place -= lengths[index]
               index += 1
             }
-            return segment(songs[training[index]], from: place)
+            return (index, place)
           }
-          return try inputs(
-            segments, noise: (0..<noiseCount).map { _ in Float(random.normal()) * settings.latentNoise })
+          let noise = (0..<settings.batch * noiseCount).map { _ in
+            Float(random.normal()) * settings.latentNoise
+          }
+          let batch = try inputs(
+            rows.map { segment(songs[training[starts[$0].index]], from: starts[$0].place) },
+            noise: Array(noise[rows.lowerBound * noiseCount..<rows.upperBound * noiseCount]))
+          return try batch.merging(prior?.inputs(batch) ?? [:]) { $1 }
         }
       },
       validate: {
         var sum: Float = 0
         for i in 0..<batchesOfCheck {
-          let segments = Array(places[i * settings.batch..<(i + 1) * settings.batch])
-          let silent = [Float](repeating: 0, count: noiseCount)
+          let silent = [Float](repeating: 0, count: rows.count * noiseCount)
+          let segments = rows.map { places[i * settings.batch + $0] }
           sum += try check.run(inputs(segments, noise: silent))["mel"]?.floats[0] ?? .nan
         }
-        return sum / Float(batchesOfCheck)
+        return try ranks.sum(sum) / Float(ranks.size * batchesOfCheck)
       })
   }
 
-  private static func loss(_ settings: VocoderTraining, _ list: ParameterList) throws(TensorError) -> (
-    total: Tensor, mel: Tensor
-  ) {
-    let graph = list.graph
-    let wave = try graph.input("wave", [settings.batch, 1, settings.frames * settings.vocoder.hop])
-    let noise = try graph.input("noise", [settings.batch, settings.vocoder.inChannels, settings.frames])
-    let latents = try LatentEncoder(settings.encoder, list.scope["encoder"])(wave)
+  private static func latents(_ settings: VocoderTraining, rows: Int, _ list: ParameterList)
+    throws(TensorError) -> (wave: Tensor, latents: Tensor)
+  {
+    let wave = try list.graph.input("wave", [rows, 1, settings.frames * settings.vocoder.hop])
+    return (wave, try LatentEncoder(settings.encoder, list.scope["encoder"])(wave))
+  }
+
+  private static func prior(
+    _ settings: VocoderTraining, rows: Int, store: ParameterStore, ranks: any Communicator
+  ) throws -> LatentPrior {
+    let list = ParameterList(Graph())
+    let latents = try latents(settings, rows: rows, list).latents
+    return try LatentPrior(list.graph, latents: latents, store: store, ranks: ranks)
+  }
+
+  /// The loss on `rows` segments; `shared`: they are a rank's part of a batch.
+  private static func loss(
+    _ settings: VocoderTraining, rows: Int, _ list: ParameterList, shared: Bool = false
+  ) throws(TensorError) -> (total: Tensor, mel: Tensor) {
+    let (wave, latents) = try latents(settings, rows: rows, list)
+    let noise = try list.graph.input("noise", [rows, settings.vocoder.inChannels, settings.frames])
     let made = try Vocoder(settings.vocoder, list.scope["decoder"])(latents + noise).wave
     let mel = try MelLoss(
       samplingRate: settings.vocoder.samplingRate, windows: settings.windows, bands: settings.bands)(
         wave, made)
-    let mean = try latents.mean([0, 2])
-    let variance = try latents.square().mean([0, 2])
-    let prior = try (mean.square() + (variance - 1).square()).mean().reshaped([])
+    let prior = try shared ? LatentPrior.share(latents) : LatentPrior.loss(latents)
     let difference = try (wave - made).abs().mean().reshaped([])
     return (try mel + difference * settings.waveWeight + prior * settings.latentWeight, mel)
   }

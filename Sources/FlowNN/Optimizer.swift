@@ -1,3 +1,4 @@
+public import FlowCore
 public import FlowTensor
 import Foundation
 
@@ -68,13 +69,19 @@ public struct OptimizerSettings: Sendable, Hashable, Codable {
   }
 }
 
-/// A training step: loss, gradients, clipping by global norm, and AdamW or descent in one replayed program (or, with accumulation,
-/// one that adds gradients up and one that applies them).
+/// A training step: loss, gradients, clipping by global norm, and AdamW or descent in one replayed program. With accumulation or
+/// several ranks, one program adds gradients up, the ranks add up theirs, and another program applies them.
 public final class TrainingStep {
   private let settings: OptimizerSettings
   private let forward: Program
   private let apply: Program?
   private let store: ParameterStore
+  private let ranks: any Communicator
+  private let exchange: GradientExchange?
+
+  /// The name of a batch's input (a scalar) that says how much of the loss of the whole batch, over all ranks, is this rank's
+  /// part: a loss that is a mean has the rank's share of what it is the mean of. An equal part when it is left out.
+  public static let share = "share"
 
   /// Names under which the optimiser's state lies in the store.
   public static let firstMoment = "optimizer.m.", secondMoment = "optimizer.v.", accumulator = "optimizer.g.",
@@ -85,20 +92,21 @@ public final class TrainingStep {
   ///   - loss: the scalar to lower.
   ///   - outputs: further values to report.
   ///   - parameters: the trainable ones, which `store` must hold; moments are added to it if it lacks them.
-  /// - Throws: `TensorError`.
+  ///   - ranks: those that take parts of each batch. All hold the same parameters after each step.
+  /// - Throws: `TensorError`, and what the ranks throw.
   public init(
     loss: Tensor, outputs: [String: Tensor] = [:], parameters: [ParameterList.Declaration],
-    store: ParameterStore,
-    settings: OptimizerSettings
+    store: ParameterStore, settings: OptimizerSettings, ranks: any Communicator = SoleRank()
   ) throws {
     self.settings = settings
     self.store = store
+    self.ranks = ranks
     let graph = loss.graph
     for declaration in parameters {
       let zeros = try HostTensor(
         [Float](repeating: 0, count: declaration.tensor.shape.reduce(1, *)), declaration.tensor.shape)
       var prefixes = settings.statePrefixes
-      if settings.accumulation > 1 { prefixes.append(TrainingStep.accumulator) }
+      if settings.accumulation > 1, ranks.size == 1 { prefixes.append(TrainingStep.accumulator) }
       for prefix in prefixes where store.shape(prefix + declaration.name) == nil {
         // An average begins at the weights.
         try store.set(
@@ -109,16 +117,23 @@ public final class TrainingStep {
     let gradients = try graph.gradients(of: loss, withRespectTo: parameters.map(\.tensor))
     var reports = outputs
     reports["loss"] = loss
-    if settings.accumulation == 1 {
+    if settings.accumulation == 1, ranks.size == 1 {
+      exchange = nil
       reports["gradient_norm"] = try TrainingStep.update(
         graph, parameters.map(\.name), parameters.map(\.tensor), gradients, settings)
       forward = try Program(graph, outputs: reports, parameters: store)
       apply = nil
       return
     }
+    exchange =
+      ranks.size == 1
+      ? nil
+      : try GradientExchange(parameters, prefix: TrainingStep.accumulator, store: store, ranks: ranks)
+    let share = ranks.size == 1 ? nil : try graph.input(TrainingStep.share, [])
     for (declaration, gradient) in zip(parameters, gradients) {
       let sum = try graph.parameter(TrainingStep.accumulator + declaration.name, declaration.tensor.shape)
-      try graph.assign(sum, sum + gradient * (1 / Float(settings.accumulation)))
+      let part = try share.map { try gradient * $0 } ?? gradient * (1 / Float(settings.accumulation))
+      try graph.assign(sum, sum + part)
     }
     forward = try Program(graph, outputs: reports, parameters: store)
     let second = Graph()
@@ -185,8 +200,8 @@ public final class TrainingStep {
   }
 
   /// Takes step number `step` (from 0) on `batches` (one, or as many as are accumulated); the reported scalars, averaged
-  /// over the batches.
-  /// - Throws: `TensorError`.
+  /// over the batches, each as `share` says over the ranks.
+  /// - Throws: `TensorError`, and what the ranks throw.
   public func run(_ batches: [[String: HostTensor]], step: Int) throws -> [String: Float] {
     guard batches.count == settings.accumulation else {
       throw TensorError.input("\(batches.count) batches were given, \(settings.accumulation) are accumulated")
@@ -200,9 +215,22 @@ public final class TrainingStep {
     for batch in batches {
       var inputs = batch
       if apply == nil { inputs["optimizer"] = scalars }
-      for (name, value) in try forward.run(inputs) where value.shape.reduce(1, *) == 1 {
-        sums[name, default: 0] += value.floats[0] / Float(batches.count)
+      var weight = 1 / Float(batches.count)
+      if exchange != nil {
+        weight *= batch[TrainingStep.share]?.floats.first ?? 1 / Float(ranks.size)
+        inputs[TrainingStep.share] = try HostTensor([weight], [])
       }
+      for (name, value) in try forward.run(inputs) where value.shape.reduce(1, *) == 1 {
+        sums[name, default: 0] +=
+          exchange == nil ? value.floats[0] / Float(batches.count) : value.floats[0] * weight
+      }
+    }
+    if let exchange {
+      try exchange.sum()
+      let names = sums.keys.sorted()
+      var values = names.map { sums[$0, default: 0] }
+      try ranks.sum(&values)
+      for (name, value) in zip(names, values) { sums[name] = value }
     }
     if let apply {
       sums["gradient_norm"] = try apply.run(["optimizer": scalars])["gradient_norm"]?.floats[0] ?? 0

@@ -63,7 +63,7 @@ extension Backend {
 public final class ParameterStore {
   /// The device.
   public let backend: any Backend
-  private var buffers: [String: (buffer: any DeviceBuffer, shape: [Int], dtype: DType)] = [:]
+  var buffers: [String: (slot: Slot, shape: [Int], dtype: DType)] = [:]
 
   /// An empty store.
   public init(_ backend: any Backend) { self.backend = backend }
@@ -99,22 +99,22 @@ public final class ParameterStore {
         throw TensorError.parameter(
           "parameter '\(name)' is \(known.dtype.rawValue), not \(dtype.rawValue)")
       }
-      known.buffer.write(bytes, at: 0)
+      known.slot.buffer.write(bytes, at: known.slot.offset)
       return
     }
     let buffer = try backend.makeBuffer(dtype.words(shape.elements), for: "parameter '\(name)'")
     buffer.write(bytes, at: 0)
-    buffers[name] = (buffer, shape, dtype)
+    buffers[name] = (Slot(buffer: buffer, offset: 0), shape, dtype)
   }
 
   /// The parameter `name`.
   /// - Throws: `TensorError` when there is none.
   public func get(_ name: String) throws -> HostTensor {
-    let (buffer, shape, dtype) = try slot(name)
-    return try buffer.read(shape, dtype, at: 0)
+    let (slot, shape, dtype) = try slot(name)
+    return try slot.buffer.read(shape, dtype, at: slot.offset)
   }
 
-  func slot(_ name: String) throws -> (buffer: any DeviceBuffer, shape: [Int], dtype: DType) {
+  func slot(_ name: String) throws -> (slot: Slot, shape: [Int], dtype: DType) {
     guard let known = buffers[name] else { throw TensorError.parameter("no parameter '\(name)'") }
     return known
   }

@@ -140,7 +140,7 @@ public final class Program {
       inputSlots.append((name, slot, node.shapes[0], node.dtype, indexLimit(of: index)))
       return slot
     case .parameter(let name):
-      let (buffer, shape, dtype) = try parameters.slot(name)
+      let (slot, shape, dtype) = try parameters.slot(name)
       guard shape == node.shapes[0] else {
         throw TensorError.parameter(
           "parameter '\(name)' has shape \(shape), the program wants \(node.shapes[0])")
@@ -149,7 +149,7 @@ public final class Program {
         throw TensorError.parameter(
           "parameter '\(name)' is \(dtype.rawValue), the program wants \(node.dtype.rawValue)")
       }
-      return Slot(buffer: buffer, offset: 0)
+      return slot
     case .constant(let value):
       let count = value.dtype.words(value.shape.elements)
       let purpose = "a constant \(value.shape)"

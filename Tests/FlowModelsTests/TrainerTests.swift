@@ -86,7 +86,8 @@ import Testing
         style: [1, 0, 0, 0])
     }
     var random = Philox(seed: 1)
-    let inputs = try FlowBatches(settings, songs: songs).inputs([0], &random, dropout: false)
+    let inputs = try FlowBatches(settings, songs: songs, part: BatchPart(of: 1, SoleRank())).inputs(
+      [0], &random, dropout: false)
     // Five frames fill a block, so a whole block of end frames follows; the third block is padding.
     let valid = [Float](repeating: 1, count: 10) + [Float](repeating: 0, count: 5)
     #expect(inputs["valid"]?.floats == valid)
