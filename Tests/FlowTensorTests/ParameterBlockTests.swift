@@ -12,7 +12,7 @@ import Testing
   @Test func partsLieInTheBlockAndProgramsWriteThere() throws {
     let store = try store()
     #expect(store.shape("all") == [16 + 48 + 16] && store.shape("b") == [2, 17])
-    try store.set("c", HostTensor([7], []))
+    try store.set("c", HostTensor([Float(7)], []))
     let graph = Graph()
     let b = try graph.parameter("b", [2, 17])
     try graph.assign(b, b + graph.input("x", [2, 17]))
