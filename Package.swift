@@ -86,7 +86,7 @@ let package = Package(
       swiftSettings: numeric),
 
     // 2
-    .target(name: "FlowNN", dependencies: ["FlowCore", "FlowTensor"], swiftSettings: numeric),
+    .target(name: "FlowNN", dependencies: ["FlowCore", "FlowTensor", "CZlib"], swiftSettings: numeric),
     .target(
       name: "FlowAudio",
       dependencies: ["FlowCore", "CKernels", "COpenBLAS", "CSndFile", "CSampleRate", "CZlib"],
@@ -149,7 +149,7 @@ let package = Package(
       swiftSettings: optimized),
     tests("FlowCore"),
     tests("FlowTensor", ["FlowTensorCPU"]),
-    tests("FlowNN", ["FlowTensor", "FlowTensorCPU"]),
+    tests("FlowNN", ["FlowTensor", "FlowTensorCPU", "CZlib"]),
     tests("FlowAudio"),
     tests("FlowScore"),
     tests("FlowStore"),

@@ -17,16 +17,11 @@ public struct SafetensorsFile: Sendable {
     let begin: Int, end: Int
   }
 
-  private enum Source: Sendable {
-    case mapped(MappedFile)
-    case memory(Data)
-  }
-
   /// The entries by name.
   public let entries: [String: Entry]
   /// `__metadata__`.
   public let metadata: [String: String]
-  private let source: Source
+  private let source: ByteSource
   private let start: Int
 
   /// The names, sorted.
@@ -42,24 +37,18 @@ public struct SafetensorsFile: Sendable {
   /// Maps and checks the file at `path`.
   /// - Throws: `SafetensorsError`.
   public init(path: String) throws(SafetensorsError) {
-    let file: MappedFile
-    do throws(FileError) { file = try MappedFile(path) } catch {
+    do throws(FileError) { source = try ByteSource(path: path) } catch {
       throw .unreadable("\(path): \(error.reason)")
     }
-    (start, entries, metadata) = try SafetensorsFile.header(file.bytes)
-    guard !file.isTorn else { throw .cutShort }
-    source = .mapped(file)
+    (start, entries, metadata) = try source.withBytes(SafetensorsFile.header)
+    guard !source.isTorn else { throw .cutShort }
   }
 
   /// Checks the bytes of a file.
   /// - Throws: `SafetensorsError`.
   public init(data: Data) throws(SafetensorsError) {
-    // The closure's error type is lost on the way through Foundation.
-    let result = data.withUnsafeBytes { bytes in
-      Result { () throws(SafetensorsError) in try SafetensorsFile.header(bytes) }
-    }
-    (start, entries, metadata) = try result.get()
-    source = .memory(data)
+    source = ByteSource(data)
+    (start, entries, metadata) = try source.withBytes(SafetensorsFile.header)
   }
 
   /// Where the data begin, and the header's contents once they are found consistent.
@@ -110,15 +99,8 @@ public struct SafetensorsFile: Sendable {
   public func withBytes<R>(_ name: String, _ body: (UnsafeRawBufferPointer) throws -> R) throws -> R {
     guard let entry = entries[name] else { throw SafetensorsError.noTensor(name) }
     let range = start + entry.begin..<start + entry.end
-    switch source {
-    case .memory(let data):
-      return try data.withUnsafeBytes { try body(UnsafeRawBufferPointer(rebasing: $0[range])) }
-    case .mapped(let file):
-      let result = try withExtendedLifetime(file) {
-        try body(UnsafeRawBufferPointer(rebasing: file.bytes[range]))
-      }
-      guard !file.isTorn else { throw SafetensorsError.cutShort }
-      return result
-    }
+    let result = try source.withBytes { try body(UnsafeRawBufferPointer(rebasing: $0[range])) }
+    guard !source.isTorn else { throw SafetensorsError.cutShort }
+    return result
   }
 }
