@@ -55,6 +55,7 @@ public final class FlowTrainer {
   public let settings: FlowTraining
   /// The loop, for its history, checkpoints and weights (named as in the published checkpoint).
   public let loop: TrainingLoop
+  private let store: ParameterStore
 
   /// A training on `songs`.
   /// - Parameters:
@@ -77,7 +78,8 @@ public final class FlowTrainer {
     guard !training.isEmpty else { throw TrainingError.data("there is no song to train on") }
     let checked = held.isEmpty ? training : held
 
-    let store = ParameterStore(backend)
+    store = ParameterStore(backend)
+    let store = store
     for (name, value) in initial { try store.set(name, value) }
     let graph = Graph()
     let list = ParameterList(graph)
@@ -112,6 +114,13 @@ public final class FlowTrainer {
         }
         return try ranks.sum(sum) / Float(runs)
       })
+  }
+
+  /// A sampler of the weights as they are at each use.
+  /// - Throws: `TensorError`.
+  public func sampler(textCount: Int, maxBlocks: Int, guidance: Float) throws -> FlowSampler {
+    try FlowSampler(
+      settings.model, store: store, textCount: textCount, maxBlocks: maxBlocks, guidance: guidance)
   }
 }
 

@@ -47,6 +47,8 @@ public final class VocoderTrainer {
   public let settings: VocoderTraining
   /// The loop, for its history, checkpoints and weights.
   public let loop: TrainingLoop
+  private let store: ParameterStore
+  private let decoder: VocoderDecoder
   /// Names under which encoder and decoder lie in the loop's weights.
   public static let encoderPrefix = "encoder.", decoderPrefix = "decoder."
 
@@ -74,7 +76,9 @@ public final class VocoderTrainer {
     guard !training.isEmpty else { throw TrainingError.data("there is no audio to train the vocoder on") }
     let checked = held.isEmpty ? training : held
 
-    let store = ParameterStore(backend)
+    store = ParameterStore(backend)
+    decoder = try VocoderDecoder(settings.vocoder, store: store, prefix: "decoder")
+    let store = store
     let graph = Graph()
     let list = ParameterList(graph)
     let loss = try VocoderTrainer.loss(settings, rows: rows.count, list, shared: ranks.size > 1)
@@ -148,6 +152,13 @@ public final class VocoderTrainer {
       })
   }
 
+  /// What encoder and decoder, with the weights as they are, make of a wave; a little longer, as its last frame is whole.
+  /// - Throws: `TensorError`.
+  public func reconstruct(_ wave: [Float]) throws -> [Float] {
+    let latents = try LatentEncoder.encode(wave, config: settings.encoder, store: store, prefix: "encoder")
+    return try decoder.decode(latents.columns())
+  }
+
   private static func latents(_ settings: VocoderTraining, rows: Int, _ list: ParameterList)
     throws(TensorError) -> (wave: Tensor, latents: Tensor)
   {
@@ -196,15 +207,32 @@ public final class VocoderTrainer {
   }
 }
 
+extension HostTensor {
+  /// Latents [T, channels] or [1, T, channels], as encoder, data and sampler have them, as the decoder's [1, channels, T].
+  /// - Throws: `TensorError` for another shape.
+  public func columns() throws(TensorError) -> HostTensor {
+    guard shape.count == 2 || (shape.count == 3 && shape[0] == 1) else {
+      throw .shape(op: "latents", shapes: [shape], expected: "latents are [T, channels] or [1, T, channels]")
+    }
+    let (frames, channels, rows) = (shape[shape.count - 2], shape[shape.count - 1], floats)
+    var columns = rows
+    for t in 0..<frames {
+      for c in 0..<channels { columns[c * frames + t] = rows[t * channels + c] }
+    }
+    return try HostTensor(columns, [1, channels, frames])
+  }
+}
+
 extension LatentEncoder {
   /// The latents [T, channels] of a whole wave; the last frame is completed with silence.
   /// - Throws: `TensorError` when `store` lacks a weight.
   public static func encode(
-    _ wave: [Float], config: LatentEncoderConfig, store: ParameterStore
+    _ wave: [Float], config: LatentEncoderConfig, store: ParameterStore, prefix: String = ""
   ) throws -> HostTensor {
     let frames = max(1, (wave.count + config.hop - 1) / config.hop)
     let graph = Graph()
-    let encoder = LatentEncoder(config, ParameterList(graph).scope)
+    let scope = ParameterList(graph).scope
+    let encoder = LatentEncoder(config, prefix.isEmpty ? scope : scope[prefix])
     let latents = try encoder(graph.input("wave", [1, 1, frames * config.hop])).permuted([0, 2, 1])
     let program = try Program(
       graph, outputs: ["latents": latents.reshaped([frames, config.latentChannels])], parameters: store)

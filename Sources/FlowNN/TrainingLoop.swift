@@ -176,4 +176,13 @@ public final class TrainingLoop {
       best = (loss, bestWeights)
     }
   }
+
+  /// The steps that were taken when the checkpoint `data` was.
+  /// - Throws: `TrainingError.checkpoint` when it is none; `SafetensorsError`.
+  public static func steps(of data: Data) throws -> Int {
+    guard let text = try SafetensorsFile(data: data).metadata["history"],
+      let points = try? JSONDecoder().decode([TrainingPoint].self, from: Data(text.utf8))
+    else { throw TrainingError.checkpoint("it is not one of a training") }
+    return points.count
+  }
 }

@@ -113,8 +113,10 @@ enum ModelFiles {
     return ids + (LyricTokens.tag("[end]") ?? [])
   }
 
-  /// The losses of a training as a table and a picture.
-  static func losses(_ history: [TrainingPoint], title: String) -> [String: FileContent] {
+  /// The losses of a training as a table, a picture, and for TensorBoard; and its previews.
+  static func losses(
+    _ history: [TrainingPoint], title: String, previews: Previews
+  ) throws -> [String: FileContent] {
     var table = "step,loss,gradient_norm,rate,validation\n"
     for point in history {
       let validation = point.validation.map { "\($0)" } ?? ""
@@ -123,21 +125,32 @@ enum ModelFiles {
     let training = history.map { (step: $0.step, value: Double($0.loss)) }
     let held = history.compactMap { point in point.validation.map { (step: point.step, value: Double($0)) } }
     let picture = Picture.curves([("training", training), ("held out", held)], title: title)
-    return ["losses.csv": .text(table), "losses.svg": .text(picture)]
+    var files = try previews.files(history)
+    files["losses.csv"] = .text(table)
+    files["losses.svg"] = .text(picture)
+    return files
   }
 
   /// Runs a training to its end, keeping a checkpoint every `every` steps where the next try finds it.
-  static func run(_ loop: TrainingLoop, total: Int, every: Int, context: StageContext) throws {
+  static func run(
+    _ loop: TrainingLoop, total: Int, every: Int, previews: Previews, context: StageContext
+  ) throws {
     let name = "training.safetensors"
     if let bytes = context.checkpoint(name) {
       do {
+        let steps = try TrainingLoop.steps(of: Data(bytes))
+        guard previews.restore(steps) else {
+          throw TrainingError.checkpoint("a preview before it is missing")
+        }
         try loop.restore(Data(bytes))
         context.log("resumed at step \(loop.nextStep)")
       } catch {
         context.log("checkpoint not used: \(error)")
       }
     }
+    try previews.take(loop.nextStep)
     try loop.run { point in
+      try previews.take(point.step + 1)
       if point.step % 10 == 0 || point.validation != nil {
         let held = point.validation.map { ", held out \($0)" } ?? ""
         context.progress(

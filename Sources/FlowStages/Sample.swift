@@ -44,16 +44,10 @@ struct Sample: Stage {
         var random = context.random("noise \(block)")
         return (0..<config.blockSize * config.melDim).map { _ in Float(random.normal()) }
       })
-    let count = latents.shape[1]
-    guard count > 0 else { throw StageFailure("the model ended the song before it began") }
-    var columns = [Float](repeating: 0, count: latents.floats.count)
-    let values = latents.floats
-    for t in 0..<count {
-      for c in 0..<config.melDim { columns[c * count + t] = values[t * config.melDim + c] }
-    }
+    guard latents.shape[1] > 0 else { throw StageFailure("the model ended the song before it began") }
     let store = try ModelFiles.store(vocoder, ModelFiles.decoder, threads: context.threads)
     var wave = try VocoderDecoder(decoder, store: store, prefix: "")
-      .decode(try HostTensor(columns, [1, config.melDim, count]))
+      .decode(latents.columns())
     let peak = wave.reduce(0) { max($0, abs($1)) }
     guard peak.isFinite, peak > 1e-4 else {
       throw StageFailure("the song is silent (peak \(peak))", help: "train the vocoder for more steps")

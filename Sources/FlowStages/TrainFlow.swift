@@ -1,3 +1,4 @@
+import FlowAudio
 import FlowCore
 import FlowModels
 import FlowNN
@@ -16,6 +17,7 @@ struct TrainFlow: Stage {
     var frames: Int
     var tokens: Int
     var dropout: Double
+    var preview: Int
     var seed: Int
     var checkpoint: Int
   }
@@ -71,7 +73,10 @@ struct TrainFlow: Stage {
     let trainer = try FlowTrainer(
       settings, songs: songs, validation: split.heldOut, seed: seed,
       backend: CPUBackend(threads: context.threads))
-    try ModelFiles.run(trainer.loop, total: parameters.steps, every: parameters.checkpoint, context: context)
+    let previews = try previews(trainer, songs[split.heldOut.min() ?? 0], seed, context)
+    try ModelFiles.run(
+      trainer.loop, total: parameters.steps, every: parameters.checkpoint, previews: previews,
+      context: context)
     func files(_ weights: [String: HostTensor]) throws -> [String: FileContent] {
       [
         ModelFiles.model: .bytes(Safetensors.encode(weights, metadata: ["format": "pt"])),
@@ -81,6 +86,47 @@ struct TrainFlow: Stage {
     try context.emit("weights", id: "model", files: files(trainer.loop.bestWeights()))
     try context.emit("last", id: "model", files: files(trainer.loop.weights()))
     try context.emit(
-      "losses", id: "model", files: ModelFiles.losses(trainer.loop.history, title: "flow matching: loss"))
+      "losses", id: "model",
+      files: ModelFiles.losses(trainer.loop.history, title: "flow matching: loss", previews: previews))
+  }
+
+  /// Songs from the lyrics and style of `song`, by the same noise each time, beside what the vocoder makes of its latents.
+  private func previews(
+    _ trainer: FlowTrainer, _ song: FlowSong, _ seed: UInt64, _ context: StageContext
+  ) throws -> Previews {
+    guard parameters.preview > 0 else {
+      return Previews(context, every: 0, total: parameters.steps, references: []) { [] }
+    }
+    guard let vocoder = context.optionalInput("vocoder") else {
+      throw StageFailure(
+        "previews are asked for, and nothing makes them audible",
+        help: "bind the input 'vocoder' to weights of a vocoder, or set 'preview' to 0")
+    }
+    let config = try ModelFiles.config(vocoder, ModelFiles.decoderConfig, VocoderConfig.self)
+    let decoder = try VocoderDecoder(
+      config, store: ModelFiles.store(vocoder, ModelFiles.decoder, threads: context.threads), prefix: "")
+    func sound(_ latents: HostTensor) throws -> Previews.Sound {
+      var wave = latents.shape[latents.shape.count - 2] == 0 ? [0] : try decoder.decode(latents.columns())
+      let peak = wave.reduce(1e-4) { max($0, abs($1)) }
+      for i in wave.indices { wave[i] = wave[i].isFinite ? wave[i] * 0.891 / peak : 0 }
+      return Previews.Sound(name: "song", audio: AudioBuffer(wave, sampleRate: config.samplingRate))
+    }
+    let (model, tokens) = (trainer.settings.model, song.tokens.prefix(parameters.tokens))
+    let frames = min(song.latents.shape[0], 6 * config.samplingRate / config.hop)
+    let truth = try HostTensor(
+      Array(song.latents.floats.prefix(frames * model.melDim)), [frames, model.melDim])
+    let blocks = (frames + model.blockSize - 1) / model.blockSize
+    let sampler = try trainer.sampler(textCount: tokens.count, maxBlocks: blocks, guidance: 1)
+    return Previews(
+      context, every: parameters.preview, total: parameters.steps, references: [try sound(truth)],
+      make: {
+        let latents = try sampler.sample(
+          text: Array(tokens), style: song.style, blocks: blocks, steps: 16, keepLastFrame: true,
+          noise: { block in
+            var random = Philox(seed: seed, label: "preview \(block)")
+            return (0..<model.blockSize * model.melDim).map { _ in Float(random.normal()) }
+          })
+        return [try sound(latents)]
+      })
   }
 }

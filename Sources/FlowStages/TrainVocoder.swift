@@ -1,3 +1,4 @@
+import FlowAudio
 import FlowModels
 import FlowNN
 import FlowStageKit
@@ -13,6 +14,7 @@ struct TrainVocoder: Stage {
     var frames: Int
     var rate: Double
     var accumulation: Int
+    var preview: Int
     var seed: Int
     var checkpoint: Int
   }
@@ -44,7 +46,20 @@ struct TrainVocoder: Stage {
     let trainer = try VocoderTrainer(
       settings, songs: songs, validation: split.heldOut, seed: seed,
       backend: CPUBackend(threads: context.threads))
-    try ModelFiles.run(trainer.loop, total: parameters.steps, every: parameters.checkpoint, context: context)
+    let heard = Previews.excerpt(songs[split.heldOut.min() ?? 0], rate: settings.vocoder.samplingRate)
+    let previews = Previews(
+      context, every: parameters.preview, total: parameters.steps,
+      references: [Previews.Sound(name: "reconstruction", audio: heard)],
+      make: {
+        let wave = try trainer.reconstruct(heard.mono).prefix(heard.count)
+        return [
+          Previews.Sound(
+            name: "reconstruction", audio: AudioBuffer(Array(wave), sampleRate: heard.sampleRate))
+        ]
+      })
+    try ModelFiles.run(
+      trainer.loop, total: parameters.steps, every: parameters.checkpoint, previews: previews,
+      context: context)
     func files(_ weights: [String: HostTensor]) throws -> [String: FileContent] {
       let parts = try trainer.split(weights)
       return [
@@ -57,6 +72,7 @@ struct TrainVocoder: Stage {
     try context.emit("weights", id: "vocoder", files: files(trainer.loop.bestWeights()))
     try context.emit("last", id: "vocoder", files: files(trainer.loop.weights()))
     try context.emit(
-      "losses", id: "vocoder", files: ModelFiles.losses(trainer.loop.history, title: "vocoder: loss"))
+      "losses", id: "vocoder",
+      files: ModelFiles.losses(trainer.loop.history, title: "vocoder: loss", previews: previews))
   }
 }
