@@ -121,8 +121,8 @@ let package = Package(
     .target(
       name: "FlowCommands",
       dependencies: [
-        "COpenBLAS", "CProcess", "FlowCore", "FlowMPI", "FlowStore", "FlowStageKit", "FlowPlan", "FlowEngine",
-        "FlowStages",
+        "COpenBLAS", "CProcess", "FlowCore", "FlowMPI", "FlowTensor", "FlowTensorCPU", "FlowNN", "FlowModels",
+        "FlowStore", "FlowStageKit", "FlowPlan", "FlowEngine", "FlowStages",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: optimized),
@@ -157,6 +157,6 @@ let package = Package(
     tests("FlowModels", ["FlowTensor", "FlowTensorCPU", "FlowNN"]),
     tests("FlowEngine", ["FlowStore", "FlowPlan", "FlowStageKit", "CProcess"]),
     tests("FlowStages", ["FlowStageKit", "FlowStore", "FlowPlan", "FlowEngine", "FlowAudio", "FlowScore"]),
-    tests("FlowCommands", ["FlowPlan", "FlowEngine", "FlowStages"]),
+    tests("FlowCommands", ["FlowPlan", "FlowEngine", "FlowStages", "FlowNN", "FlowTensor"]),
   ] + fuzz
 )
