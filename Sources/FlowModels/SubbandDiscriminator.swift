@@ -35,11 +35,12 @@ public struct SubbandConfig: Sendable, Hashable, Codable {
     case binsPerOctave = "bins_per_octave"
   }
 
-  /// The three discriminators of BigVGAN v2.
-  public static func published(samplingRate: Int) -> [SubbandConfig] {
+  /// The three discriminators of BigVGAN v2, with `channels` times its channels.
+  public static func published(samplingRate: Int, channels: Double = 1) -> [SubbandConfig] {
     [(512, 24), (256, 36), (256, 48)].map { hop, bins in
       SubbandConfig(
-        filters: 128, maxFilters: 1024, filtersScale: 1, dilations: [1, 2, 4], outChannels: 1,
+        filters: max(1, Int(128 * channels)), maxFilters: 1024, filtersScale: 1, dilations: [1, 2, 4],
+        outChannels: 1,
         samplingRate: samplingRate, hop: hop, octaves: 9, binsPerOctave: bins)
     }
   }

@@ -26,6 +26,10 @@ public struct VocoderTraining: Sendable, Hashable, Codable {
   public var latentNoise: Float
   /// Steps between validations.
   public var validateEvery: Int
+  /// Weight of the mel loss.
+  public var melWeight: Float = 1
+  /// Training against discriminators; `nil` for none.
+  public var adversarial: AdversarialTraining?
 
   /// The preset that the demo trains: 24 kHz, 5 latent frames a second.
   public static func tiny(steps: Int) -> VocoderTraining {
@@ -83,8 +87,12 @@ public final class VocoderTrainer {
     let list = ParameterList(graph)
     let loss = try VocoderTrainer.loss(settings, rows: rows.count, list, shared: ranks.size > 1)
     try list.initialize(store, seed: seed)
+    let opponent = try settings.adversarial?.opponent(
+      VocoderTrainer.loss(settings, rows: rows.count, ParameterList(Graph())), store: store, seed: seed,
+      settings: settings.optimizer, ranks: ranks)
+    let lowered = try settings.adversarial.map { try $0.generatorLoss(loss) + loss.total } ?? loss.total
     let step = try TrainingStep(
-      loss: loss.total, outputs: ["mel": loss.mel], parameters: list.declarations, store: store,
+      loss: lowered, outputs: ["mel": loss.mel], parameters: list.declarations, store: store,
       settings: settings.optimizer, ranks: ranks)
     let checkGraph = Graph()
     let check = try Program(
@@ -118,7 +126,7 @@ public final class VocoderTrainer {
     }
     loop = TrainingLoop(
       step, names: list.declarations.map(\.name), store: store, settings: settings.optimizer,
-      validateEvery: settings.validateEvery,
+      validateEvery: settings.validateEvery, opponent: opponent,
       batches: { number in
         try (0..<settings.optimizer.accumulation).map { part in
           var random = Philox(seed: seed, label: "vocoder batch \(number) \(part)")
@@ -174,10 +182,18 @@ public final class VocoderTrainer {
     return try LatentPrior(list.graph, latents: latents, store: store, ranks: ranks)
   }
 
+  /// The loss of a batch, and what it compares.
+  struct Loss {
+    let total: Tensor
+    let mel: Tensor
+    let real: Tensor
+    let generated: Tensor
+  }
+
   /// The loss on `rows` segments; `shared`: they are a rank's part of a batch.
   private static func loss(
     _ settings: VocoderTraining, rows: Int, _ list: ParameterList, shared: Bool = false
-  ) throws(TensorError) -> (total: Tensor, mel: Tensor) {
+  ) throws(TensorError) -> Loss {
     let (wave, latents) = try latents(settings, rows: rows, list)
     let noise = try list.graph.input("noise", [rows, settings.vocoder.inChannels, settings.frames])
     let made = try Vocoder(settings.vocoder, list.scope["decoder"])(latents + noise).wave
@@ -186,7 +202,9 @@ public final class VocoderTrainer {
         wave, made)
     let prior = try shared ? LatentPrior.share(latents) : LatentPrior.loss(latents)
     let difference = try (wave - made).abs().mean().reshaped([])
-    return (try mel + difference * settings.waveWeight + prior * settings.latentWeight, mel)
+    let total =
+      try mel * settings.melWeight + difference * settings.waveWeight + prior * settings.latentWeight
+    return Loss(total: total, mel: mel, real: wave, generated: made)
   }
 
   /// Splits weights of the loop into those of encoder and decoder, the decoder's under their published names and with

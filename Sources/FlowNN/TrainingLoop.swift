@@ -13,6 +13,8 @@ public struct TrainingPoint: Sendable, Hashable, Codable {
   public var rate: Double
   /// The validation loss after the step, where it was measured.
   public var validation: Float?
+  /// The opponent's loss on the batch, before both steps, where there is one.
+  public var opponent: Float?
 }
 
 /// Why a training stopped.
@@ -37,7 +39,22 @@ public enum TrainingError: Error, Sendable, CustomStringConvertible {
 /// Takes the steps of a training, keeps its history and its best weights, and can be put down and taken up again with
 /// the same bytes: batches must be a pure function of the step.
 public final class TrainingLoop {
+  /// What is trained by turns with the weights, such as discriminators: its step is taken first, on the same batches.
+  public struct Opponent {
+    let step: TrainingStep
+    let names: [String]
+    let settings: OptimizerSettings
+
+    /// An opponent that trains the parameters `names`.
+    public init(step: TrainingStep, names: [String], settings: OptimizerSettings) {
+      self.step = step
+      self.names = names
+      self.settings = settings
+    }
+  }
+
   private let step: TrainingStep
+  private let opponent: Opponent?
   private let names: [String]
   private let store: ParameterStore
   private let settings: OptimizerSettings
@@ -56,12 +73,14 @@ public final class TrainingLoop {
   ///   - validateEvery: steps between validations; the last step is always validated.
   ///   - batches: the inputs of a step, one dictionary per accumulated batch.
   ///   - validate: the validation loss of the weights in `store`; without it the last weights are the best.
+  ///   - opponent: what is trained by turns with the weights, if anything.
   public init(
     _ step: TrainingStep, names: [String], store: ParameterStore, settings: OptimizerSettings,
-    validateEvery: Int,
+    validateEvery: Int, opponent: Opponent? = nil,
     batches: @escaping (Int) throws -> [[String: HostTensor]], validate: (() throws -> Float)?
   ) {
     self.step = step
+    self.opponent = opponent
     self.names = names
     self.store = store
     self.settings = settings
@@ -71,7 +90,9 @@ public final class TrainingLoop {
   }
 
   /// The programs of a step written out, by what they are for.
-  public var listings: [(name: String, text: String)] { step.listings }
+  public var listings: [(name: String, text: String)] {
+    step.listings + (opponent?.step.listings.map { ("opponent's " + $0.name, $0.text) } ?? [])
+  }
   /// The next step's number.
   public var nextStep: Int { history.count }
   /// Whether all steps are taken.
@@ -84,12 +105,17 @@ public final class TrainingLoop {
   public func run(_ progress: (TrainingPoint) throws -> Void = { _ in }) throws {
     while !isFinished {
       let number = nextStep
-      let result = try step.run(batches(number), step: number)
+      let batch = try batches(number)
+      let opposed = try opponent?.step.run(batch, step: number)["loss"]
+      let result = try step.run(batch, step: number)
       let loss = result["loss"] ?? .nan
       let norm = result["gradient_norm"] ?? .nan
-      guard loss.isFinite, norm.isFinite else { throw TrainingError.diverged(step: number) }
+      guard loss.isFinite, norm.isFinite, opposed?.isFinite ?? true else {
+        throw TrainingError.diverged(step: number)
+      }
       var point = TrainingPoint(
-        step: number, loss: loss, gradientNorm: norm, rate: settings.rate(number), validation: nil)
+        step: number, loss: loss, gradientNorm: norm, rate: settings.rate(number), validation: nil,
+        opponent: opposed)
       if let validate, (number + 1) % validateEvery == 0 || number + 1 == settings.total {
         let value = try validate()
         guard value.isFinite else { throw TrainingError.diverged(step: number) }
@@ -125,7 +151,10 @@ public final class TrainingLoop {
   private static let kind = "flow-training-checkpoint-v1"
 
   private var stateNames: [String] {
-    names + settings.statePrefixes.flatMap { prefix in names.map { prefix + $0 } }
+    func state(_ names: [String], _ settings: OptimizerSettings) -> [String] {
+      names + settings.statePrefixes.flatMap { prefix in names.map { prefix + $0 } }
+    }
+    return state(names, settings) + (opponent.map { state($0.names, $0.settings) } ?? [])
   }
 
   /// All that is needed to go on: weights, moments, best weights, history. Taken between two steps.
@@ -155,6 +184,10 @@ public final class TrainingLoop {
       let known = try? JSONDecoder().decode(OptimizerSettings.self, from: Data(settingsText.utf8))
     else { throw TrainingError.checkpoint("it is not one of a training") }
     guard known == settings else { throw TrainingError.checkpoint("its optimiser settings are others") }
+    guard points.allSatisfy({ ($0.opponent == nil) == (opponent == nil) }) else {
+      throw TrainingError.checkpoint(
+        "it is of a training \(opponent == nil ? "against" : "without") an opponent")
+    }
     guard points.count <= settings.total, points.enumerated().allSatisfy({ $0 == $1.step }) else {
       throw TrainingError.checkpoint("its history has gaps")
     }

@@ -117,14 +117,19 @@ enum ModelFiles {
   static func losses(
     _ history: [TrainingPoint], title: String, previews: Previews
   ) throws -> [String: FileContent] {
-    var table = "step,loss,gradient_norm,rate,validation\n"
+    let isOpposed = history.contains { $0.opponent != nil }
+    var table = "step,loss,gradient_norm,rate,validation\(isOpposed ? ",discriminators" : "")\n"
     for point in history {
       let validation = point.validation.map { "\($0)" } ?? ""
-      table += "\(point.step),\(point.loss),\(point.gradientNorm),\(point.rate),\(validation)\n"
+      table += "\(point.step),\(point.loss),\(point.gradientNorm),\(point.rate),\(validation)"
+      table += (isOpposed ? ",\(point.opponent.map { "\($0)" } ?? "")" : "") + "\n"
     }
     let training = history.map { (step: $0.step, value: Double($0.loss)) }
     let held = history.compactMap { point in point.validation.map { (step: point.step, value: Double($0)) } }
-    let picture = Picture.curves([("training", training), ("held out", held)], title: title)
+    let opposed = history.compactMap { point in point.opponent.map { (step: point.step, value: Double($0)) } }
+    let curves =
+      [("training", training), ("held out", held)] + (isOpposed ? [("discriminators", opposed)] : [])
+    let picture = Picture.curves(curves, title: title)
     var files = try previews.files(history)
     files["losses.csv"] = .text(table)
     files["losses.svg"] = .text(picture)

@@ -14,6 +14,11 @@ struct TrainVocoder: Stage {
     var frames: Int
     var rate: Double
     var accumulation: Int
+    var mel: Double
+    var adversarial: Double
+    var features: Double
+    var discriminators: String
+    var width: Double
     var preview: Int
     var seed: Int
     var checkpoint: Int
@@ -26,6 +31,15 @@ struct TrainVocoder: Stage {
     settings.frames = parameters.frames
     settings.optimizer.learningRate = parameters.rate
     settings.optimizer.accumulation = parameters.accumulation
+    settings.melWeight = Float(parameters.mel)
+    if parameters.adversarial > 0 || parameters.features > 0 {
+      let channels = parameters.width
+      settings.adversarial = AdversarialTraining(
+        weight: Float(parameters.adversarial), featureWeight: Float(parameters.features),
+        waves: DiscriminatorConfig(channelMultiplier: channels),
+        subbands: parameters.discriminators == "subbands"
+          ? SubbandConfig.published(samplingRate: settings.vocoder.samplingRate, channels: channels) : [])
+    }
     return settings
   }
 
