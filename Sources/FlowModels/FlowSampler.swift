@@ -1,4 +1,4 @@
-import FlowNN
+public import FlowNN
 public import FlowTensor
 
 /// Block-wise sampling with keys and values kept (spec 3). Conditional and null branch run as one batch of two.
@@ -25,10 +25,12 @@ public final class FlowSampler {
   ///   - textCount: tokens of every prompt.
   ///   - maxBlocks: the longest result in blocks.
   ///   - guidance: strength g of v = cond + g (cond - null); 0 runs no null branch.
+  ///   - adaptation: which layers have low-rank parameters in `store`.
   /// - Throws: `TensorError`.
-  public init(_ config: DiTConfig, store: ParameterStore, textCount: Int, maxBlocks: Int, guidance: Float)
-    throws
-  {
+  public init(
+    _ config: DiTConfig, store: ParameterStore, textCount: Int, maxBlocks: Int, guidance: Float,
+    adaptation: LowRank? = nil
+  ) throws {
     self.config = config
     self.store = store
     self.guidance = guidance
@@ -39,9 +41,12 @@ public final class FlowSampler {
     let width = config.dim / config.heads
     let past = textCount + maxBlocks * config.blockSize
 
+    func parameters(_ graph: Graph) -> ParameterList {
+      ParameterList(graph, adaptation: adaptation.map { Adaptation($0) }, types: store.dtype)
+    }
     if textCount > 0 {
       let graph = Graph()
-      let model = DiT(config, ParameterList(graph).scope["transformer"])
+      let model = DiT(config, parameters(graph).scope["transformer"])
       let output = try model(
         model.embedText(graph.input("text", [branches, textCount], .int32)),
         time: graph.constant([Float](repeating: -1, count: branches * textCount), [branches, textCount]),
@@ -62,7 +67,7 @@ public final class FlowSampler {
     }
     let size = config.blockSize
     let graph = Graph()
-    let model = DiT(config, ParameterList(graph).scope["transformer"])
+    let model = DiT(config, parameters(graph).scope["transformer"])
     let shape = [branches, config.heads, past, width]
     let cache = try (0..<config.depth).map {
       (

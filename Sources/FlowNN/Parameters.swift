@@ -50,11 +50,18 @@ public final class ParameterList {
   /// The paths of the linear layers, in order.
   public private(set) var linearLayers: [String] = []
   private let adaptation: Adaptation?
+  private let types: (String) -> DType?
 
-  /// No parameters yet. Linear layers that `adaptation` covers get low-rank parameters beside their own.
-  public init(_ graph: Graph, adaptation: Adaptation? = nil) {
+  /// No parameters yet.
+  /// - Parameters:
+  ///   - adaptation: linear layers that it covers get low-rank parameters beside their own.
+  ///   - types: the type of the parameter of a name; float32 where there is none.
+  public init(
+    _ graph: Graph, adaptation: Adaptation? = nil, types: @escaping (String) -> DType? = { _ in nil }
+  ) {
     self.graph = graph
     self.adaptation = adaptation
+    self.types = types
   }
 
   /// What a training changes: all parameters, or the low-rank ones alone when there is an adaptation.
@@ -75,11 +82,30 @@ public final class ParameterList {
   fileprivate func declare(_ name: String, _ shape: [Int], _ initializer: Initializer)
     throws(TensorError) -> Tensor
   {
-    let tensor = try graph.parameter(name, shape)
+    let tensor = try graph.parameter(name, shape, types(name) ?? .float32)
     if !declarations.contains(where: { $0.name == name }) {
       declarations.append(Declaration(name: name, tensor: tensor, initializer: initializer))
     }
     return tensor
+  }
+
+  /// Throws unless weights of these shapes, if there are any, are those of the model that this list recorded. Low-rank
+  /// parameters may lack, and the heads that only a training from scratch uses may be there.
+  /// - Throws: `ParameterError`.
+  public func accept(_ shapes: [String: [Int]]) throws(ParameterError) {
+    guard !shapes.isEmpty else { return }
+    let wanted = declarations.filter { shapes[$0.name] != nil || LowRank.module(ofKey: $0.name) == nil }
+    for declaration in wanted {
+      if let found = shapes[declaration.name], found != declaration.tensor.shape {
+        throw .shape(declaration.name, expected: declaration.tensor.shape, found: found)
+      }
+    }
+    let missing = wanted.map(\.name).filter { shapes[$0] == nil }
+    guard missing.isEmpty else { throw .missing(missing.sorted()) }
+    let strange = Set(shapes.keys).subtracting(declarations.map(\.name)).filter {
+      !$0.contains("projectors.")
+    }
+    guard strange.isEmpty else { throw .unexpected(strange.sorted()) }
   }
 
   /// Gives every declared parameter that `store` lacks its initial value.

@@ -36,6 +36,21 @@ enum ModelFiles {
     return result
   }
 
+  /// The same, 16-bit floats as they are.
+  static func stored(_ item: InputItem, _ file: String) throws -> [String: HostTensor] {
+    let store = ParameterStore(CPUBackend())
+    try store.load(SafetensorsFile(path: item.path(file)), keeping: [.float32, .bfloat16, .float16])
+    var result: [String: HostTensor] = [:]
+    for name in store.names { result[name] = try store.get(name) }
+    return result
+  }
+
+  /// What an adapter says it was trained on: a name that only weights of the same bytes have.
+  static func name(of weights: InputItem) -> String {
+    let digest = weights.item.files.first { $0.name == model }?.digest.hex.prefix(16) ?? "unknown"
+    return "flow/\(digest)"
+  }
+
   /// A parameter store with those weights.
   static func store(_ item: InputItem, _ file: String, threads: Int) throws -> ParameterStore {
     let store = ParameterStore(CPUBackend(threads: threads))

@@ -17,10 +17,22 @@ struct TrainFlow: Stage {
     var frames: Int
     var tokens: Int
     var dropout: Double
+    var method: Method
+    var rank: Int
+    var alpha: Double
+    var adapterDropout: Double
+    var rslora: Bool
+    var targets: [String]
     var preview: Int
     var seed: Int
     var checkpoint: Int
+    enum CodingKeys: String, CodingKey {
+      case steps, batch, rate, accumulation, frames, tokens, dropout, method, rank, alpha, rslora, targets
+      case adapterDropout = "adapter_dropout"
+      case preview, seed, checkpoint
+    }
   }
+  enum Method: String, Decodable, Sendable { case full, lora }
   let parameters: Parameters
 
   private var settings: FlowTraining {
@@ -32,6 +44,11 @@ struct TrainFlow: Stage {
     settings.maxTokens = parameters.tokens
     settings.textDropout = parameters.dropout
     settings.styleDropout = parameters.dropout
+    if parameters.method == .lora {
+      settings.adaptation = LowRank(
+        rank: parameters.rank, alpha: parameters.alpha, targets: DiT.layers(parameters.targets),
+        dropout: parameters.adapterDropout, isStabilized: parameters.rslora)
+    }
     return settings
   }
 
@@ -50,6 +67,11 @@ struct TrainFlow: Stage {
     var settings = settings
     let lyrics = Dictionary(context.items("lyrics").map { ($0.item.id, $0) }, uniquingKeysWith: { a, _ in a })
     let styles = Dictionary(context.items("style").map { ($0.item.id, $0) }, uniquingKeysWith: { a, _ in a })
+    guard parameters.method == .full || context.optionalInput("base") != nil else {
+      throw StageFailure(
+        "an adapter is to be trained, and there is nothing that it adapts",
+        help: "bind the input 'base' to weights of a transformer, or set 'method' to full")
+    }
     let seed = UInt64(bitPattern: Int64(parameters.seed))
     let split = ModelFiles.split(context.items("latents"), seed: seed)
     let items = split.items
@@ -65,26 +87,38 @@ struct TrainFlow: Stage {
           latents: try ModelFiles.tensor(item, ModelFiles.latents, "latents"),
           tokens: try lyrics[item.item.id].map(ModelFiles.tokens) ?? [], style: style))
     }
-    settings.model.condDim = width ?? settings.model.condDim
-    settings.model.melDim = songs[0].latents.shape.last ?? settings.model.melDim
+    let base = context.optionalInput("base")
+    if let base {
+      settings.model = try ModelFiles.config(base, ModelFiles.modelConfig, DiTConfig.self)
+    } else {
+      settings.model.condDim = width ?? settings.model.condDim
+      settings.model.melDim = songs[0].latents.shape.last ?? settings.model.melDim
+    }
     for index in songs.indices where songs[index].style.isEmpty {
       songs[index].style = [Float](repeating: 0, count: settings.model.condDim)
     }
+    let initial = try base.map { try ModelFiles.stored($0, ModelFiles.model) } ?? [:]
     let trainer = try FlowTrainer(
       settings, songs: songs, validation: split.heldOut, seed: seed,
-      backend: CPUBackend(threads: context.threads))
+      backend: CPUBackend(threads: context.threads), initial: initial)
     let previews = try previews(trainer, songs[split.heldOut.min() ?? 0], seed, context)
     try ModelFiles.run(
       trainer.loop, total: parameters.steps, every: parameters.checkpoint, previews: previews,
       context: context)
-    func files(_ weights: [String: HostTensor]) throws -> [String: FileContent] {
-      [
+    func files(_ weights: [String: HostTensor], adapter port: String) throws -> [String: FileContent] {
+      var weights = weights
+      if let adaptation = settings.adaptation, let base {
+        let adapter = Adapter(adaptation, base: ModelFiles.name(of: base), weights: weights)
+        try context.emit(port, id: "adapter", files: adapter.files().mapValues { .bytes($0) })
+        weights = try adapter.merged(into: initial, on: CPUBackend(threads: context.threads))
+      }
+      return [
         ModelFiles.model: .bytes(Safetensors.encode(weights, metadata: ["format": "pt"])),
         ModelFiles.modelConfig: try ModelFiles.text(settings.model),
       ]
     }
-    try context.emit("weights", id: "model", files: files(trainer.loop.bestWeights()))
-    try context.emit("last", id: "model", files: files(trainer.loop.weights()))
+    try context.emit("weights", id: "model", files: files(trainer.loop.bestWeights(), adapter: "adapter"))
+    try context.emit("last", id: "model", files: files(trainer.loop.weights(), adapter: "last-adapter"))
     try context.emit(
       "losses", id: "model",
       files: ModelFiles.losses(trainer.loop.history, title: "flow matching: loss", previews: previews))
