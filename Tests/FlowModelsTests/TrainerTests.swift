@@ -75,8 +75,10 @@ import Testing
     let base = try flowTrainer(steps: 2).loop.weights()
     let key = "transformer.transformer_blocks.0.mlp.up_proj.weight"
     func refusal(_ weights: [String: HostTensor]) -> String {
-      do { let trainer = try flowTrainer(steps: 2, initial: weights)
-        return "accepted: \(trainer.settings)" } catch { return "\(error)" }
+      do {
+        let trainer = try flowTrainer(steps: 2, initial: weights)
+        return "accepted: \(trainer.settings)"
+      } catch { return "\(error)" }
     }
     var other = base
     other[key] = try HostTensor([Float](repeating: 0, count: 64), [2, 32])
