@@ -76,6 +76,11 @@ struct Exec: ParsableCommand {
     if let ranks, checkRanks { return try RankCheck.serve(OpenMPI(of: ranks)) }
     Disk.becomeWorker()
     let store = try Store(root: cache)
+    if let ranks {
+      let mpi = try OpenMPI(of: ranks)
+      try RankCheck.agree(mpi, processor: Project.processor)
+      return Worker.serve(store: store, stages: AllStages.list, ranks: mpi)
+    }
     guard let batch else { return Worker.serve(store: store, stages: AllStages.list) }
     guard let task = task ?? ProcessInfo.processInfo.environment["SLURM_ARRAY_TASK_ID"].flatMap({ Int($0) })
     else { throw ValidationError("--batch needs --task, or SLURM_ARRAY_TASK_ID in the environment") }

@@ -45,6 +45,17 @@ enum RankCheck {
         + RankLauncher.gist(String(decoding: complaint, as: UTF8.self)))
   }
 
+  /// Sees that all ranks run on processors of one class: on others the last digits differ, and weights would drift apart.
+  /// - Throws: `StageFailure`, `MPIError`.
+  static func agree(_ ranks: any Communicator, processor: String) throws {
+    let first = String(decoding: try ranks.broadcast(Array(processor.utf8)), as: UTF8.self)
+    guard first == processor else {
+      throw StageFailure(
+        "rank \(ranks.rank) runs on a processor of class \(processor), the first on one of \(first): "
+          + "export OPENBLAS_CORETYPE=Haswell, or ask for nodes of one kind")
+    }
+  }
+
   /// A rank's side.
   /// - Throws: `MPIError`, `StageFailure`.
   static func serve(_ mpi: OpenMPI) throws {

@@ -14,6 +14,8 @@ public protocol Communicator: Sendable {
   func broadcast(_ bytes: [UInt8]) throws -> [UInt8]
   /// Waits for all ranks.
   func barrier() throws
+  /// Leaves the others, when all have come here; nothing more can be called.
+  func finish() throws
   /// Ends every rank at once, this one too.
   func abort()
 }
@@ -41,6 +43,8 @@ public struct SoleRank: Communicator {
   public func broadcast(_ bytes: [UInt8]) -> [UInt8] { bytes }
   /// Returns.
   public func barrier() {}
+  /// Returns.
+  public func finish() {}
   /// Ends this process.
   public func abort() { _exit(1) }
 }

@@ -27,6 +27,12 @@ public struct Action: Sendable, Hashable, Codable {
 }
 
 extension Action {
+  /// The processes that share its work.
+  var ranks: Int {
+    guard command == nil, case .int(let count)? = parameters[StageDeclaration.ranks] else { return 1 }
+    return max(1, count)
+  }
+
   /// What all actions of a stage have in common.
   struct Template: Sendable {
     var parameters: [String: JSON]

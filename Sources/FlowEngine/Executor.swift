@@ -156,13 +156,15 @@ final class StoreIO: StageIO {
 public final class LocalExecutor: Executor {
   private let store: Store
   private let stages: [String: NativeStage]
+  private let ranks: any Communicator
   private let stop = Atomic<Bool>(false)
   private let commands = CommandRunner()
   private let scratches = Mutex<[Scratch]>([])
 
-  /// Runs `stages` over `store`.
-  public init(store: Store, stages: [NativeStage]) {
+  /// Runs `stages` over `store`, as one of `ranks`.
+  public init(store: Store, stages: [NativeStage], ranks: any Communicator = SoleRank()) {
     self.store = store
+    self.ranks = ranks
     self.stages = Dictionary(stages.map { ($0.name, $0) }, uniquingKeysWith: { $1 })
   }
 
@@ -191,6 +193,11 @@ public final class LocalExecutor: Executor {
         .other, "stage '\(action.stage)' is declared but not built into this flow",
         help: "rebuild, or remove it")
     }
+    guard action.ranks == ranks.size else {
+      return .failed(
+        .other, "it asks for \(action.ranks) ranks, and runs on \(ranks.size)",
+        help: "run it by 'flow run', which starts them")
+    }
     let scratch: Scratch
     do {
       scratch = try scratches.withLock { $0.popLast() } ?? Scratch.take(in: store.root + "/tmp/scratch")
@@ -207,8 +214,8 @@ public final class LocalExecutor: Executor {
     var seed: UInt64 = 0
     if case .int(let value)? = action.parameters["seed"] { seed = UInt64(bitPattern: Int64(value)) }
     let context = StageContext(
-      declaration: declaration, inputs: action.inputs, seed: seed, threads: grant.threads, gpus: grant.gpus,
-      io: io)
+      declaration: declaration, inputs: action.inputs, seed: seed, threads: grant.threads / ranks.size,
+      gpus: grant.gpus, ranks: ranks, io: ranks.rank == 0 ? io : SilentIO(io))
     var outcome: ActionOutcome
     Machine.forgetPeakMemory()
     do {
@@ -221,7 +228,8 @@ public final class LocalExecutor: Executor {
         result = context.result
       }
       outcome = .done(
-        outputs: result.outputs, metrics: result.metrics, peakMemory: Machine.peakMemory() + programMemory)
+        outputs: result.outputs, metrics: result.metrics,
+        peakMemory: (Machine.peakMemory() + programMemory) * ranks.size)
     } catch let error as ItemRejected {
       outcome = .rejected(error.reason)
     } catch is StageCancelled {
@@ -239,7 +247,12 @@ public final class LocalExecutor: Executor {
     } catch {
       outcome = .failed(.other, "\(error)", help: nil)
     }
-    if case .done = outcome { io.finish(keepCheckpoint: false) } else { io.finish(keepCheckpoint: true) }
+    // The folder of the checkpoint is the first rank's.
+    if case .done = outcome, ranks.rank == 0 {
+      io.finish(keepCheckpoint: false)
+    } else {
+      io.finish(keepCheckpoint: true)
+    }
     return outcome
   }
 }

@@ -62,7 +62,7 @@ public struct Forecast: Sendable, Hashable {
 extension StageReport {
   /// Fills in what the last run of the stage says about the next.
   mutating func expect(_ stage: PlannedStage, _ last: StageManifest?) {
-    expectedMemory = Request.estimate(stage.resources.memory, last?.peakMemory)
+    expectedMemory = Request.estimate(stage, last?.peakMemory)
     guard let last, state != .cached, last.total > 0 else { return }
     expectedSeconds = last.seconds / Double(last.total) * Double(items.run)
   }

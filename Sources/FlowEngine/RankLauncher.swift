@@ -25,6 +25,14 @@ public enum RankLauncher {
     return words + worker + ["--ranks", "\(ranks)"]
   }
 
+  /// The rank that a signal ended, if the launcher says so.
+  static func signalled(_ text: String) -> (rank: Int, signal: Int32)? {
+    let words = text.replacing("\n", with: " ")
+    let match = words.firstMatch(of: #/process rank (\d+) with PID \d+ on node \S+\s+exited on\s+signal (\d+)/#)
+    guard let match, let rank = Int(match.1), let number = Int32(match.2) else { return nil }
+    return (rank, number)
+  }
+
   /// What matters of the lines that `mpirun` and the ranks wrote to standard error: a rank's own words before the launcher's,
   /// which come in frames of dashes.
   public static func gist(_ text: String) -> String {

@@ -71,13 +71,16 @@ struct Request: Sendable, Hashable {
     gpus = min(resources.gpu, capacity.gpus.count)
     tokens = resources.tokens.filter { $0.value > 0 && capacity.tokens[$0.key] != nil }
     for (name, count) in tokens { tokens[name] = min(count, capacity.tokens[name] ?? count) }
-    memory = Request.estimate(resources.memory, measured)
+    memory = Request.estimate(stage, measured)
     fit(capacity)
   }
 
-  /// Bytes to expect.
-  static func estimate(_ declared: Int, _ measured: Int?) -> Int {
-    guard let measured, measured > 0 else { return declared }
+  /// Bytes to expect: what is declared is of each rank, what was measured of all.
+  static func estimate(_ stage: PlannedStage, _ measured: Int?) -> Int {
+    guard let measured, measured > 0 else {
+      let (all, overflow) = stage.resources.memory.multipliedReportingOverflow(by: stage.ranks)
+      return overflow ? .max : all
+    }
     return Int((Double(measured) * 1.2).rounded())
   }
 

@@ -1,4 +1,4 @@
-import FlowCore
+public import FlowCore
 import FlowPlan
 public import FlowStageKit
 public import FlowStore
@@ -9,13 +9,17 @@ import Synchronization
 public enum Worker {
   /// Serves orders from standard input until it ends (then the process ends at once, whatever it does). Answers go to
   /// what was standard output; standard output itself becomes standard error, so that no library can disturb the answers.
-  public static func serve(store: Store, stages: [NativeStage]) {
+  /// Several ranks serve one order, which the first gets and hands on, and end.
+  public static func serve(store: Store, stages: [NativeStage], ranks: any Communicator = SoleRank()) {
     // Who started it says when to stop, and it ends with that one: a signal to the whole group, or a cluster's, reaches
     // both, and what runs gets to its checkpoint.
     for number in [SIGINT, SIGTERM, SIGHUP, SIGPIPE] { signal(number, SIG_IGN) }
     let answers = Frames(dup(1))
     dup2(2, 1)
-    let executor = LocalExecutor(store: store, stages: stages)
+    let executor = LocalExecutor(store: store, stages: stages, ranks: ranks)
+    if ranks.size > 1 { endWithParent() }
+    if ranks.rank > 0 { follow(executor, ranks) }
+    let isOver = Atomic<Bool>(false)
     @Sendable func answer(_ message: WorkerMessage) { answers.send(message.bytes) }
     let work = WorkQueue()
     let reader = Thread {
@@ -31,7 +35,8 @@ public enum Worker {
         case nil: answer(.failed(.other, "the worker got an order that it can't read", "run again"))
         }
       }
-      // The engine has gone: so does what runs here, and its children.
+      // The engine has gone: so does what runs here, and its children. Ranks that are through take leave of each other.
+      if isOver.load(ordering: .sequentiallyConsistent) { return }
       executor.cancel()
       _exit(0)
     }
@@ -39,8 +44,10 @@ public enum Worker {
     // On this thread, which ends with the process only: a command's life hangs on the thread that started it.
     while true {
       let (action, grant) = work.next()
+      if ranks.size > 1 { share(.run(action, grant), ranks) }
       let outcome = executor.execute(
         action, grant: grant, progress: { answer(.progress($0, $1)) }, log: { answer(.log($0)) })
+      isOver.store(ranks.size > 1, ordering: .sequentiallyConsistent)
       switch outcome {
       case .done(let outputs, let metrics, let memory):
         answer(.done(outputs: outputs, metrics: metrics, peakMemory: memory))
@@ -51,6 +58,7 @@ public enum Worker {
       case .cancelled: answer(.cancelled)
       case .recorded: answer(.failed(.other, "a worker doesn't keep records", nil))
       }
+      if ranks.size > 1 { leave(outcome, ranks) }
     }
   }
 }
@@ -79,8 +87,8 @@ public final class WorkerPool: Executor {
   private let command: [String]
   private struct State {
     /// By the GPUs that they see, for a process sees those with which it began.
-    var idle: [[String]: [Child]] = [:]
-    var busy: [Child] = []
+    var idle: [[String]: [WorkerProcess]] = [:]
+    var busy: [WorkerProcess] = []
     var stopping = false
   }
   private let state = Mutex(State())
@@ -113,10 +121,13 @@ public final class WorkerPool: Executor {
     -> ActionOutcome
   {
     let (grant, timeout) = (assignment.grant, assignment.timeout)
-    let child: Child
+    let child: WorkerProcess
     do {
-      let ready = state.withLock { $0.idle[grant.gpus]?.popLast() }
-      child = try ready ?? Child(command, gpus: grant.gpus)
+      let ranks = assignment.action.ranks
+      let ready = ranks > 1 ? nil : state.withLock { $0.idle[grant.gpus]?.popLast() }
+      child = try ready ?? WorkerProcess(command, gpus: grant.gpus, ranks: ranks)
+    } catch let error as StageFailure {
+      return .failed(.other, error.message, help: error.help)
     } catch {
       return .failed(.other, "can't start a worker: \(error)", help: "run 'flow doctor'")
     }
@@ -125,6 +136,7 @@ public final class WorkerPool: Executor {
       return state.stopping
     }
     defer { state.withLock { state in state.busy.removeAll { $0 === child } } }
+    defer { child.end() }
     if stopping { return .cancelled }
     child.send(.run(assignment.action, grant))
     let deadline = timeout.map { Deadline(child, seconds: $0) }
@@ -144,7 +156,7 @@ public final class WorkerPool: Executor {
       case .cancelled: outcome = .cancelled
       }
       if let outcome {
-        state.withLock { $0.idle[grant.gpus, default: []].append(child) }
+        if child.ranks == 1 { state.withLock { $0.idle[grant.gpus, default: []].append(child) } }
         return outcome
       }
     }
@@ -154,7 +166,13 @@ public final class WorkerPool: Executor {
         help: "raise 'timeout', or give it less to do")
     }
     let (cause, message) = child.death()
-    return .failed(cause, message, help: "the other items went on; 'flow log' shows the last lines")
+    // A signal to all of a job ends its launcher before the ranks can answer.
+    if child.ranks > 1, state.withLock({ $0.stopping }) { return .cancelled }
+    let help =
+      child.ranks > 1
+      ? "run again: it goes on from its last checkpoint"
+      : "the other items went on; 'flow log' shows the last lines"
+    return .failed(cause, message, help: help)
   }
 
   /// Ends a worker that takes too long: asks it to end itself and what it started, then insists.
@@ -162,7 +180,7 @@ public final class WorkerPool: Executor {
     private let passed = Atomic<Bool>(false)
     private let over = Atomic<Bool>(false)
 
-    init(_ child: Child, seconds: Double) {
+    init(_ child: WorkerProcess, seconds: Double) {
       DispatchQueue.global().asyncAfter(deadline: .now() + seconds) { [self] in
         if over.load(ordering: .sequentiallyConsistent) { return }
         passed.store(true, ordering: .sequentiallyConsistent)
@@ -173,48 +191,5 @@ public final class WorkerPool: Executor {
 
     var hasPassed: Bool { passed.load(ordering: .sequentiallyConsistent) }
     func cancel() { over.store(true, ordering: .sequentiallyConsistent) }
-  }
-
-  /// A worker process and its two pipes.
-  private final class Child: Sendable {
-    private let process: Process
-    private let input: FileHandle, output: FileHandle
-    private let orders: Frames, answers: Frames
-
-    init(_ command: [String], gpus: [String]) throws {
-      signal(SIGPIPE, SIG_IGN)
-      let (inputPipe, outputPipe) = (Pipe(), Pipe())
-      let process = Process()
-      process.executableURL = URL(fileURLWithPath: command[0])
-      process.arguments = Array(command.dropFirst())
-      process.environment = ProcessInfo.processInfo.environment.merging(
-        ["CUDA_VISIBLE_DEVICES": gpus.joined(separator: ",")]) { $1 }
-      process.standardInput = inputPipe
-      process.standardOutput = outputPipe
-      try process.run()
-      self.process = process
-      input = inputPipe.fileHandleForWriting
-      output = outputPipe.fileHandleForReading
-      (orders, answers) = (Frames(input.fileDescriptor), Frames(output.fileDescriptor))
-    }
-
-    deinit { try? input.close() }
-
-    func send(_ order: WorkerOrder) { orders.send(order.bytes) }
-
-    /// The next answer; `nil` when the process has gone.
-    func receive() -> [UInt8]? { answers.receive() }
-
-    func kill() { if process.isRunning { Foundation.kill(process.processIdentifier, SIGKILL) } }
-
-    func death() -> (FailureCause, String) {
-      process.waitUntilExit()
-      let code = process.terminationStatus
-      guard process.terminationReason == .uncaughtSignal else {
-        return (.other, "the worker ended with status \(code)")
-      }
-      if code == SIGKILL { return (.outOfMemory, "the worker was killed, for want of memory most likely") }
-      return (.other, "the worker was ended by signal \(code) (\(String(cString: strsignal(code))))")
-    }
   }
 }

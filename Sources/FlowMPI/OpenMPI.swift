@@ -103,7 +103,7 @@ public final class OpenMPI: Communicator {
     try turn.withLock { _ in try OpenMPI.check("barrier", flow_mpi_barrier()) }
   }
 
-  /// Leaves the others, when all have come to this call. Nothing more can be called.
+  /// See `Communicator`.
   /// - Throws: `MPIError.failed`.
   public func finish() throws {
     try turn.withLock { _ in try OpenMPI.check("MPI_Finalize", flow_mpi_finish()) }

@@ -261,7 +261,7 @@ public struct StageCatalog: Sendable {
     var result: [ParameterDeclaration] = []
     // What a parameter of a pipeline stage affects is said by the stages that get it.
     let keys =
-      ["type", "default", "min", "max", "unit", "doc", "choices", "search", "package"]
+      ["type", "default", "min", "max", "unit", "doc", "choices", "search", "package", "divides"]
       + (isPipeline ? [] : ["affects"])
     for (name, keyNode, value) in reader.members(node, of: "params", allowed: nil) {
       reader.checkName(name, "a parameter", keyNode)
@@ -295,7 +295,7 @@ public struct StageCatalog: Sendable {
       }
       for (key, types) in [
         ("min", ["int", "float", "ints", "floats"]), ("max", ["int", "float", "ints", "floats"]),
-        ("choices", ["choice"]), ("search", ["file"]), ("package", ["file"]),
+        ("choices", ["choice"]), ("search", ["file"]), ("package", ["file"]), ("divides", ["int"]),
       ] where fields[key] != nil && !types.contains(type) {
         reader.fail(
           "E014", "'\(key)' is not for parameters of type '\(type)'", fields[key],
@@ -320,6 +320,7 @@ public struct StageCatalog: Sendable {
       var declaration = ParameterDeclaration(
         name: name, kind: kind, standard: nil, unit: unit, doc: doc, affectsResult: affects == "result")
       declaration.location = reader.location(fields["default"] ?? value)
+      declaration.divides = reader.text(fields["divides"], "'divides'")
       if case .file = kind { declaration.standard = .null }
       if let node = fields["default"] {
         let raw = node.json
@@ -334,6 +335,7 @@ public struct StageCatalog: Sendable {
       }
       result.append(declaration)
     }
+    checkDivisors(&reader, result, node)
     return result
   }
 }

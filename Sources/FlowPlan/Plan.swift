@@ -172,6 +172,12 @@ public struct PlannedStage: Sendable, Hashable {
     return found.count > 1 ? found.sorted() : found
   }
 
+  /// The processes that share the work of one action.
+  public var ranks: Int {
+    guard declaration.hasRanks, case .int(let count)? = parameters[StageDeclaration.ranks] else { return 1 }
+    return max(1, count)
+  }
+
   /// The parameters that are part of the key.
   public var keyParameters: [String: JSON] {
     var result = parameters

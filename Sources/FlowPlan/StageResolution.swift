@@ -8,9 +8,11 @@ extension Resolver {
 
   /// The members of a stage's text, keys checked.
   mutating func parts(_ entry: StageEntry, _ declaration: StageDeclaration) -> [String: DocumentNode] {
+    let catalog = catalog
     func elsewhere(_ key: String) -> String? {
       if declaration.parameters.contains(where: { $0.name == key }) { return "under 'with'" }
-      return declaration.inputs.contains { $0.name == key } ? "under 'in'" : nil
+      if declaration.inputs.contains(where: { $0.name == key }) { return "under 'in'" }
+      return catalog.placeOfRanks(key, declaration)
     }
     var parts: [String: DocumentNode] = [:]
     for (key, _, value) in reader.members(
@@ -115,8 +117,10 @@ extension Resolver {
     _ cell: MatrixCell?
   ) -> [String: JSON] {
     var values: [String: JSON] = [:]
+    let catalog = catalog
     for (key, _, value) in reader.members(
-      node, of: "'with' of stage '\(name)'", allowed: declaration.parameters.map(\.name))
+      node, of: "'with' of stage '\(name)'", allowed: declaration.parameters.map(\.name),
+      elsewhere: { catalog.placeOfRanks($0, declaration) })
     {
       guard let parameter = declaration.parameters.first(where: { $0.name == key }) else { continue }
       let before = reader.problems.count
@@ -144,6 +148,7 @@ extension Resolver {
           help: parameter.doc)
       }
     }
+    checkDivisors(values, name, declaration, node, keyNode)
     return values
   }
 

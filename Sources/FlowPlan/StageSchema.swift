@@ -118,8 +118,15 @@ public enum StageSchema {
       (["string"], [:], { _ in SchemaParts.value(.string) }),
       (["strings"], [:], { _ in SchemaParts.value(.strings) }),
       (
-        ["int", "ints"], ["min": ["type": "integer"], "max": ["type": "integer"]],
-        { SchemaParts.value($0 == "int" ? .int(min: nil, max: nil) : .ints(min: nil, max: nil)) }
+        ["int"],
+        [
+          "min": ["type": "integer"], "max": ["type": "integer"],
+          "divides": SchemaParts.described(SchemaParts.text, "Another whole number that it must divide."),
+        ], { _ in SchemaParts.value(.int(min: nil, max: nil)) }
+      ),
+      (
+        ["ints"], ["min": ["type": "integer"], "max": ["type": "integer"]],
+        { _ in SchemaParts.value(.ints(min: nil, max: nil)) }
       ),
       (
         ["float", "floats"], ["min": ["type": "number"], "max": ["type": "number"]],

@@ -80,7 +80,9 @@ enum Values {
       reader.fail("E014", "\(what) must be a whole number from 0", value)
       return nil
     }
-    for (key, _, value) in reader.members(node, of: "resources", allowed: ["cpu", "memory", "gpu", "tokens"])
+    for (key, _, value) in reader.members(
+      node, of: "resources", allowed: ["cpu", "memory", "gpu", "tokens"],
+      elsewhere: { $0 == StageDeclaration.ranks ? "under 'with'" : nil })
     {
       switch key {
       case "cpu": result.cpu = count(value, "'cpu' (0 is all of the run's)", &reader) ?? result.cpu

@@ -163,6 +163,8 @@ public struct ParameterDeclaration: Sendable, Hashable {
   public var doc: String
   /// Whether it changes the result (`affects: result`); one that doesn't (`affects: nothing`) is in no key.
   public var affectsResult: Bool
+  /// Another whole number among the parameters that this one must divide.
+  public var divides: String?
   /// Where its default stands.
   public var location: SourceLocation?
 
@@ -177,6 +179,14 @@ public struct ParameterDeclaration: Sendable, Hashable {
     self.doc = doc
     self.affectsResult = affectsResult
   }
+}
+
+extension StageDeclaration {
+  /// The parameter that says on how many ranks (processes with a part of each batch) a native stage runs.
+  public static let ranks = "ranks"
+
+  /// Whether the engine starts it on several ranks where its parameter `ranks` says so.
+  public var hasRanks: Bool { run == .native && parameters.contains { $0.name == StageDeclaration.ranks } }
 }
 
 /// What an artifact holds: the type of an input or output.

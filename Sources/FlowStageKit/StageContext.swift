@@ -89,6 +89,9 @@ public final class StageContext: Sendable {
   public let threads: Int
   /// The ids of the GPUs that the stage may use; `CUDA_VISIBLE_DEVICES` of its process names the same.
   public let gpus: [String]
+  /// The processes that share the action's work: all run the stage, on the same inputs, and what rank 0 emits, reports and
+  /// keeps counts.
+  public let ranks: any Communicator
   private let declaration: StageDeclaration
   private let inputs: [String: [Item]]
   private let seed: UInt64
@@ -102,15 +105,17 @@ public final class StageContext: Sendable {
   ///   - seed: the parameter `seed`, or 0.
   ///   - threads: threads granted.
   ///   - gpus: ids of the GPUs granted.
+  ///   - ranks: those that share the work.
   public init(
     declaration: StageDeclaration, inputs: [String: [Item]], seed: UInt64 = 0, threads: Int,
-    gpus: [String] = [], io: any StageIO
+    gpus: [String] = [], ranks: any Communicator = SoleRank(), io: any StageIO
   ) {
     self.declaration = declaration
     self.inputs = inputs
     self.seed = seed
     self.threads = max(1, threads)
     self.gpus = gpus
+    self.ranks = ranks
     self.io = io
   }
 
@@ -175,9 +180,12 @@ public final class StageContext: Sendable {
   /// A folder that survives a kill: the next try of the same action finds it as it was.
   public var checkpointDirectory: String { io.checkpointDirectory }
 
-  /// Keeps `bytes` as the checkpoint `name`, whole and durable when this returns; the one before stays until then.
-  /// - Throws: `FileError`.
-  public func keepCheckpoint(_ bytes: [UInt8], as name: String) throws {
+  /// Keeps `bytes` as the checkpoint `name`, whole and durable when this returns; the one before stays until then. Of ranks,
+  /// the first makes and keeps them.
+  /// - Throws: `FileError`, and what `bytes` throws.
+  public func keepCheckpoint(_ bytes: @autoclosure () throws -> [UInt8], as name: String) throws {
+    guard ranks.rank == 0 else { return }
+    let bytes = try bytes()
     let (disk, folder) = (Disk.standard, io.checkpointDirectory)
     let isSynced = Durability.standard == .full
     let path = "\(folder)/\(name)"
@@ -188,8 +196,17 @@ public final class StageContext: Sendable {
     if isSynced { try disk.syncing(folder, folder: true) }
   }
 
-  /// What `keepCheckpoint` kept in an earlier try; `nil` when there is nothing, or only something damaged.
-  public func checkpoint(_ name: String) -> [UInt8]? {
+  /// What `keepCheckpoint` kept in an earlier try; `nil` when there is nothing, or only something damaged. All ranks get what
+  /// the first finds.
+  /// - Throws: what the ranks throw.
+  public func checkpoint(_ name: String) throws -> [UInt8]? {
+    if ranks.size == 1 { return ownCheckpoint(name) }
+    let own = ranks.rank == 0 ? ownCheckpoint(name) : nil
+    let found = try ranks.broadcast(own.map { [1] + $0 } ?? [0])
+    return found.first == 1 ? Array(found.dropFirst()) : nil
+  }
+
+  private func ownCheckpoint(_ name: String) -> [UInt8]? {
     guard let file = try? Disk.standard.contents("\(io.checkpointDirectory)/\(name)"), file.count >= 32 else {
       return nil
     }
@@ -224,8 +241,12 @@ public final class StageContext: Sendable {
     return Philox(seed: seed, label: hasher.finish().hex)
   }
 
-  /// - Throws: `StageCancelled` after an interrupt; long loops call it between steps, their checkpoint written.
-  public func checkCancelled() throws { if io.isCancelled { throw StageCancelled() } }
+  /// - Throws: `StageCancelled` after an interrupt; long loops call it between steps, their checkpoint written. Ranks call it
+  ///   together, and stop together.
+  public func checkCancelled() throws {
+    let isCancelled = ranks.size == 1 ? io.isCancelled : try ranks.broadcast([io.isCancelled ? 1 : 0]) == [1]
+    if isCancelled { throw StageCancelled() }
+  }
 
   /// What was emitted so far; the engine takes it when the stage has returned.
   public var result: Result { state.withLock { $0 } }

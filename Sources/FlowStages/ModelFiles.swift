@@ -156,10 +156,10 @@ enum ModelFiles {
     _ loop: TrainingLoop, total: Int, every: Int, previews: Previews, context: StageContext
   ) throws {
     let name = "training.safetensors"
-    if let bytes = context.checkpoint(name) {
+    if let bytes = try context.checkpoint(name) {
       do {
         let steps = try TrainingLoop.steps(of: Data(bytes))
-        guard previews.restore(steps) else {
+        guard try previews.restore(steps) else {
           throw TrainingError.checkpoint("a preview before it is missing")
         }
         try loop.restore(Data(bytes))

@@ -55,9 +55,9 @@ final class Previews {
   private func file(_ step: Int) -> String { "preview-\(step).json" }
 
   /// Takes up the previews of a training that goes on after `step` steps; `false` when one is missing.
-  func restore(_ step: Int) -> Bool {
+  func restore(_ step: Int) throws -> Bool {
     for due in 0...step where isDue(due) {
-      guard let bytes = context.checkpoint(file(due)),
+      guard let bytes = try context.checkpoint(file(due)),
         let kept = try? JSONDecoder().decode([Kept].self, from: Data(bytes))
       else { return false }
       taken[due] = kept
@@ -65,9 +65,9 @@ final class Previews {
     return true
   }
 
-  /// After `step` steps: makes the preview that is due and hasn't been made.
+  /// After `step` steps: makes the preview that is due and hasn't been made; of ranks, the first does.
   func take(_ step: Int) throws {
-    guard isDue(step), taken[step] == nil else { return }
+    guard isDue(step), taken[step] == nil, context.ranks.rank == 0 else { return }
     let kept = try make().map(keep)
     try context.keepCheckpoint(Array(JSONEncoder().encode(kept)), as: file(step))
     taken[step] = kept

@@ -14,6 +14,7 @@ struct TrainFlow: Stage {
     var batch: Int
     var rate: Double
     var accumulation: Int
+    var ranks: Int
     var frames: Int
     var tokens: Int
     var dropout: Double
@@ -29,7 +30,7 @@ struct TrainFlow: Stage {
     enum CodingKeys: String, CodingKey {
       case steps, batch, rate, accumulation, frames, tokens, dropout, method, rank, alpha, rslora, targets
       case adapterDropout = "adapter_dropout"
-      case preview, seed, checkpoint
+      case preview, ranks, seed, checkpoint
     }
   }
   enum Method: String, Decodable, Sendable { case full, lora }
@@ -100,7 +101,7 @@ struct TrainFlow: Stage {
     let initial = try base.map { try ModelFiles.stored($0, ModelFiles.model) } ?? [:]
     let trainer = try FlowTrainer(
       settings, songs: songs, validation: split.heldOut, seed: seed,
-      backend: CPUBackend(threads: context.threads), initial: initial)
+      backend: CPUBackend(threads: context.threads), initial: initial, ranks: context.ranks)
     let previews = try previews(trainer, songs[split.heldOut.min() ?? 0], seed, context)
     try ModelFiles.run(
       trainer.loop, total: parameters.steps, every: parameters.checkpoint, previews: previews,

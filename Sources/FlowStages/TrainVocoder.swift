@@ -20,6 +20,7 @@ struct TrainVocoder: Stage {
     var discriminators: String
     var width: Double
     var preview: Int
+    var ranks: Int
     var seed: Int
     var checkpoint: Int
   }
@@ -59,7 +60,7 @@ struct TrainVocoder: Stage {
     let songs = try split.items.map { try ModelFiles.wave($0, rate: settings.vocoder.samplingRate) }
     let trainer = try VocoderTrainer(
       settings, songs: songs, validation: split.heldOut, seed: seed,
-      backend: CPUBackend(threads: context.threads))
+      backend: CPUBackend(threads: context.threads), ranks: context.ranks)
     let heard = Previews.excerpt(songs[split.heldOut.min() ?? 0], rate: settings.vocoder.samplingRate)
     let previews = Previews(
       context, every: parameters.preview, total: parameters.steps,

@@ -96,6 +96,9 @@ public final class ThreadRank: Communicator {
   /// See `Communicator`.
   public func barrier() { group.meet() }
 
+  /// See `Communicator`.
+  public func finish() { group.meet() }
+
   /// See `Communicator`. There is nothing here that could be ended.
   public func abort() { preconditionFailure("a rank was aborted") }
 }
