@@ -199,6 +199,8 @@ struct PlanCommand: AsyncParsableCommand {
       let state = Terminal.padded(stage.state.rawValue, 8)
       var line = "\(state) \(name) \(stage.items.total) \(stage.items.total == 1 ? "item" : "items")"
       if stage.state == .run { line += ", \(stage.items.run) to run" }
+      let ranks = project.plan.stages.first { $0.name == stage.name }?.ranks ?? 1
+      if stage.state != .cached, ranks > 1 { line += " on \(ranks) ranks" }
       if stage.items.quarantined > 0 { line += ", \(stage.items.quarantined) set aside" }
       if stage.state != .cached, let seconds = stage.expectedSeconds, seconds >= 0.1 {
         line += String(

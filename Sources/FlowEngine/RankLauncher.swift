@@ -25,10 +25,23 @@ public enum RankLauncher {
     return words + worker + ["--ranks", "\(ranks)"]
   }
 
+  /// Starts the launcher by `start` so that signals which ask for an end don't reach it: a cluster sends them to every process
+  /// of a job, and ranks are to get to their checkpoint, as the engine tells them.
+  static func deafToInterrupts(_ start: () throws -> Void) rethrows {
+    var (signals, before) = (sigset_t(), sigset_t())
+    sigemptyset(&signals)
+    for number in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&signals, number) }
+    // What this thread holds back, its children do.
+    pthread_sigmask(SIG_BLOCK, &signals, &before)
+    defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
+    try start()
+  }
+
   /// The rank that a signal ended, if the launcher says so.
   static func signalled(_ text: String) -> (rank: Int, signal: Int32)? {
     let words = text.replacing("\n", with: " ")
-    let match = words.firstMatch(of: #/process rank (\d+) with PID \d+ on node \S+\s+exited on\s+signal (\d+)/#)
+    let match = words.firstMatch(
+      of: #/process rank (\d+) with PID \d+ on node \S+\s+exited on\s+signal (\d+)/#)
     guard let match, let rank = Int(match.1), let number = Int32(match.2) else { return nil }
     return (rank, number)
   }

@@ -30,7 +30,11 @@ final class WorkerProcess: Sendable {
     process.standardInput = inputPipe
     process.standardOutput = outputPipe
     if let errorPipe { process.standardError = errorPipe }
-    try process.run()
+    if ranks > 1 {
+      try RankLauncher.deafToInterrupts(process.run)
+    } else {
+      try process.run()
+    }
     self.ranks = ranks
     self.process = process
     input = inputPipe.fileHandleForWriting
@@ -69,7 +73,10 @@ final class WorkerProcess: Sendable {
     if let (rank, number) = RankLauncher.signalled(text) {
       let name = String(cString: strsignal(number))
       return number == SIGKILL
-        ? (.outOfMemory, "rank \(rank) of \(ranks) was killed, for want of memory most likely; the others ended with it")
+        ? (
+          .outOfMemory,
+          "rank \(rank) of \(ranks) was killed, for want of memory most likely; the others ended with it"
+        )
         : (.other, "rank \(rank) of \(ranks) was ended by signal \(number) (\(name)), and the others with it")
     }
     let gist = RankLauncher.gist(text)

@@ -10,7 +10,9 @@ extension StageCatalog {
   ) {
     let wholes = parameters.filter { if case .int = $0.kind { true } else { false } }.map(\.name)
     for parameter in parameters {
-      guard let other = parameter.divides, !wholes.contains(other) || other == parameter.name else { continue }
+      guard let other = parameter.divides, !wholes.contains(other) || other == parameter.name else {
+        continue
+      }
       reader.fail(
         "E022", "'\(parameter.name)' can't divide '\(other)', which is no other whole number here",
         node?[parameter.name]?["divides"],
@@ -24,7 +26,8 @@ extension StageCatalog {
   func placeOfRanks(_ key: String, _ declaration: StageDeclaration) -> String? {
     guard key == StageDeclaration.ranks else { return nil }
     if declaration.hasRanks { return "under 'with'" }
-    return "to stages that can share their work: \(names.filter { self[$0]?.hasRanks ?? false }.joined(separator: ", "))"
+    let able = names.filter { self[$0]?.hasRanks ?? false }
+    return "to stages that can share their work: \(able.joined(separator: ", "))"
   }
 }
 
@@ -39,7 +42,8 @@ extension Resolver {
         case .int(let whole)? = values[other], part > 0, whole % part != 0
       else { continue }
       reader.fail(
-        "E018", "'\(parameter.name)' of stage '\(name)' is \(part), which doesn't divide '\(other)', \(whole)",
+        "E018",
+        "'\(parameter.name)' of stage '\(name)' is \(part), which doesn't divide '\(other)', \(whole)",
         node?[parameter.name] ?? node?[other] ?? keyNode,
         help: "with: { \(other): \((whole + part - 1) / part * part) }, or another '\(parameter.name)'")
     }

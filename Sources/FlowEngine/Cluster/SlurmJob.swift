@@ -32,14 +32,22 @@ struct SlurmJob {
 
   /// The options for `sbatch`; the script comes last.
   func arguments(_ settings: SlurmSettings, folder: String) -> [String] {
+    let ranks = tasks[0][0].action.ranks
+    let processors = max(1, tasks[0][0].grant.threads / ranks)
     var result = [
-      "--job-name=\(batch.id)", "--export=NONE", "--requeue", "--open-mode=append", "--nodes=1", "--ntasks=1",
+      "--job-name=\(batch.id)", "--export=NONE", "--requeue", "--open-mode=append", "--ntasks=\(ranks)",
+      // Ranks may lie on several nodes.
+      "--nodes=1\(ranks == 1 ? "" : "-\(ranks)")",
       "--chdir=\(folder)", "--output=\(batch.folder)/%a.log",
       "--array=0-\(tasks.count - 1)" + (settings.atOnce.map { "%\($0)" } ?? ""),
-      "--cpus-per-task=\(max(1, tasks[0][0].grant.threads))",
+      "--cpus-per-task=\(processors)",
     ]
     if tasks[0][0].gpus > 0 { result.append("--gres=gpu:\(tasks[0][0].gpus)") }
-    if let memory { result.append("--mem=\((memory + 1_048_575) / 1_048_576)M") }
+    if let memory {
+      let shares = ranks == 1 ? 1 : ranks * processors
+      let size = (memory / shares + 1_048_575) / 1_048_576
+      result.append(ranks == 1 ? "--mem=\(size)M" : "--mem-per-cpu=\(size)M")
+    }
     // The worker keeps each action's timeout; Slurm's limit is for a node that does not answer.
     let limits = tasks.map { $0.map(\.timeout) }
     if !limits.joined().contains(where: { $0 == nil }) {
@@ -49,13 +57,16 @@ struct SlurmJob {
     return result + settings.arguments
   }
 
-  /// What each task runs. Of the submitter's environment it gets what decides on OpenBLAS's kernels, hence on the last
+  /// What each task runs. On several nodes `mpirun` starts its own part by `srun`, which must not keep its environment back. Of the submitter's environment it gets what decides on OpenBLAS's kernels, hence on the last
   /// digits of results.
-  static func script(program: String, store: Store, batch: Batch, environment: [String: String]) -> String {
+  static func script(
+    program: String, store: Store, batch: Batch, ranks: Int, environment: [String: String]
+  ) -> String {
     func quoted(_ text: String) -> String { "'" + text.replacingOccurrences(of: "'", with: #"'\''"#) + "'" }
     let names = environment.keys.filter { $0.wholeMatch(of: #/OPENBLAS_[A-Z0-9_]+/#) != nil }.sorted()
     let lines =
-      ["#!/bin/sh"] + names.map { "export \($0)=\(quoted(environment[$0] ?? ""))" } + [
+      ["#!/bin/sh"] + (ranks == 1 ? [] : ["unset SLURM_EXPORT_ENV"])
+      + names.map { "export \($0)=\(quoted(environment[$0] ?? ""))" } + [
         "exec \(quoted(program)) exec --cache \(quoted(store.root)) --batch \(quoted(batch.id))", "",
       ]
     return lines.joined(separator: "\n")

@@ -61,7 +61,8 @@ final class SlurmLoop {
     var places: [String: Int] = [:]
     for waiting in pending {
       let work = waiting.assignment
-      let kind = "\(work.grant.threads) \(memory(work) ?? 0) \(work.gpus) \(work.timeout ?? 0) \(work.stage)"
+      let kind =
+        "\(work.action.ranks) \(work.grant.threads) \(memory(work) ?? 0) \(work.gpus) \(work.timeout ?? 0) \(work.stage)"
       if let place = places[kind] {
         groups[place].append(waiting)
       } else {
@@ -101,7 +102,8 @@ final class SlurmLoop {
         for work in task { try store.note(work.action.key, job.batch, task: index) }
       }
       let script = SlurmJob.script(
-        program: program, store: store, batch: job.batch, environment: ProcessInfo.processInfo.environment)
+        program: program, store: store, batch: job.batch, ranks: first.action.ranks,
+        environment: ProcessInfo.processInfo.environment)
       try store.publish(Array(script.utf8), at: job.batch.script, mode: 0o755)
     } catch {
       for waiting in group { waiting.continuation.resume(returning: .failed(.other, "\(error)", help: nil)) }
