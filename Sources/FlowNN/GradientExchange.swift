@@ -3,10 +3,10 @@ import FlowTensor
 
 /// Gradients that are added up over ranks: they lie one after the other in one buffer, which travels in pieces.
 struct GradientExchange {
-  /// The name of the buffer in the store.
-  static let block = "optimizer.g"
   /// Elements that travel at once, 16 MiB.
   private static let piece = 1 << 22
+  /// The name of the buffer in the store, which may hold those of other steps.
+  private let block: String
   private let store: ParameterStore
   private let ranks: any Communicator
 
@@ -18,8 +18,9 @@ struct GradientExchange {
   ) throws {
     self.store = store
     self.ranks = ranks
+    block = "\(prefix)of \(parameters.first?.name ?? "nothing")"
     try store.make(
-      block: GradientExchange.block, of: parameters.map { (prefix + $0.name, $0.tensor.shape) })
+      block: block, of: parameters.map { (prefix + $0.name, $0.tensor.shape) })
     for parameter in parameters {
       try store.update(parameter.name, piece: GradientExchange.piece) { values in
         let bytes = try ranks.broadcast(values.withUnsafeBytes { Array($0) })
@@ -31,6 +32,6 @@ struct GradientExchange {
   /// Replaces every gradient by its sum over the ranks.
   /// - Throws: what the ranks throw.
   func sum() throws {
-    try store.update(GradientExchange.block, piece: GradientExchange.piece) { try ranks.sum(&$0) }
+    try store.update(block, piece: GradientExchange.piece) { try ranks.sum(&$0) }
   }
 }

@@ -36,9 +36,13 @@ import Testing
 
   /// A strong pull of the latents, whose moments are those of the whole batch.
   private static func vocoder(
-    accumulation: Int, ranks: any Communicator, threads: Int = 1
+    accumulation: Int, ranks: any Communicator, threads: Int = 1, adversarial: Bool = false
   ) throws -> TrainingLoop {
     var settings = VocoderTraining.tiny(steps: steps)
+    if adversarial {
+      settings.adversarial = AdversarialTraining(
+        weight: 1, featureWeight: 1, waves: DiscriminatorConfig(channelMultiplier: 0.01))
+    }
     settings.frames = 1
     settings.batch = 4
     settings.windows = [64]
@@ -59,7 +63,7 @@ import Testing
     ).loop
   }
 
-  enum Kind: CaseIterable { case flow, vocoder }
+  enum Kind: CaseIterable { case flow, vocoder, opposed }
 
   private static func loop(
     _ kind: Kind, _ accumulation: Int, _ ranks: any Communicator, threads: Int = 1
@@ -67,6 +71,8 @@ import Testing
     switch kind {
     case .flow: try flow(accumulation: accumulation, ranks: ranks, threads: threads)
     case .vocoder: try vocoder(accumulation: accumulation, ranks: ranks, threads: threads)
+    case .opposed:
+      try vocoder(accumulation: accumulation, ranks: ranks, threads: threads, adversarial: true)
     }
   }
 
@@ -103,6 +109,7 @@ import Testing
     for (a, b) in zip(one, shared) {
       #expect(difference(a.loss, b.loss) < 1e-5, "step \(a.step): \(a.loss), \(b.loss)")
       #expect(difference(a.validation, b.validation) < 1e-5, "step \(a.step)")
+      #expect(difference(a.opponent, b.opponent) < 1e-5, "step \(a.step)")
     }
   }
 

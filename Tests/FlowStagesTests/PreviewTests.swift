@@ -52,7 +52,7 @@ private final class InterruptedIO: StageIO {
     TrainVocoder(
       parameters: .init(
         steps: 7, batch: 1, frames: 1, rate: 0.002, accumulation: 1, mel: 1, adversarial: 0, features: 0,
-        discriminators: "resolutions", width: 0.0625, preview: 3, seed: 1, checkpoint: 2))
+        discriminators: "resolutions", width: 0.0625, preview: 3, ranks: 1, seed: 1, checkpoint: 2))
   }
 
   private func digests(_ context: StageContext) -> [String: String] {
