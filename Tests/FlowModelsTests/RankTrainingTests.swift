@@ -41,7 +41,9 @@ import Testing
     var settings = VocoderTraining.tiny(steps: steps)
     if adversarial {
       settings.adversarial = AdversarialTraining(
-        weight: 1, featureWeight: 1, waves: DiscriminatorConfig(channelMultiplier: 0.01))
+        weight: 1, featureWeight: 1,
+        waves: DiscriminatorConfig(
+          channelMultiplier: 0.01, periods: [2], resolutions: [[256, 64, 256]]))
     }
     settings.frames = 1
     settings.batch = 4
