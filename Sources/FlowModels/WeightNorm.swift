@@ -1,7 +1,8 @@
 public import FlowTensor
 
 extension Vocoder {
-  /// `weights` with each pair `weight_g`, `weight_v` folded into the `weight` it stands for (spec 5.4); others stay.
+  /// `weights` with each pair `weight_g`, `weight_v` folded into the `weight`, float32, that it stands for (spec 5.4);
+  /// others stay.
   /// - Throws: `TensorError` when a half of a pair is missing or of another shape, or memory runs out.
   public static func folded(
     _ weights: [String: HostTensor], on backend: any Backend
@@ -9,7 +10,9 @@ extension Vocoder {
     var result = weights.filter { !$0.key.hasSuffix(".weight_g") && !$0.key.hasSuffix(".weight_v") }
     let paths = Set(weights.keys.filter { weights[$0] != nil && result[$0] == nil }.map { $0.dropLast(2) })
     for path in paths.sorted() {
-      guard let g = weights[path + "_g"], let v = weights[path + "_v"] else {
+      guard let g = weights[path + "_g"]?.cast(to: .float32),
+        let v = weights[path + "_v"]?.cast(to: .float32)
+      else {
         throw TensorError.parameter("'\(path)_g' and '\(path)_v' belong together, and only one is there")
       }
       let graph = Graph()

@@ -91,7 +91,8 @@ public struct Adapter: Sendable {
     return result
   }
 
-  /// The base's weights with s·B·A added to each layer's, so that no adapter is needed any more.
+  /// The base's weights with s·B·A added to each layer's, so that no adapter is needed any more. What is added to becomes
+  /// float32, so that a small change is not rounded away; other weights stay as they are.
   /// - Parameter strength: a further factor of the change.
   /// - Throws: `AdapterError` as `fitted`; `TensorError` when memory runs out.
   public func merged(
@@ -100,8 +101,9 @@ public struct Adapter: Sendable {
     let fitted = try fitted(to: base.mapValues(\.shape))
     var result = base
     for layer in Set(fitted.weights.keys.compactMap(LowRank.module)) {
-      guard let weight = base[layer + ".weight"], let down = fitted.weights[layer + LowRank.down],
-        let up = fitted.weights[layer + LowRank.up]
+      guard let weight = base[layer + ".weight"]?.cast(to: .float32),
+        let down = fitted.weights[layer + LowRank.down]?.cast(to: .float32),
+        let up = fitted.weights[layer + LowRank.up]?.cast(to: .float32)
       else { continue }
       let graph = Graph()
       let sum = try graph.scope(layer) {

@@ -57,6 +57,27 @@ extension SafetensorsFile {
   }
 }
 
+extension SafetensorsFile {
+  /// The tensor `name`, 16-bit floats and masks as they are, others as `tensor` gives them.
+  /// - Throws: `SafetensorsError`.
+  public func stored(_ name: String) throws -> HostTensor {
+    guard let entry = entries[name] else { throw SafetensorsError.noTensor(name) }
+    func bits() throws -> [UInt16] {
+      try withBytes(name) { raw in
+        (0..<raw.count / 2).map {
+          UInt16(littleEndian: raw.loadUnaligned(fromByteOffset: $0 * 2, as: UInt16.self))
+        }
+      }
+    }
+    return switch entry.type {
+    case "BF16": try HostTensor(.bfloat16(bits()), entry.shape)
+    case "F16": try HostTensor(.float16(bits()), entry.shape)
+    case "BOOL": try tensor(name).cast(to: .bool)
+    default: try tensor(name)
+    }
+  }
+}
+
 extension ParameterStore {
   /// Sets every parameter that `file` has. What needs no conversion goes from the file's pages straight to the device.
   /// - Parameter keeping: the types that stay as they are; others become float32.

@@ -5,7 +5,7 @@ import Foundation
 /// Weights in any of the formats that models are published in.
 public enum WeightFile {
   /// All tensors of the file at `path`: safetensors, a safetensors index (`….index.json`, whose shards lie beside it), or
-  /// what torch.save wrote.
+  /// what torch.save wrote. 16-bit floats and masks stay as they are.
   /// - Parameter group: the dictionary of tensors in a torch archive; unless given, the outermost, or the only one in it.
   /// - Throws: `SafetensorsError`, `TorchError`, `TensorError`; `FileError` when an index can't be read.
   public static func read(_ path: String, group: String? = nil) throws -> [String: HostTensor] {
@@ -41,7 +41,7 @@ public enum WeightFile {
 
   private static func tensors(_ file: SafetensorsFile) throws -> [String: HostTensor] {
     var result: [String: HostTensor] = [:]
-    for name in file.names { result[name] = try file.tensor(name) }
+    for name in file.names { result[name] = try file.stored(name) }
     return result
   }
 
@@ -60,7 +60,7 @@ public enum WeightFile {
       }
       let file = try files[shard] ?? SafetensorsFile(path: folder.isEmpty ? shard : folder + "/" + shard)
       files[shard] = file
-      result[name] = try file.tensor(name)
+      result[name] = try file.stored(name)
     }
     return result
   }

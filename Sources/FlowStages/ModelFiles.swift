@@ -38,10 +38,9 @@ enum ModelFiles {
 
   /// The same, 16-bit floats as they are.
   static func stored(_ item: InputItem, _ file: String) throws -> [String: HostTensor] {
-    let store = ParameterStore(CPUBackend())
-    try store.load(SafetensorsFile(path: item.path(file)), keeping: [.float32, .bfloat16, .float16])
+    let file = try SafetensorsFile(path: item.path(file))
     var result: [String: HostTensor] = [:]
-    for name in store.names { result[name] = try store.get(name) }
+    for name in file.names { result[name] = try file.stored(name) }
     return result
   }
 

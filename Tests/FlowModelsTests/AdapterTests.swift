@@ -78,6 +78,20 @@ import Testing
     return Adapter(LowRank(rank: 2, alpha: 4, targets: ["a"]), base: "one/base", weights: weights)
   }
 
+  /// A base in 16 bits takes a change that 16 bits could not hold.
+  @Test func aNarrowBaseIsMergedInFloat32() throws {
+    let change = Adapter(
+      LowRank(rank: 1, alpha: 1, targets: ["a"]), base: nil,
+      weights: [
+        "t.a.lora_A.weight": try HostTensor([Float(1), 1], [1, 2]),
+        "t.a.lora_B.weight": try HostTensor([Float(1e-4)], [1, 1]),
+      ])
+    let ones = try HostTensor([Float(1), 1], [1, 2]).cast(to: .bfloat16)
+    let merged = try change.merged(into: ["t.a.weight": ones, "t.b.weight": ones], on: CPUBackend())
+    #expect(merged["t.a.weight"] == (try HostTensor([Float(1.0001), 1.0001], [1, 2])))
+    #expect(merged["t.b.weight"] == ones)
+  }
+
   @Test func adaptersOfOtherModelsAreRefused() throws {
     let (a, b) = ("t.a.lora_A.weight", "t.a.lora_B.weight")
     func refusal(_ adapter: Adapter, named: String? = nil) -> String {
