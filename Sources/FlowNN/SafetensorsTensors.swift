@@ -26,6 +26,9 @@ extension SafetensorsFile {
     case "I64":
       return try HostTensor(map(Int64.self) { Int32(clamping: Int64(littleEndian: $0)) }, entry.shape)
     case "I32": return try HostTensor(map(Int32.self) { Int32(littleEndian: $0) }, entry.shape)
+    case "I16": return try HostTensor(map(Int16.self) { Int32(Int16(littleEndian: $0)) }, entry.shape)
+    case "U16": return try HostTensor(map(UInt16.self) { Int32(UInt16(littleEndian: $0)) }, entry.shape)
+    case "I8": return try HostTensor(map(Int8.self) { Int32($0) }, entry.shape)
     case "U8", "BOOL": return try HostTensor(map(UInt8.self) { Int32($0) }, entry.shape)
     default: throw SafetensorsError.unknownType(tensor: name, type: entry.type)
     }
