@@ -34,14 +34,15 @@ struct SlurmJob {
   func arguments(_ settings: SlurmSettings, folder: String) -> [String] {
     let ranks = tasks[0][0].action.ranks
     let processors = max(1, tasks[0][0].grant.threads / ranks)
+    // Ranks may lie on several nodes, if one hasn't the room.
+    let nodes = ranks == 1 ? ["--nodes=1"] : []
     var result = [
       "--job-name=\(batch.id)", "--export=NONE", "--requeue", "--open-mode=append", "--ntasks=\(ranks)",
-      // Ranks may lie on several nodes.
-      "--nodes=1\(ranks == 1 ? "" : "-\(ranks)")",
       "--chdir=\(folder)", "--output=\(batch.folder)/%a.log",
       "--array=0-\(tasks.count - 1)" + (settings.atOnce.map { "%\($0)" } ?? ""),
       "--cpus-per-task=\(processors)",
     ]
+    result.insert(contentsOf: nodes, at: 0)
     if tasks[0][0].gpus > 0 { result.append("--gres=gpu:\(tasks[0][0].gpus)") }
     if let memory {
       let shares = ranks == 1 ? 1 : ranks * processors

@@ -24,6 +24,7 @@ final class SlurmLoop {
   private var unreadableSince: Date?
   private var nextSubmission = Date.distantPast
   private var stoppedAt: Date?
+  private var isInsisting = false
 
   init(store: Store, tools: SlurmTools, settings: SlurmSettings, program: String) {
     self.store = store
@@ -302,14 +303,28 @@ final class SlurmLoop {
     noted = []
     guard let begun = stoppedAt else {
       stoppedAt = Date()
-      let jobs = Set(tasks.map(\.job)).sorted().map(String.init)
-      if !jobs.isEmpty {
-        do { _ = try tools.call("scancel", jobs) } catch { tasks.first?.open.first?.progress(0, "\(error)") }
+      // A signal to the whole job would end what holds its ranks together; to its script, all get to their checkpoint.
+      let ranked = tasks.filter {
+        $0.state?.isRunning ?? false && $0.open.contains { $0.assignment.action.ranks > 1 }
       }
+      let jobs = Set(ranked.map(\.job))
+      cancel(jobs, ["--batch", "--signal=TERM"])
+      cancel(Set(tasks.map(\.job)).subtracting(jobs))
       hurry()
       return
     }
+    if Date().timeIntervalSince(begun) > 10, !isInsisting {
+      isInsisting = true
+      cancel(Set(tasks.map(\.job)))
+    }
     interval = settings.poll
     if Date().timeIntervalSince(begun) > 15 { for task in tasks { task.settleAll(.cancelled) } }
+  }
+
+  private func cancel(_ jobs: Set<Int>, _ options: [String] = []) {
+    guard !jobs.isEmpty else { return }
+    do { _ = try tools.call("scancel", options + jobs.sorted().map(String.init)) } catch {
+      tasks.first?.open.first?.progress(0, "\(error)")
+    }
   }
 }

@@ -142,6 +142,8 @@ struct SlurmTools: Sendable {
       }
     }
 
+    var isRunning: Bool { if case .running = self { true } else { false } }
+
     var isLive: Bool {
       switch self {
       case .waiting, .running: true
