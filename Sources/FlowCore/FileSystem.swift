@@ -193,13 +193,22 @@ extension FileSystem {
   public func writeFile(_ path: String, _ bytes: [UInt8], permissions: UInt32, sync isSynced: Bool = false)
     throws(FileError)
   {
+    try writeFile(path, permissions: permissions, sync: isSynced) { (file) throws(FileError) in
+      let result = bytes.withUnsafeBytes { raw in
+        Result { () throws(FileError) in try writeAll(file, raw) }
+      }
+      try result.get()
+    }
+  }
+
+  /// Makes a new file of what `body` writes into it. One that couldn't be written whole is not left behind.
+  public func writeFile(
+    _ path: String, permissions: UInt32, sync isSynced: Bool = false,
+    _ body: (OpenFile) throws(FileError) -> Void
+  ) throws(FileError) {
     let file = try opening(path, .create(permissions))
     do throws(FileError) {
-      var failure: FileError?
-      bytes.withUnsafeBytes { raw in
-        do throws(FileError) { try writeAll(file, raw) } catch { failure = error }
-      }
-      if let failure { throw failure }
+      try body(file)
       // A failed sync is not tried again: the system may have dropped the pages that it couldn't write.
       if isSynced { try insisting { () throws(FileError) in try sync(file) } }
     } catch {
