@@ -76,12 +76,13 @@ public final class FlowTrainer {
   ///   - seed: draws weights, batches, times and noise.
   ///   - initial: weights to start from, by name: all of them (16-bit ones stay so where they are frozen), or none, and all are
   ///     drawn.
+  ///   - base: files of weights to start from, likewise; where they are frozen they are read from the mapped file.
   ///   - ranks: those that share each batch; what is drawn doesn't depend on them.
   /// - Throws: `TrainingError.data` when a song doesn't fit the model, or the batch the ranks; `ParameterError` when the initial
   ///   weights don't fit it; `AdapterError` when a target is none of its layers; `TensorError`.
   public init(
     _ settings: FlowTraining, songs: [FlowSong], validation: Set<Int>, seed: UInt64, backend: any Backend,
-    initial: [String: HostTensor] = [:], ranks: any Communicator = SoleRank()
+    initial: [String: HostTensor] = [:], base: [SafetensorsFile] = [], ranks: any Communicator = SoleRank()
   ) throws {
     self.settings = settings
     let part = try BatchPart(of: settings.batch, ranks)
@@ -97,11 +98,19 @@ public final class FlowTrainer {
     for (name, value) in initial {
       try store.set(name, settings.adaptation == nil ? value.cast(to: .float32) : value)
     }
+    for file in base {
+      if settings.adaptation == nil {
+        try store.load(file)
+      } else {
+        try store.load(file, keeping: [.float32, .bfloat16, .float16], borrowing: true)
+      }
+    }
+    let given = Dictionary(uniqueKeysWithValues: store.names.map { ($0, store.shape($0) ?? []) })
     let graph = Graph()
     let list = try settings.parameters(
       graph, store, dropoutKey: graph.input(FlowTrainer.dropoutKey, [2], .int32))
     let loss = try batches.loss(list)
-    try list.accept(initial.mapValues(\.shape))
+    try list.accept(given)
     if let adaptation = settings.adaptation { try list.check(adaptation) }
     try list.initialize(store, seed: seed)
     let step = try TrainingStep(

@@ -28,23 +28,38 @@ public struct Adapter: Sendable {
   /// Reads a folder.
   /// - Throws: `AdapterError`, `SafetensorsError`.
   public init(folder: String) throws {
+    try self.init(
+      config: folder + "/" + Adapter.configFile, weights: folder + "/" + Adapter.weightsFile)
+  }
+
+  /// Reads the two files.
+  /// - Throws: `AdapterError`, `SafetensorsError`.
+  public init(config path: String, weights: String) throws {
     let text: [UInt8]?
-    do { text = try RealFileSystem().contents(folder + "/" + Adapter.configFile) } catch {
-      throw AdapterError.unreadable("\(folder)/\(Adapter.configFile): \(error.reason)")
+    do { text = try RealFileSystem().contents(path) } catch {
+      throw AdapterError.unreadable("\(path): \(error.reason)")
     }
-    guard let text else { throw AdapterError.unreadable("\(folder) has no \(Adapter.configFile)") }
+    guard let text else {
+      let (folder, name) = (
+        (path as NSString).deletingLastPathComponent, (path as NSString).lastPathComponent
+      )
+      throw AdapterError.unreadable("\(folder) has no \(name)")
+    }
     let config: JSON
     do { config = try JSON(parsing: Data(text)) } catch {
-      throw AdapterError.unreadable("\(folder)/\(Adapter.configFile) is not JSON: \(error)")
+      throw AdapterError.unreadable("\(path) is not JSON: \(error)")
     }
-    let file = try SafetensorsFile(path: folder + "/" + Adapter.weightsFile)
+    let file = try SafetensorsFile(path: weights)
     let strange = file.names.filter {
       !$0.hasPrefix(Adapter.prefix) || LowRank.module(ofKey: $0) == nil
     }
     guard strange.isEmpty else { throw AdapterError.unexpected(keys: strange) }
-    weights = [:]
-    for name in file.names { weights[String(name.dropFirst(Adapter.prefix.count))] = try file.tensor(name) }
-    (settings, base) = try AdapterConfig.read(config, layers: Set(weights.keys.compactMap(LowRank.module)))
+    self.weights = [:]
+    for name in file.names {
+      self.weights[String(name.dropFirst(Adapter.prefix.count))] = try file.tensor(name)
+    }
+    (settings, base) = try AdapterConfig.read(
+      config, layers: Set(self.weights.keys.compactMap(LowRank.module)))
   }
 
   /// This adapter under the layer paths of a base, whose wrapper `transformer.` may be in one of the two only.

@@ -1,4 +1,5 @@
 import FlowCore
+import FlowTensor
 import Foundation
 
 /// The bytes of a file, mapped or in memory.
@@ -18,6 +19,12 @@ struct ByteSource: Sendable {
   /// Whether a byte was looked at that the file no longer has.
   var isTorn: Bool { if case .mapped(let file) = kind { file.isTorn } else { false } }
 
+  /// The bytes in `range` as memory to be read where it lies, when the file is mapped.
+  func borrowed(_ range: Range<Int>) -> BorrowedMemory? {
+    guard case .mapped(let file) = kind else { return nil }
+    return BorrowedMemory(UnsafeRawBufferPointer(rebasing: file.bytes[range]), keeper: MappedKeeper(file))
+  }
+
   /// Calls `body` with all bytes, without a copy.
   func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
     switch kind {
@@ -28,4 +35,11 @@ struct ByteSource: Sendable {
       return try result.get()
     }
   }
+}
+
+/// A mapped file whose pages a device reads.
+private final class MappedKeeper: MemoryKeeper {
+  private let file: MappedFile
+  init(_ file: MappedFile) { self.file = file }
+  var fault: String? { file.isTorn ? SafetensorsError.cutShort.description : nil }
 }

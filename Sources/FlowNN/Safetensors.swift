@@ -1,4 +1,5 @@
 import FlowCore
+import FlowTensor
 public import Foundation
 
 /// A safetensors file (github.com/huggingface/safetensors, format description), memory-mapped: a tensor's bytes are read
@@ -92,6 +93,13 @@ public struct SafetensorsFile: Sendable {
       size = product
     }
     return entry.shape.contains(0) ? 0 : size
+  }
+
+  /// The tensor `name` where it lies in the mapped file; `nil` when the file is in memory.
+  /// - Throws: `SafetensorsError.noTensor`.
+  func borrowed(_ name: String) throws(SafetensorsError) -> BorrowedMemory? {
+    guard let entry = entries[name] else { throw SafetensorsError.noTensor(name) }
+    return source.borrowed(start + entry.begin..<start + entry.end)
   }
 
   /// Calls `body` with the raw bytes of the tensor `name`, little-endian and not necessarily aligned, without a copy.

@@ -83,9 +83,13 @@ extension SafetensorsFile {
 
 extension ParameterStore {
   /// Sets every parameter that `file` has. What needs no conversion goes from the file's pages straight to the device.
-  /// - Parameter keeping: the types that stay as they are; others become float32.
+  /// - Parameters:
+  ///   - keeping: the types that stay as they are; others become float32.
+  ///   - borrowing: what needs no conversion is read where it lies in the mapped file, when it is used, and can't be set.
   /// - Throws: `SafetensorsError`; `TensorError` when one has another shape or memory runs out.
-  public func load(_ file: SafetensorsFile, keeping types: Set<DType> = [.float32]) throws {
+  public func load(_ file: SafetensorsFile, keeping types: Set<DType> = [.float32], borrowing: Bool = false)
+    throws
+  {
     for name in file.names {
       guard let entry = file.entries[name], let type = file.storage(name), types.contains(type),
         type == dtype(name) ?? type, type != .bool
@@ -93,7 +97,11 @@ extension ParameterStore {
         try set(name, try file.tensor(name))
         continue
       }
-      try file.withBytes(name) { try set(name, entry.shape, type, $0) }
+      if borrowing, let memory = try file.borrowed(name) {
+        try borrow(name, entry.shape, type, memory)
+      } else {
+        try file.withBytes(name) { try set(name, entry.shape, type, $0) }
+      }
     }
   }
 }

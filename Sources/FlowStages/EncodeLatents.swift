@@ -10,11 +10,11 @@ struct EncodeLatents: Stage {
   let parameters: Parameters
 
   func run(_ context: StageContext) throws {
-    let weights = try context.input("weights")
-    let encoder = try ModelFiles.config(weights, ModelFiles.encoderConfig, LatentEncoderConfig.self)
-    let rate = try ModelFiles.config(weights, ModelFiles.decoderConfig, VocoderConfig.self).samplingRate
+    let network = try NetworkFiles(context, "weights", .encoder)
+    let encoder = try network.config(LatentEncoderConfig.self)
+    let rate = try NetworkFiles(context, "weights", .decoder).config(VocoderConfig.self).samplingRate
     let wave = try ModelFiles.wave(context.input("audio"), rate: rate)
-    let store = try ModelFiles.store(weights, ModelFiles.encoder, threads: context.threads)
+    let store = try network.store(threads: context.threads)
     let latents = try LatentEncoder.encode(wave, config: encoder, store: store)
     let values = latents.floats
     let mean = values.reduce(0.0) { $0 + Double($1) } / Double(values.count)

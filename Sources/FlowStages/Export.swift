@@ -15,20 +15,24 @@ struct Export: Stage {
   let parameters: Parameters
 
   func run(_ context: StageContext) throws {
-    let (model, vocoder) = (try context.input("model"), try context.input("vocoder"))
+    let model = try NetworkFiles(context, "model", .model)
+    let vocoder = try NetworkFiles(context, "vocoder", .decoder)
     let metadata = ["format": "pt", "architecture": "DiffRhythm2", "license": parameters.license]
-    let transformer = try ModelFiles.weights(model, ModelFiles.model)
-    let decoder = try ModelFiles.weights(vocoder, ModelFiles.decoder)
+    let transformer = try model.tensors()
+    let decoder = try vocoder.tensors()
     guard transformer.keys.allSatisfy({ $0.hasPrefix("transformer.") }) else {
       throw StageFailure("the model has parameters outside 'transformer.'")
     }
     var files: [String: FileContent] = [
-      ModelFiles.modelConfig: try ModelFiles.text(
-        ModelFiles.config(model, ModelFiles.modelConfig, DiTConfig.self)),
-      ModelFiles.decoderConfig: try ModelFiles.text(
-        ModelFiles.config(vocoder, ModelFiles.decoderConfig, VocoderConfig.self)),
+      ModelFiles.modelConfig: try ModelFiles.text(model.config(DiTConfig.self)),
+      ModelFiles.decoderConfig: try ModelFiles.text(vocoder.config(VocoderConfig.self)),
       ModelFiles.decoder: .bytes(try Export.checked(decoder, metadata)),
     ]
+    // The encoder is not part of what is published, but of what latents are made with.
+    if let encoder = NetworkFiles(context.items("vocoder"), .encoder) {
+      files[ModelFiles.encoder] = .bytes(try Export.checked(encoder.tensors(), metadata))
+      files[ModelFiles.encoderConfig] = try ModelFiles.text(encoder.config(LatentEncoderConfig.self))
+    }
     let limit = parameters.shard * 1_048_576
     if transformer.values.reduce(0, { $0 + $1.floats.count * 4 }) <= limit {
       files[ModelFiles.model] = .bytes(try Export.checked(transformer, metadata))

@@ -28,35 +28,6 @@ enum ModelFiles {
     try SafetensorsFile(path: item.path(file)).tensor(name)
   }
 
-  /// All weights of a safetensors file of the item.
-  static func weights(_ item: InputItem, _ file: String) throws -> [String: HostTensor] {
-    let file = try SafetensorsFile(path: item.path(file))
-    var result: [String: HostTensor] = [:]
-    for name in file.names { result[name] = try file.tensor(name) }
-    return result
-  }
-
-  /// The same, 16-bit floats as they are.
-  static func stored(_ item: InputItem, _ file: String) throws -> [String: HostTensor] {
-    let file = try SafetensorsFile(path: item.path(file))
-    var result: [String: HostTensor] = [:]
-    for name in file.names { result[name] = try file.stored(name) }
-    return result
-  }
-
-  /// What an adapter says it was trained on: a name that only weights of the same bytes have.
-  static func name(of weights: InputItem) -> String {
-    let digest = weights.item.files.first { $0.name == model }?.digest.hex.prefix(16) ?? "unknown"
-    return "flow/\(digest)"
-  }
-
-  /// A parameter store with those weights.
-  static func store(_ item: InputItem, _ file: String, threads: Int) throws -> ParameterStore {
-    let store = ParameterStore(CPUBackend(threads: threads))
-    try store.load(SafetensorsFile(path: item.path(file)))
-    return store
-  }
-
   /// A configuration of the item.
   static func config<T: Decodable>(_ item: InputItem, _ file: String, _ type: T.Type) throws -> T {
     try JSONDecoder().decode(type, from: Data(contentsOf: URL(fileURLWithPath: item.path(file))))

@@ -1,8 +1,10 @@
 import FlowAudio
 import FlowCore
 import FlowModels
+import FlowNN
 import FlowStageKit
 import FlowTensor
+import FlowTensorCPU
 
 /// `sample`: lyrics and style to a song.
 struct Sample: Stage {
@@ -17,9 +19,10 @@ struct Sample: Stage {
   let parameters: Parameters
 
   func run(_ context: StageContext) throws {
-    let (model, vocoder) = (try context.input("model"), try context.input("vocoder"))
-    let config = try ModelFiles.config(model, ModelFiles.modelConfig, DiTConfig.self)
-    let decoder = try ModelFiles.config(vocoder, ModelFiles.decoderConfig, VocoderConfig.self)
+    let model = try NetworkFiles(context, "model", .model)
+    let vocoder = try NetworkFiles(context, "vocoder", .decoder)
+    let config = try model.config(DiTConfig.self)
+    let decoder = try vocoder.config(VocoderConfig.self)
     let tokens = try Array(
       (context.optionalInput("lyrics").map(ModelFiles.tokens) ?? []).prefix(parameters.tokens))
     let style =
@@ -30,10 +33,11 @@ struct Sample: Stage {
     }
     let frames = max(1, Int(parameters.seconds * Double(decoder.samplingRate) / Double(decoder.hop)))
     let blocks = (frames + config.blockSize - 1) / config.blockSize
+    let store = try model.store(threads: context.threads)
+    let adapter = try context.items("adapter").first.map { try model.add($0, to: store) }
     let sampler = try FlowSampler(
-      config, store: ModelFiles.store(model, ModelFiles.model, threads: context.threads),
-      textCount: tokens.count,
-      maxBlocks: blocks, guidance: Float(parameters.guidance))
+      config, store: store, textCount: tokens.count, maxBlocks: blocks, guidance: Float(parameters.guidance),
+      adaptation: adapter?.settings)
     let latents = try sampler.sample(
       text: tokens, style: style, blocks: blocks, steps: parameters.steps, keepLastFrame: true,
       progress: { block in
@@ -45,8 +49,8 @@ struct Sample: Stage {
         return (0..<config.blockSize * config.melDim).map { _ in Float(random.normal()) }
       })
     guard latents.shape[1] > 0 else { throw StageFailure("the model ended the song before it began") }
-    let store = try ModelFiles.store(vocoder, ModelFiles.decoder, threads: context.threads)
-    var wave = try VocoderDecoder(decoder, store: store, prefix: "")
+    let voice = try vocoder.store(threads: context.threads)
+    var wave = try VocoderDecoder(decoder, store: voice, prefix: "")
       .decode(latents.columns())
     let peak = wave.reduce(0) { max($0, abs($1)) }
     guard peak.isFinite, peak > 1e-4 else {

@@ -68,7 +68,8 @@ struct TrainFlow: Stage {
     var settings = settings
     let lyrics = Dictionary(context.items("lyrics").map { ($0.item.id, $0) }, uniquingKeysWith: { a, _ in a })
     let styles = Dictionary(context.items("style").map { ($0.item.id, $0) }, uniquingKeysWith: { a, _ in a })
-    guard parameters.method == .full || context.optionalInput("base") != nil else {
+    let base = try NetworkFiles.optional(context, "base", .model)
+    guard parameters.method == .full || base != nil else {
       throw StageFailure(
         "an adapter is to be trained, and there is nothing that it adapts",
         help: "bind the input 'base' to weights of a transformer, or set 'method' to full")
@@ -88,9 +89,8 @@ struct TrainFlow: Stage {
           latents: try ModelFiles.tensor(item, ModelFiles.latents, "latents"),
           tokens: try lyrics[item.item.id].map(ModelFiles.tokens) ?? [], style: style))
     }
-    let base = context.optionalInput("base")
     if let base {
-      settings.model = try ModelFiles.config(base, ModelFiles.modelConfig, DiTConfig.self)
+      settings.model = try base.config(DiTConfig.self)
     } else {
       settings.model.condDim = width ?? settings.model.condDim
       settings.model.melDim = songs[0].latents.shape.last ?? settings.model.melDim
@@ -98,28 +98,28 @@ struct TrainFlow: Stage {
     for index in songs.indices where songs[index].style.isEmpty {
       songs[index].style = [Float](repeating: 0, count: settings.model.condDim)
     }
-    let initial = try base.map { try ModelFiles.stored($0, ModelFiles.model) } ?? [:]
     let trainer = try FlowTrainer(
       settings, songs: songs, validation: split.heldOut, seed: seed,
-      backend: CPUBackend(threads: context.threads), initial: initial, ranks: context.ranks)
+      backend: CPUBackend(threads: context.threads), base: base?.files() ?? [], ranks: context.ranks)
     let previews = try previews(trainer, songs[split.heldOut.min() ?? 0], seed, context)
     try ModelFiles.run(
       trainer.loop, total: parameters.steps, every: parameters.checkpoint, previews: previews,
       context: context)
-    func files(_ weights: [String: HostTensor], adapter port: String) throws -> [String: FileContent] {
-      var weights = weights
+    for (port, other, weights) in [
+      ("weights", "adapter", try trainer.loop.bestWeights()),
+      ("last", "last-adapter", try trainer.loop.weights()),
+    ] {
       if let adaptation = settings.adaptation, let base {
-        let adapter = Adapter(adaptation, base: ModelFiles.name(of: base), weights: weights)
-        try context.emit(port, id: "adapter", files: adapter.files().mapValues { .bytes($0) })
-        weights = try adapter.merged(into: initial, on: CPUBackend(threads: context.threads))
+        let adapter = Adapter(adaptation, base: base.name, weights: weights)
+        try context.emit(other, id: "adapter", files: adapter.files().mapValues { .bytes($0) })
+      } else {
+        let files: [String: FileContent] = [
+          ModelFiles.model: .bytes(Safetensors.encode(weights, metadata: ["format": "pt"])),
+          ModelFiles.modelConfig: try ModelFiles.text(settings.model),
+        ]
+        try context.emit(port, id: "model", files: files)
       }
-      return [
-        ModelFiles.model: .bytes(Safetensors.encode(weights, metadata: ["format": "pt"])),
-        ModelFiles.modelConfig: try ModelFiles.text(settings.model),
-      ]
     }
-    try context.emit("weights", id: "model", files: files(trainer.loop.bestWeights(), adapter: "adapter"))
-    try context.emit("last", id: "model", files: files(trainer.loop.weights(), adapter: "last-adapter"))
     try context.emit(
       "losses", id: "model",
       files: ModelFiles.losses(trainer.loop.history, title: "flow matching: loss", previews: previews))
@@ -132,14 +132,14 @@ struct TrainFlow: Stage {
     guard parameters.preview > 0 else {
       return Previews(context, every: 0, total: parameters.steps, references: []) { [] }
     }
-    guard let vocoder = context.optionalInput("vocoder") else {
+    guard let vocoder = try NetworkFiles.optional(context, "vocoder", .decoder) else {
       throw StageFailure(
         "previews are asked for, and nothing makes them audible",
         help: "bind the input 'vocoder' to weights of a vocoder, or set 'preview' to 0")
     }
-    let config = try ModelFiles.config(vocoder, ModelFiles.decoderConfig, VocoderConfig.self)
+    let config = try vocoder.config(VocoderConfig.self)
     let decoder = try VocoderDecoder(
-      config, store: ModelFiles.store(vocoder, ModelFiles.decoder, threads: context.threads), prefix: "")
+      config, store: vocoder.store(threads: context.threads), prefix: "")
     func sound(_ latents: HostTensor) throws -> Previews.Sound {
       var wave = latents.shape[latents.shape.count - 2] == 0 ? [0] : try decoder.decode(latents.columns())
       let peak = wave.reduce(1e-4) { max($0, abs($1)) }

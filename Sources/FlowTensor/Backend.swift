@@ -6,9 +6,33 @@ public protocol DeviceBuffer: AnyObject {
   func write(_ bytes: UnsafeRawBufferPointer, at offset: Int)
   /// Fills `bytes` from the words from `offset`.
   func read(_ bytes: UnsafeMutableRawBufferPointer, at offset: Int)
+  /// Whose memory it is, if it isn't the device's own; then it is only read.
+  var keeper: (any MemoryKeeper)? { get }
+}
+
+/// Who keeps memory that a device reads without a copy, such as a file's pages.
+public protocol MemoryKeeper: AnyObject, Sendable {
+  /// What happened to the memory, if what was read from it can't be used.
+  var fault: String? { get }
+}
+
+/// Memory that is only read while its keeper is there.
+public struct BorrowedMemory {
+  /// The bytes, aligned for elements of their type.
+  public let bytes: UnsafeRawBufferPointer
+  /// Whose they are.
+  public let keeper: any MemoryKeeper
+  /// Memory of `keeper`.
+  public init(_ bytes: UnsafeRawBufferPointer, keeper: any MemoryKeeper) {
+    self.bytes = bytes
+    self.keeper = keeper
+  }
 }
 
 extension DeviceBuffer {
+  /// Its own.
+  public var keeper: (any MemoryKeeper)? { nil }
+
   /// Copies the elements of `tensor` to the words from `offset`.
   func write(_ tensor: HostTensor, at offset: Int) { tensor.withBytes { write($0, at: offset) } }
 
@@ -46,76 +70,20 @@ public protocol Backend: Sendable {
   var name: String { get }
   /// New memory of `count` words, all zero.
   func makeBuffer(_ count: Int) throws -> any DeviceBuffer
+  /// Memory that is read where it lies; `nil` where the device can't.
+  func borrow(_ memory: BorrowedMemory) -> (any DeviceBuffer)?
   /// The steps as something to call again and again, without further allocation.
   func prepare(_ steps: [Step]) throws -> [() -> Void]
 }
 
 extension Backend {
+  /// It can't.
+  public func borrow(_ memory: BorrowedMemory) -> (any DeviceBuffer)? { nil }
+
   /// New memory, whose purpose an error names.
   func makeBuffer(_ count: Int, for purpose: @autoclosure () -> String) throws -> any DeviceBuffer {
     do { return try makeBuffer(count) } catch TensorError.outOfMemory(let bytes, _) {
       throw TensorError.outOfMemory(bytes: bytes, purpose: purpose())
     }
-  }
-}
-
-/// Parameters by name, in a device's memory; several programs can share one store.
-public final class ParameterStore {
-  /// The device.
-  public let backend: any Backend
-  var buffers: [String: (slot: Slot, shape: [Int], dtype: DType)] = [:]
-
-  /// An empty store.
-  public init(_ backend: any Backend) { self.backend = backend }
-
-  /// The names, sorted.
-  public var names: [String] { buffers.keys.sorted() }
-
-  /// The shape of the parameter `name`, if it is there.
-  public func shape(_ name: String) -> [Int]? { buffers[name]?.shape }
-
-  /// The element type of the parameter `name`, if it is there.
-  public func dtype(_ name: String) -> DType? { buffers[name]?.dtype }
-
-  /// Sets the parameter `name`, making it, of the tensor's type, if need be; one that is there keeps its type.
-  /// - Throws: `TensorError` when it has another shape or memory runs out.
-  public func set(_ name: String, _ tensor: HostTensor) throws {
-    let tensor = tensor.cast(to: buffers[name]?.dtype ?? (tensor.dtype == .int32 ? .float32 : tensor.dtype))
-    try tensor.withBytes { try set(name, tensor.shape, tensor.dtype, $0) }
-  }
-
-  /// Sets the parameter `name` from memory that holds its elements, row-major, making it if need be.
-  /// - Throws: `TensorError` when it has another shape or type, their number doesn't fit it, or memory runs out.
-  public func set(_ name: String, _ shape: [Int], _ dtype: DType, _ bytes: UnsafeRawBufferPointer) throws {
-    guard shape.isValid, bytes.count == shape.elements * dtype.size else {
-      throw TensorError.parameter(
-        "parameter '\(name)' of shape \(shape) was given \(bytes.count / dtype.size) values")
-    }
-    if let known = buffers[name] {
-      guard known.shape == shape else {
-        throw TensorError.parameter("parameter '\(name)' has shape \(known.shape), not \(shape)")
-      }
-      guard known.dtype == dtype else {
-        throw TensorError.parameter(
-          "parameter '\(name)' is \(known.dtype.rawValue), not \(dtype.rawValue)")
-      }
-      known.slot.buffer.write(bytes, at: known.slot.offset)
-      return
-    }
-    let buffer = try backend.makeBuffer(dtype.words(shape.elements), for: "parameter '\(name)'")
-    buffer.write(bytes, at: 0)
-    buffers[name] = (Slot(buffer: buffer, offset: 0), shape, dtype)
-  }
-
-  /// The parameter `name`.
-  /// - Throws: `TensorError` when there is none.
-  public func get(_ name: String) throws -> HostTensor {
-    let (slot, shape, dtype) = try slot(name)
-    return try slot.buffer.read(shape, dtype, at: slot.offset)
-  }
-
-  func slot(_ name: String) throws -> (slot: Slot, shape: [Int], dtype: DType) {
-    guard let known = buffers[name] else { throw TensorError.parameter("no parameter '\(name)'") }
-    return known
   }
 }

@@ -7,6 +7,8 @@ public final class Program {
   private(set) var steps: [Step] = []
   private var inputSlots: [(name: String, slot: Slot, shape: [Int], dtype: DType, limit: Int?)] = []
   private var outputSlots: [(name: String, slot: Slot, shape: [Int], dtype: DType)] = []
+  /// Parameters in others' memory.
+  private var borrowed: [(name: String, keeper: any MemoryKeeper)] = []
   /// 4-byte words of the arena that intermediate values share.
   public private(set) var arenaCount = 0
 
@@ -24,7 +26,8 @@ public final class Program {
   }
 
   /// Runs the step: the inputs by name to the outputs by name.
-  /// - Throws: `TensorError.input` when an input is missing, has another shape or type, or an index outside its table.
+  /// - Throws: `TensorError.input` when an input is missing, has another shape or type, or an index outside its table;
+  ///   `TensorError.parameter` when memory that a parameter was borrowed from has lost it.
   public func run(_ inputs: [String: HostTensor] = [:]) throws -> [String: HostTensor] {
     for input in inputSlots {
       guard let value = inputs[input.name] else {
@@ -45,6 +48,9 @@ public final class Program {
       input.slot.buffer.write(value, at: input.slot.offset)
     }
     for kernel in kernels { kernel() }
+    for (name, keeper) in borrowed {
+      if let fault = keeper.fault { throw TensorError.parameter("parameter '\(name)': \(fault)") }
+    }
     var results: [String: HostTensor] = [:]
     for output in outputSlots {
       results[output.name] = try output.slot.buffer.read(output.shape, output.dtype, at: output.slot.offset)
@@ -148,6 +154,13 @@ public final class Program {
       guard dtype == node.dtype else {
         throw TensorError.parameter(
           "parameter '\(name)' is \(dtype.rawValue), the program wants \(node.dtype.rawValue)")
+      }
+      if let keeper = slot.buffer.keeper {
+        guard !graph.assignments.contains(where: { $0.parameter.node == index }) else {
+          throw TensorError.parameter(
+            "parameter '\(name)' is read from where it lies, and can't be assigned to")
+        }
+        borrowed.append((name, keeper))
       }
       return slot
     case .constant(let value):

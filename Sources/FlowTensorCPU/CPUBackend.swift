@@ -20,13 +20,17 @@ public struct CPUBackend: Backend {
   public func makeBuffer(_ count: Int) throws -> any DeviceBuffer { try HostBuffer(count) }
 
   /// See `Backend`.
+  public func borrow(_ memory: BorrowedMemory) -> (any DeviceBuffer)? { HostBuffer(memory) }
+
+  /// See `Backend`.
   public func prepare(_ steps: [Step]) throws -> [() -> Void] { try steps.map(kernel) }
 }
 
-/// Host memory, 64-byte aligned.
+/// Host memory: its own is 64-byte aligned, another's as it is.
 final class HostBuffer: DeviceBuffer {
   let base: UnsafeMutablePointer<Float>
   let count: Int
+  let keeper: (any MemoryKeeper)?
 
   init(_ count: Int) throws {
     let bytes = (max(1, count) * 4 + 63) / 64 * 64
@@ -34,9 +38,18 @@ final class HostBuffer: DeviceBuffer {
     memset(memory, 0, bytes)
     base = memory.assumingMemoryBound(to: Float.self)
     self.count = count
+    keeper = nil
   }
 
-  deinit { free(base) }
+  /// Read where it lies; that no program writes there is seen to before.
+  init?(_ memory: BorrowedMemory) {
+    guard let start = memory.bytes.baseAddress else { return nil }
+    base = UnsafeMutableRawPointer(mutating: start).assumingMemoryBound(to: Float.self)
+    count = (memory.bytes.count + 3) / 4
+    keeper = memory.keeper
+  }
+
+  deinit { if keeper == nil { free(base) } }
 
   func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
     precondition(offset * 4 + bytes.count <= count * 4, "writing past a buffer")

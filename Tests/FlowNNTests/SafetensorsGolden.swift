@@ -170,6 +170,37 @@ import Testing
     }
   }
 
+  /// Weights that are read where they lie: the same numbers, nothing written there, and no result from what is gone.
+  @Test func borrowedWeightsAreOnlyRead() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.path + "/w.safetensors"
+    let values = try HostTensor((0..<64).map { Float($0) - 9 }, [8, 8])
+    let more = try HostTensor([Float](repeating: 1, count: 8192), [8192])
+    try Safetensors.write(["b": values.cast(to: .bfloat16), "f": values, "z": more], to: path)
+    let store = ParameterStore(CPUBackend(threads: 2))
+    let file = try SafetensorsFile(path: path)
+    try store.load(file, keeping: [.float32, .bfloat16], borrowing: true)
+    let graph = Graph()
+    let b = try graph.parameter("b", [8, 8], .bfloat16)
+    let (f, z) = (try graph.parameter("f", [8, 8]), try graph.parameter("z", [8192]))
+    let sum = try (b.matmul(f)).total() + z.total()
+    let program = try Program(graph, outputs: ["sum": sum], parameters: store)
+    let owned = ParameterStore(CPUBackend(threads: 2))
+    try owned.load(file, keeping: [.float32, .bfloat16])
+    let copied = try Program(graph, outputs: ["sum": sum], parameters: owned)
+    #expect(try program.run() == copied.run())
+    #expect(try store.get("f") == values)
+    #expect(throws: TensorError.self) { try store.set("f", values) }
+    #expect(throws: TensorError.self) { try store.load(file, borrowing: true) }
+    let other = Graph()
+    let p = try other.parameter("f", [8, 8])
+    try other.assign(p, p + 1)
+    #expect(throws: TensorError.self) { try Program(other, outputs: [:], parameters: store) }
+    #expect(truncate(path, 4096) == 0)
+    let error = #expect(throws: TensorError.self) { try program.run() }
+    #expect(error?.description.contains("cut short") == true, "\(String(describing: error))")
+  }
+
   @Test func shardsAreThereWhenTheirIndexIs() throws {
     let folder = try TemporaryFolder()
     let tensors = try Dictionary(

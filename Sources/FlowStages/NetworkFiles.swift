@@ -1,0 +1,109 @@
+import FlowCore
+import FlowModels
+import FlowNN
+import FlowStageKit
+import FlowTensor
+import FlowTensorCPU
+import Foundation
+
+/// One network among the items of an input: its sizes and its weights. A stage gives them as `model.json` and
+/// `model.safetensors` in an item; of a folder that is a source, they are an item called `model`, or several for shards.
+struct NetworkFiles {
+  /// Which network.
+  enum Kind: String { case model, decoder, encoder }
+
+  private let kind: Kind
+  private let config: (item: InputItem, file: String)
+  private let weights: [(item: InputItem, file: String)]
+
+  /// The network `kind` among `items`; `nil` when none of them has it.
+  init?(_ items: [InputItem], _ kind: Kind) {
+    let name = kind.rawValue
+    if let item = items.first(where: { $0.has(name + ".json") }) {
+      config = (item, name + ".json")
+      weights = item.fileNames.filter { $0.hasPrefix(name) && $0.hasSuffix(".safetensors") }.map {
+        (item, $0)
+      }
+    } else if let item = items.first(where: { $0.item.id == name && $0.has("source.json") }) {
+      config = (item, "source.json")
+      weights = items.filter {
+        ($0.item.id == name || $0.item.id.hasPrefix(name + "-")) && $0.has("source.safetensors")
+      }.map { ($0, "source.safetensors") }
+    } else {
+      return nil
+    }
+    self.kind = kind
+  }
+
+  /// The network of the input `port`, `nil` when that isn't bound.
+  /// - Throws: `StageFailure` when it is bound and has no such network.
+  static func optional(_ context: StageContext, _ port: String, _ kind: Kind) throws -> NetworkFiles? {
+    let items = context.items(port)
+    guard !items.isEmpty else { return nil }
+    guard let found = NetworkFiles(items, kind), !found.weights.isEmpty else {
+      let names = items.map { "\($0.item.id): \($0.fileNames.joined(separator: ", "))" }
+      throw StageFailure(
+        "input '\(port)' has no \(kind.rawValue).json and \(kind.rawValue).safetensors"
+          + " (it has \(names.joined(separator: "; ")))")
+    }
+    return found
+  }
+
+  /// The same where the input must be bound.
+  init(_ context: StageContext, _ port: String, _ kind: Kind) throws {
+    guard let found = try NetworkFiles.optional(context, port, kind) else {
+      throw StageFailure("input '\(port)' has no item")
+    }
+    self = found
+  }
+
+  /// Its sizes.
+  func config<T: Decodable>(_ type: T.Type) throws -> T {
+    try ModelFiles.config(config.item, config.file, type)
+  }
+
+  /// The files of its weights, mapped.
+  func files() throws -> [SafetensorsFile] {
+    try weights.map { try SafetensorsFile(path: $0.item.path($0.file)) }
+  }
+
+  /// Its weights in memory, float32.
+  func tensors() throws -> [String: HostTensor] {
+    var result: [String: HostTensor] = [:]
+    for file in try files() { for name in file.names { result[name] = try file.tensor(name) } }
+    return result
+  }
+
+  /// Its weights where they lie, of the types they are kept in, to be read only.
+  func store(threads: Int) throws -> ParameterStore {
+    let store = ParameterStore(CPUBackend(threads: threads))
+    for file in try files() {
+      try store.load(file, keeping: [.float32, .bfloat16, .float16], borrowing: true)
+    }
+    return store
+  }
+
+  private static let ours = "flow/"
+
+  /// What an adapter says it was trained on: a name that only weights of the same bytes have.
+  var name: String {
+    var hasher = SHA256()
+    for (item, file) in weights {
+      if let digest = item.item.files.first(where: { $0.name == file })?.digest { hasher.update(digest) }
+    }
+    return NetworkFiles.ours + hasher.finish().hex.prefix(16)
+  }
+
+  /// The adapter in `item`, fitted to this network, whose weights `store` has, and put beside them.
+  /// - Throws: `AdapterError` when it is for another base.
+  func add(_ item: InputItem, to store: ParameterStore) throws -> Adapter {
+    let shapes = Dictionary(uniqueKeysWithValues: store.names.map { ($0, store.shape($0) ?? []) })
+    let given = try Adapter(
+      config: item.path(Adapter.configFile), weights: item.path(Adapter.weightsFile))
+    // What others trained names its base in their way.
+    let isOurs = given.base?.hasPrefix(NetworkFiles.ours) ?? false
+    let adapter = try given.fitted(to: shapes, named: isOurs ? name : nil)
+    for (key, value) in adapter.weights { try store.set(key, value) }
+    return adapter
+  }
+}
