@@ -75,13 +75,13 @@ struct Request: Sendable, Hashable {
     fit(capacity)
   }
 
-  /// Bytes to expect: what is declared is of each rank, what was measured of all.
+  /// Bytes to expect. What is declared is of each rank; what was measured, of all, may have been of fewer.
   static func estimate(_ stage: PlannedStage, _ measured: Int?) -> Int {
-    guard let measured, measured > 0 else {
-      let (all, overflow) = stage.resources.memory.multipliedReportingOverflow(by: stage.ranks)
-      return overflow ? .max : all
-    }
-    return Int((Double(measured) * 1.2).rounded())
+    let (all, overflow) = stage.resources.memory.multipliedReportingOverflow(by: stage.ranks)
+    let declared = overflow ? Int.max : all
+    guard let measured, measured > 0 else { return declared }
+    let expected = Int((Double(measured) * 1.2).rounded())
+    return stage.ranks == 1 ? expected : max(declared, expected)
   }
 
   /// The same with twice the memory, for an action that had too little.

@@ -20,6 +20,7 @@ public enum Worker {
     if ranks.size > 1 { endWithParent() }
     if ranks.rank > 0 { follow(executor, ranks) }
     let isOver = Atomic<Bool>(false)
+    let engineHasLeft = DispatchSemaphore(value: 0)
     @Sendable func answer(_ message: WorkerMessage) { answers.send(message.bytes) }
     let work = WorkQueue()
     let reader = Thread {
@@ -36,6 +37,7 @@ public enum Worker {
         }
       }
       // The engine has gone: so does what runs here, and its children. Ranks that are through take leave of each other.
+      engineHasLeft.signal()
       if isOver.load(ordering: .sequentiallyConsistent) { return }
       executor.cancel()
       _exit(0)
@@ -58,7 +60,11 @@ public enum Worker {
       case .cancelled: answer(.cancelled)
       case .recorded: answer(.failed(.other, "a worker doesn't keep records", nil))
       }
-      if ranks.size > 1 { leave(outcome, ranks) }
+      if ranks.size > 1 {
+        // An abort may overtake the answer, which the launcher hands on; the engine leaves when it has it.
+        if !outcome.isShared { _ = engineHasLeft.wait(timeout: .now() + 5) }
+        leave(outcome, ranks)
+      }
     }
   }
 }

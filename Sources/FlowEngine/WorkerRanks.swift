@@ -2,6 +2,16 @@ import FlowCore
 import FlowStageKit
 import Foundation
 
+extension ActionOutcome {
+  /// Whether all ranks have it when one has.
+  var isShared: Bool {
+    switch self {
+    case .done, .cancelled: true
+    case .rejected, .failed, .missing, .recorded, .broken: false
+    }
+  }
+}
+
 // What workers do that share an action: the first speaks with the engine, the others with the first.
 extension Worker {
   /// Hands the first rank's order on.
@@ -17,7 +27,8 @@ extension Worker {
       }
       let outcome = executor.execute(action, grant: grant, progress: { _, _ in }, log: { _ in })
       switch outcome {
-      case .done, .cancelled, .recorded: leave(outcome, ranks)
+      case .done, .cancelled: leave(outcome, ranks)
+      case .recorded: giveUp("a worker doesn't keep records", ranks)
       case .rejected(let reason), .broken(let reason), .failed(_, let reason, _): giveUp(reason, ranks)
       case .missing(let digest): giveUp("object \(digest.short) is damaged or missing", ranks)
       }
@@ -26,10 +37,9 @@ extension Worker {
 
   /// Ends a rank that has its outcome; where it isn't the same for all, the others with it.
   static func leave(_ outcome: ActionOutcome, _ ranks: any Communicator) -> Never {
-    switch outcome {
-    case .done, .cancelled: do { try ranks.finish() } catch { ranks.abort() }
-    case .rejected, .failed, .missing, .recorded, .broken: ranks.abort()
-    }
+    do {
+      if outcome.isShared { try ranks.finish() } else { ranks.abort() }
+    } catch { ranks.abort() }
     _exit(0)
   }
 

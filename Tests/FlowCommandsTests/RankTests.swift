@@ -1,8 +1,11 @@
 import FlowCore
 import FlowEngine
+import FlowStageKit
 import FlowTestSupport
 import Foundation
 import Testing
+
+@testable import FlowCommands
 
 private let hasMPI = Programs.find("mpirun") != nil
 
@@ -26,6 +29,18 @@ struct RankTests {
 }
 
 @Suite struct WithoutRanksTests {
+  @Test func ranksOnProcessorsOfTwoClassesAreRefused() throws {
+    let said = try ThreadRank.run(2) { rank -> String in
+      do { try RankCheck.agree(rank, processor: rank.rank == 0 ? "haswell" : "skylakex") } catch let error
+        as StageFailure
+      {
+        return error.message
+      }
+      return "fine"
+    }
+    #expect(said[0] == "fine" && said[1].contains("class skylakex, the first on one of haswell"), "\(said)")
+  }
+
   @Test func aMissingLauncherIsNamedWithItsPackage() throws {
     let shell = try Shell(bare: true)
     let result = try shell.run(["doctor", "--ranks", "2"], environment: ["PATH": shell.folder.path])
@@ -131,6 +146,20 @@ struct RankedRunTests {
       }
     }
     return nil
+  }
+
+  @Test func whatFailsOnAllRanksIsSaidAsByOneAndATimeLimitHolds() throws {
+    let shell = try Shell(pipeline: RankedRunTests.training)
+    let options = ["run", "--to", "train-vocoder", "--set", "stages.train-vocoder.with.ranks=2"]
+    let failed = try shell.run(options + ["--set", "stages.train-vocoder.with.rate=1e30"])
+    #expect(failed.code == 1)
+    #expect(failed.out.contains("failed    train-vocoder: the loss is not a number at step"), "\(failed.out)")
+    let steps = [
+      "--set", "stages.train-vocoder.with.steps=100000", "--set", "stages.train-vocoder.timeout=3",
+    ]
+    let late = try shell.run(options + steps)
+    #expect(late.code == 1 && late.out.contains("it took longer than 3 s"), "\(late.out)")
+    #expect(shell.wait { rank(0, shell) == nil && rank(1, shell) == nil })
   }
 
   @Test func anInterruptLeavesACheckpointOfTheLastStep() throws {

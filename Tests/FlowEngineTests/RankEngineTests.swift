@@ -33,10 +33,13 @@ import Testing
     #expect([1, 2, nil].map { RankEngineTests.action(ranks: $0).ranks } == [1, 2, 1])
   }
 
-  @Test func declaredMemoryIsOfEachRankAndMeasuredOfAll() {
+  @Test func declaredMemoryIsOfEachRankAndTheLeastThatRanksGet() {
     let capacity = Capacity(threads: 8, memory: 1 << 40)
     #expect(Request(RankEngineTests.stage(ranks: 3), measured: nil, capacity).memory == 300 << 20)
-    #expect(Request(RankEngineTests.stage(ranks: 3), measured: 1000, capacity).memory == 1200)
+    // Measured on one rank, perhaps.
+    #expect(Request(RankEngineTests.stage(ranks: 3), measured: 1000, capacity).memory == 300 << 20)
+    #expect(Request(RankEngineTests.stage(ranks: 3), measured: 1000 << 20, capacity).memory == 1200 << 20)
+    #expect(Request(RankEngineTests.stage(ranks: 1), measured: 1000, capacity).memory == 1200)
   }
 
   @Test func aJobOfRanksAsksForTasksThatMayLieOnSeveralNodes() throws {
