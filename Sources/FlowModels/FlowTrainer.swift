@@ -54,10 +54,11 @@ public struct FlowTraining: Sendable, Hashable, Codable {
 extension FlowTraining {
   /// Where the model's parameters are declared: of the types in which `store` has them, adapted as the settings say.
   func parameters(
-    _ graph: Graph, _ store: ParameterStore, dropoutKey: Tensor? = nil
+    _ graph: Graph, _ store: ParameterStore, dropoutKey: Tensor? = nil, ranks: any Communicator = SoleRank()
   ) -> ParameterList {
     ParameterList(
-      graph, adaptation: adaptation.map { Adaptation($0, dropoutKey: dropoutKey) }, types: store.dtype)
+      graph, adaptation: adaptation.map { Adaptation($0, dropoutKey: dropoutKey, ranks: ranks) },
+      types: store.dtype)
   }
 }
 
@@ -108,7 +109,7 @@ public final class FlowTrainer {
     let given = Dictionary(uniqueKeysWithValues: store.names.map { ($0, store.shape($0) ?? []) })
     let graph = Graph()
     let list = try settings.parameters(
-      graph, store, dropoutKey: graph.input(FlowTrainer.dropoutKey, [2], .int32))
+      graph, store, dropoutKey: graph.input(FlowTrainer.dropoutKey, [2], .int32), ranks: ranks)
     let loss = try batches.loss(list)
     try list.accept(given)
     if let adaptation = settings.adaptation { try list.check(adaptation) }
@@ -129,8 +130,8 @@ public final class FlowTrainer {
             training[Int(random.uniform() * Double(training.count))]
           }
           var inputs = try batches.inputs(chosen, &random, dropout: true)
-          // Each batch of each rank drops other elements.
-          let draw = (number * settings.optimizer.accumulation + part) * ranks.size + ranks.rank
+          // Each batch drops other elements.
+          let draw = number * settings.optimizer.accumulation + part
           inputs[FlowTrainer.dropoutKey] = try HostTensor(
             [Int32(truncatingIfNeeded: seed), Int32(truncatingIfNeeded: draw)], [2])
           return inputs

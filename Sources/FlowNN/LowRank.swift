@@ -1,3 +1,4 @@
+public import FlowCore
 public import FlowTensor
 
 /// A low-rank adaptation of linear layers (Hu et al. 2022): W x + s·B(A(x)) with A [rank, in] and B [out, rank], where
@@ -50,20 +51,25 @@ public final class Adaptation {
   /// Which layers, and how.
   public let settings: LowRank
   private let dropoutKey: Tensor?
+  private let ranks: any Communicator
   private var streams: UInt32 = 0
 
-  /// - Parameter dropoutKey: seed and step, int32 [2], that a training's dropout is drawn from; without it nothing is
-  ///   dropped.
-  public init(_ settings: LowRank, dropoutKey: Tensor? = nil) {
+  /// - Parameters:
+  ///   - dropoutKey: seed and step, int32 [2], that a training's dropout is drawn from; without it nothing is dropped.
+  ///   - ranks: those that share the batch, along the first axis; what is dropped doesn't depend on them.
+  public init(_ settings: LowRank, dropoutKey: Tensor? = nil, ranks: any Communicator = SoleRank()) {
     self.settings = settings
     self.dropoutKey = dropoutKey
+    self.ranks = ranks
   }
 
   /// `x`, with a share of its elements dropped; each use draws anew.
   fileprivate func dropped(_ x: Tensor) throws(TensorError) -> Tensor {
     guard let dropoutKey, settings.dropout > 0 else { return x }
     streams += 1
-    return try x.dropout(Float(settings.dropout), key: dropoutKey, stream: Adaptation.firstStream + streams)
+    return try x.dropout(
+      Float(settings.dropout), key: dropoutKey, stream: Adaptation.firstStream + streams, part: ranks.rank,
+      of: ranks.size)
   }
 
   /// Far from the streams that models use themselves.

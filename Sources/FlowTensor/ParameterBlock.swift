@@ -25,6 +25,9 @@ extension ParameterStore {
     guard dtype == .float32 else {
       throw TensorError.parameter("parameter '\(name)' is \(dtype.rawValue), not float32")
     }
+    guard slot.buffer.keeper == nil else {
+      throw TensorError.parameter("parameter '\(name)' is read from where it lies, and can't be set")
+    }
     var values: [Float] = []
     for start in stride(from: 0, to: shape.elements, by: count) {
       let size = min(count, shape.elements - start)

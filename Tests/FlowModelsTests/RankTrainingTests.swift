@@ -14,9 +14,12 @@ import Testing
 
   /// Songs of very unequal length, so that a mean over valid frames isn't a mean of the ranks' means.
   private static func flow(
-    accumulation: Int, ranks: any Communicator, threads: Int = 1
+    accumulation: Int, ranks: any Communicator, threads: Int = 1, adapted: Bool = false
   ) throws -> TrainingLoop {
     var settings = FlowTraining.tiny(steps: steps)
+    if adapted {
+      settings.adaptation = LowRank(rank: 4, alpha: 8, targets: DiT.layers(["attention"]), dropout: 0.4)
+    }
     settings.model = DiTConfig(
       dim: 32, depth: 1, heads: 2, melDim: 8, textNumEmbeds: 520, condDim: 16, blockSize: 5)
     settings.batch = 4
@@ -65,13 +68,14 @@ import Testing
     ).loop
   }
 
-  enum Kind: CaseIterable { case flow, vocoder, opposed }
+  enum Kind: CaseIterable { case flow, adapted, vocoder, opposed }
 
   private static func loop(
     _ kind: Kind, _ accumulation: Int, _ ranks: any Communicator, threads: Int = 1
   ) throws -> TrainingLoop {
     switch kind {
     case .flow: try flow(accumulation: accumulation, ranks: ranks, threads: threads)
+    case .adapted: try flow(accumulation: accumulation, ranks: ranks, threads: threads, adapted: true)
     case .vocoder: try vocoder(accumulation: accumulation, ranks: ranks, threads: threads)
     case .opposed:
       try vocoder(accumulation: accumulation, ranks: ranks, threads: threads, adversarial: true)
@@ -99,7 +103,8 @@ import Testing
   }
 
   @Test(arguments: [
-    (Kind.flow, 2, 1), (.flow, 4, 1), (.flow, 2, 2), (.vocoder, 4, 1), (.vocoder, 2, 2), (.opposed, 2, 1),
+    (Kind.flow, 2, 1), (.flow, 4, 1), (.flow, 2, 2), (.adapted, 2, 2), (.vocoder, 4, 1), (.vocoder, 2, 2),
+    (.opposed, 2, 1),
   ])
   func ranksTrainAsOneDoes(_ kind: Kind, _ ranks: Int, _ accumulation: Int) throws {
     let one = try RankTrainingTests.train(kind, accumulation, ranks: 1)[0].history

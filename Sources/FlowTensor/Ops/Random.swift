@@ -60,14 +60,21 @@ extension Graph {
 
 extension Tensor {
   /// Zeroes a share `rate` of the elements and scales the rest by 1 / (1 - rate); `key` and `stream` as in
-  /// `Graph.random`.
-  public func dropout(_ rate: Float, key: Tensor, stream: UInt32) throws(TensorError) -> Tensor {
+  /// `Graph.random`. These may be the rows of one part of a batch that is cut into `parts` along the first axis: then they are
+  /// dropped as they would be in the whole.
+  public func dropout(
+    _ rate: Float, key: Tensor, stream: UInt32, part: Int = 0, of parts: Int = 1
+  ) throws(TensorError) -> Tensor {
     guard rate >= 0, rate < 1 else {
       throw .argument(op: "dropout", problem: "a share of \(rate) is not in [0, 1)", path: graph.path)
     }
     if rate == 0 { return self }
+    let isWhole = parts == 1 || shape.isEmpty
+    let whole = isWhole ? shape : [shape[0] * parts] + shape.dropFirst()
+    var drawn = try graph.random(.uniform, whole, key: key, stream: stream)
+    if !isWhole { drawn = try drawn.sliced(axis: 0, from: part * shape[0], count: shape[0]) }
     // u >= rate, as 1 - (u < rate).
-    let kept = try 1 - (rate - graph.random(.uniform, shape, key: key, stream: stream)).step()
+    let kept = try 1 - (rate - drawn).step()
     return try self * (kept * (1 / (1 - rate)))
   }
 }
