@@ -38,10 +38,10 @@ func initial(_ index: Int, _ name: String, _ shape: [Int]) throws -> HostTensor 
 }
 
 /// The most memory this process had, in bytes.
-private func peakMemory() -> Int {
+func peakMemory() -> Int {
   let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
   let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") } ?? ""
-  return (line.split(separator: " ").compactMap { Int($0) }.first ?? 0) * 1024
+  return (line.split(whereSeparator: \.isWhitespace).compactMap { Int($0) }.first ?? 0) * 1024
 }
 
 /// Runs a case once to warm up and `runs` times for the clock, and prints a line of JSON.

@@ -5,6 +5,8 @@
 //   flow-bench safetensors FILE      the number of its tensors, all read; or why it is refused, and exit code 2
 //   flow-bench tensor CASE THREADS RUNS   one JSON line: seconds, CPU seconds, peak memory, FLOP of products, a value to check
 //   flow-bench profile CASE THREADS       where the time of such a case goes
+//   flow-bench real-size make FOLDER      files of the published sizes with made-up values (5.1 GB)
+//   flow-bench real-size step FOLDER [THREADS]   a step of a low-rank training on them, with times and peak memory
 //   flow-bench pcm16 FILE WAV        writes FILE's sound as 16-bit samples
 import FlowAudio
 import FlowNN
@@ -26,7 +28,7 @@ let arguments = CommandLine.arguments
 guard arguments.count >= 3 else {
   fail(
     "usage: flow-bench f0 FILE [RUNS] | codec FOLDER FILE... | hash FILE | tensor CASE THREADS RUNS"
-      + " | profile CASE [THREADS] | pcm16 FILE WAV")
+      + " | profile CASE [THREADS] | real-size make|step FOLDER | pcm16 FILE WAV")
 }
 do {
   switch arguments[1] {
@@ -43,6 +45,15 @@ do {
     }
     try timeTensor(arguments[2], threads: threads, runs: runs)
   case "profile": try profileTensor(arguments[2], threads: arguments.count > 3 ? Int(arguments[3]) ?? 1 : 1)
+  case "real-size":
+    guard arguments.count >= 4, ["make", "step"].contains(arguments[2]) else {
+      fail("usage: flow-bench real-size make FOLDER | real-size step FOLDER [THREADS]")
+    }
+    if arguments[2] == "make" {
+      try makeRealSize(arguments[3])
+    } else {
+      try timeRealSize(arguments[3], threads: arguments.count > 4 ? Int(arguments[4]) ?? 2 : 2)
+    }
   case "pcm16":
     guard arguments.count == 4 else { fail("usage: flow-bench pcm16 FILE WAV") }
     try AudioFile.write(AudioFile.read(arguments[2]), to: arguments[3], format: .wavPCM16)

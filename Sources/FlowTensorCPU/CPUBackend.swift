@@ -32,13 +32,27 @@ final class HostBuffer: DeviceBuffer {
   let count: Int
   let keeper: (any MemoryKeeper)?
 
+  /// Bytes that are the system's to take back; 0 when the memory is of the heap.
+  private let mapped: Int
+
   init(_ count: Int) throws {
     let bytes = (max(1, count) * 4 + 63) / 64 * 64
-    guard let memory = aligned_alloc(64, bytes) else { throw TensorError.outOfMemory(bytes: bytes) }
-    memset(memory, 0, bytes)
-    base = memory.assumingMemoryBound(to: Float.self)
     self.count = count
     keeper = nil
+    if bytes >= 1 << 20 {
+      // The system gives zeros page by page, as they are used: what never is costs nothing.
+      let memory = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+      guard let memory, memory != MAP_FAILED else { throw TensorError.outOfMemory(bytes: bytes) }
+      // Where the system has large pages, fewer are to be found; where not, nothing changes.
+      madvise(memory, bytes, MADV_HUGEPAGE)
+      base = memory.assumingMemoryBound(to: Float.self)
+      mapped = bytes
+    } else {
+      guard let memory = aligned_alloc(64, bytes) else { throw TensorError.outOfMemory(bytes: bytes) }
+      memset(memory, 0, bytes)
+      base = memory.assumingMemoryBound(to: Float.self)
+      mapped = 0
+    }
   }
 
   /// Read where it lies; that no program writes there is seen to before.
@@ -47,9 +61,16 @@ final class HostBuffer: DeviceBuffer {
     base = UnsafeMutableRawPointer(mutating: start).assumingMemoryBound(to: Float.self)
     count = (memory.bytes.count + 3) / 4
     keeper = memory.keeper
+    mapped = 0
   }
 
-  deinit { if keeper == nil { free(base) } }
+  deinit {
+    if mapped > 0 {
+      munmap(base, mapped)
+    } else if keeper == nil {
+      free(base)
+    }
+  }
 
   func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
     precondition(offset * 4 + bytes.count <= count * 4, "writing past a buffer")
