@@ -33,13 +33,17 @@ import Testing
     #expect(refusal { $0.entries.removeFirst() }.contains("no data.pkl"))
     #expect(refusal { $0.entries[1].data = Array("big".utf8) }.contains("not little-endian"))
     #expect(refusal { $0.trailer = [0] }.contains("no end record"))
-    // A bomb whose entries share their bytes.
+    // A bomb whose entries share their bytes: one lies, header and all, within another.
     #expect(
       refusal { zip in
-        zip.entries[2].data += zip.entries[2].data
-        zip.entries.append(.init(name: "any/data/1", data: []))
-        zip.entries[3].offset = ZipBuilder(pickle).bytes.count / 3
-      } != "accepted")
+        let hidden = ZipBuilder.Entry(name: "any/data/1", data: [UInt8](repeating: 0, count: 24))
+        var inner = zip
+        inner.entries = [hidden]
+        let before = zip.entries[..<2].reduce(0) { $0 + 30 + $1.name.utf8.count + $1.data.count }
+        zip.entries[2].data = Array(inner.bytes.prefix(30 + hidden.name.utf8.count + 24))
+        zip.entries.append(hidden)
+        zip.entries[3].offset = before + 30 + zip.entries[2].name.utf8.count
+      } == "the entries 'any/data/0' and 'any/data/1' overlap")
     let bytes = ZipBuilder(pickle).bytes
     for length in stride(from: 0, to: bytes.count, by: 7) {
       #expect(throws: TorchError.self) { try TorchArchive(data: Data(bytes[..<length])) }
