@@ -66,7 +66,7 @@ func makeRealSize(_ folder: String) throws {
 }
 
 /// One step of a low-rank training at 1,050 frames on the files of `makeRealSize`, and a second of the decoder.
-func timeRealSize(_ folder: String, threads: Int) throws {
+func timeRealSize(_ folder: String, threads: Int, recomputes: Bool) throws {
   func say(_ what: String, _ body: () throws -> Void) rethrows {
     let (start, used) = (DispatchTime.now().uptimeNanoseconds, cpuSeconds())
     try body()
@@ -82,6 +82,7 @@ func timeRealSize(_ folder: String, threads: Int) throws {
   settings.maxFrames = 1050
   settings.textDropout = 0
   settings.styleDropout = 0
+  settings.recomputes = recomputes
   settings.adaptation = LowRank(
     rank: 16, alpha: 32, targets: DiT.layers(["attention", "feed_forward"]), dropout: 0.1)
   let frames = 1045

@@ -6,7 +6,7 @@
 //   flow-bench tensor CASE THREADS RUNS   one JSON line: seconds, CPU seconds, peak memory, FLOP of products, a value to check
 //   flow-bench profile CASE THREADS       where the time of such a case goes
 //   flow-bench real-size make FOLDER      files of the published sizes with made-up values (5.1 GB)
-//   flow-bench real-size step FOLDER [THREADS]   a step of a low-rank training on them, with times and peak memory
+//   flow-bench real-size step FOLDER [THREADS] [recompute]   a step of a low-rank training on them, with times and memory
 //   flow-bench pcm16 FILE WAV        writes FILE's sound as 16-bit samples
 import FlowAudio
 import FlowNN
@@ -52,7 +52,9 @@ do {
     if arguments[2] == "make" {
       try makeRealSize(arguments[3])
     } else {
-      try timeRealSize(arguments[3], threads: arguments.count > 4 ? Int(arguments[4]) ?? 2 : 2)
+      try timeRealSize(
+        arguments[3], threads: arguments.count > 4 ? Int(arguments[4]) ?? 2 : 2,
+        recomputes: arguments.last == "recompute")
     }
   case "pcm16":
     guard arguments.count == 4 else { fail("usage: flow-bench pcm16 FILE WAV") }

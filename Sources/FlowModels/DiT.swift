@@ -135,11 +135,14 @@ public struct DiT {
   /// The sizes.
   public let config: DiTConfig
   private let scope: ParameterScope
+  private let recomputes: Bool
 
   /// The transformer whose parameters are under `scope` (the release's prefix is `transformer`).
-  public init(_ config: DiTConfig, _ scope: ParameterScope) {
+  /// - Parameter recomputes: computes each layer again for its gradients instead of keeping what it computed.
+  public init(_ config: DiTConfig, _ scope: ParameterScope, recomputes: Bool = false) {
     self.config = config
     self.scope = scope
+    self.recomputes = recomputes
   }
 
   /// What the layers hand on.
@@ -216,13 +219,16 @@ public struct DiT {
     var keyValues: [(keys: Tensor, values: Tensor)] = []
     for layer in 0..<config.depth {
       let block = scope["transformer_blocks"][layer]
-      h = try block.record { () throws(TensorError) in
+      func layerOutput() throws(TensorError) -> Tensor {
         let a = try RMSNorm(block["input_layernorm"], config.dim)(h)
         let (mixed, pair) = try attend(block["self_attn"], a, rotary, mask, past?[layer])
         keyValues.append(pair)
-        h = try h + mixed
-        let m = try RMSNorm(block["post_attention_layernorm"], config.dim)(h)
-        return try h + feedForward(block["mlp"], m)
+        let middle = try h + mixed
+        let m = try RMSNorm(block["post_attention_layernorm"], config.dim)(middle)
+        return try middle + feedForward(block["mlp"], m)
+      }
+      h = try block.record { () throws(TensorError) in
+        try recomputes ? scope.graph.recomputing(layerOutput) : layerOutput()
       }
       taps["block.\(layer)"] = h
       if layer == config.repaDepth - 1 { taps["repa"] = h }

@@ -47,7 +47,9 @@ struct FlowBatches {
       target: graph.input("target", latents), style: graph.input("style", [size, config.condDim]),
       mask: graph.input("mask", [size, 1, maskCount, maskCount], .bool),
       valid: graph.input("valid", [size, latentCount]))
-    return try FlowMatching.loss(DiT(config, list.scope["transformer"]), batch).loss
+    return try FlowMatching.loss(
+      DiT(config, list.scope["transformer"], recomputes: settings.recomputes), batch
+    ).loss
   }
 
   /// The inputs for this rank's part of the songs `chosen`; times, noise and dropped conditions come from `random`, which goes

@@ -37,6 +37,8 @@ public struct FlowTraining: Sendable, Hashable, Codable {
   public var styleDropout: Double
   /// Steps between validations.
   public var validateEvery: Int
+  /// Computes each layer again for its gradients instead of keeping what it computed: less memory, a third more work.
+  public var recomputes = false
   /// Trains low-rank parameters beside frozen weights instead of all weights.
   public var adaptation: LowRank?
 
@@ -69,6 +71,8 @@ public final class FlowTrainer {
   /// The loop, for its history, checkpoints and weights (named as in the published checkpoint).
   public let loop: TrainingLoop
   private let store: ParameterStore
+  /// Bytes of a step's intermediate values.
+  public let intermediateBytes: Int
 
   /// A training on `songs`.
   /// - Parameters:
@@ -116,6 +120,7 @@ public final class FlowTrainer {
     try list.initialize(store, seed: seed)
     let step = try TrainingStep(
       loss: loss, parameters: list.trainable, store: store, settings: settings.optimizer, ranks: ranks)
+    intermediateBytes = step.intermediateBytes
     let checkGraph = Graph()
     let check = try Program(
       checkGraph, outputs: ["loss": try batches.loss(settings.parameters(checkGraph, store))],

@@ -241,6 +241,9 @@ public final class TrainingStep {
   /// FLOP of a batch's matrix products, convolutions and attention.
   public var productFlops: Int { forward.productFlops }
 
+  /// Bytes of its intermediate values.
+  public var intermediateBytes: Int { (forward.arenaCount + (apply?.arenaCount ?? 0)) * 4 }
+
   /// The program of loss and gradients.
   package var program: Program { forward }
 

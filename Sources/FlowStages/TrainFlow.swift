@@ -24,13 +24,14 @@ struct TrainFlow: Stage {
     var adapterDropout: Double
     var rslora: Bool
     var targets: [String]
+    var recompute: Bool
     var preview: Int
     var seed: Int
     var checkpoint: Int
     enum CodingKeys: String, CodingKey {
       case steps, batch, rate, accumulation, frames, tokens, dropout, method, rank, alpha, rslora, targets
       case adapterDropout = "adapter_dropout"
-      case preview, ranks, seed, checkpoint
+      case recompute, preview, ranks, seed, checkpoint
     }
   }
   enum Method: String, Decodable, Sendable { case full, lora }
@@ -45,6 +46,7 @@ struct TrainFlow: Stage {
     settings.maxTokens = parameters.tokens
     settings.textDropout = parameters.dropout
     settings.styleDropout = parameters.dropout
+    settings.recomputes = parameters.recompute
     if parameters.method == .lora {
       settings.adaptation = LowRank(
         rank: parameters.rank, alpha: parameters.alpha, targets: DiT.layers(parameters.targets),
@@ -101,6 +103,7 @@ struct TrainFlow: Stage {
     let trainer = try FlowTrainer(
       settings, songs: songs, validation: split.heldOut, seed: seed,
       backend: CPUBackend(threads: context.threads), base: base?.files() ?? [], ranks: context.ranks)
+    context.log("a step keeps \(trainer.intermediateBytes / 1_048_576) MiB of intermediate values")
     let previews = try previews(trainer, songs[split.heldOut.min() ?? 0], seed, context)
     try ModelFiles.run(
       trainer.loop, total: parameters.steps, every: parameters.checkpoint, previews: previews,

@@ -10,14 +10,15 @@ import Testing
 @Suite struct TrainerTests {
   private func flowTrainer(
     steps: Int, threads: Int = 1, accumulation: Int = 1, adaptation: LowRank? = nil,
-    initial: [String: HostTensor] = [:]
+    initial: [String: HostTensor] = [:], depth: Int = 1, recomputes: Bool = false
   ) throws -> FlowTrainer {
     var settings = FlowTraining.tiny(steps: steps)
     settings.model = DiTConfig(
-      dim: 32, depth: 1, heads: 2, melDim: 8, textNumEmbeds: 520, condDim: 16, blockSize: 5)
+      dim: 32, depth: depth, heads: 2, melDim: 8, textNumEmbeds: 520, condDim: 16, blockSize: 5)
     settings.validateEvery = 4
     settings.optimizer.accumulation = accumulation
     settings.adaptation = adaptation
+    settings.recomputes = recomputes
     if adaptation != nil { settings.optimizer.learningRate = 2e-2 }
     let songs = try (0..<4).map { index -> FlowSong in
       var random = Philox(seed: UInt64(index), label: "song")
@@ -69,6 +70,18 @@ import Testing
     let (adapted, plain) = (try song(narrow), try song(flowTrainer(steps: 2, initial: wide)))
     #expect(relativeError(adapted, try song(merged)) < 1e-5)
     #expect(relativeError(adapted, plain) > 1e-2)
+  }
+
+  /// Layers computed again give the same losses, and take less memory.
+  @Test func layersCanBeComputedAgain() throws {
+    let kept = try flowTrainer(steps: 6, depth: 4)
+    let again = try flowTrainer(steps: 6, depth: 4, recomputes: true)
+    try kept.loop.run()
+    try again.loop.run()
+    for (a, b) in zip(kept.loop.history, again.loop.history) {
+      #expect(abs(a.loss - b.loss) < 1e-4 * a.loss)
+    }
+    #expect(Double(again.intermediateBytes) < 0.7 * Double(kept.intermediateBytes))
   }
 
   @Test func weightsOfAnotherModelAreRefused() throws {
