@@ -116,6 +116,9 @@ struct TrainFlow: Stage {
         let adapter = Adapter(adaptation, base: base.name, weights: weights)
         try context.emit(other, id: "adapter", files: adapter.files().mapValues { .bytes($0) })
       } else {
+        // What a training doesn't touch, such as the base's heads for representations, stays with the model.
+        let untouched = try base?.tensors().filter { weights[$0.key] == nil } ?? [:]
+        let weights = weights.merging(untouched) { trained, _ in trained }
         let files: [String: FileContent] = [
           ModelFiles.model: .bytes(Safetensors.encode(weights, metadata: ["format": "pt"])),
           ModelFiles.modelConfig: try ModelFiles.text(settings.model),
