@@ -53,7 +53,7 @@ struct Init: AsyncParsableCommand {
         let full = "\(folder)/\(path)"
         do {
           try FileManager.default.createDirectory(
-            atPath: (full as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
+            atPath: Path.parent(full), withIntermediateDirectories: true)
           try data.write(to: URL(fileURLWithPath: full), options: .withoutOverwriting)
         } catch {
           throw StoreError.unwritable(path: full, reason: error.localizedDescription)
@@ -92,7 +92,7 @@ enum Installation {
   /// A folder that comes with the program: `PREFIX/share/flow/NAME` of an installed one, that of the repository it was
   /// built in otherwise.
   static func folder(_ name: String) -> String? {
-    var place = (Exec.program as NSString).deletingLastPathComponent
+    var place = Path.parent(Exec.program)
     while place.count > 1 {
       for candidate in ["\(place)/share/flow/\(name)", "\(place)/\(name)"]
       where FileManager.default.fileExists(atPath: candidate) {
@@ -103,7 +103,7 @@ enum Installation {
           return candidate
         }
       }
-      place = (place as NSString).deletingLastPathComponent
+      place = Path.parent(place)
     }
     return nil
   }

@@ -114,7 +114,7 @@ struct Project {
 
   /// The nearest folder with stages/ or flow.yaml, from the pipeline's folder upwards, else the working directory.
   static func root(from file: String?) -> String {
-    var folder = (file.map { ($0 as NSString).deletingLastPathComponent } ?? "")
+    var folder = (file.map { Path.parent($0) } ?? "")
     for _ in 0..<16 {
       let here = folder.isEmpty ? "." : folder
       if ["stages", ProjectFile.name].contains(where: {
@@ -123,7 +123,7 @@ struct Project {
         return here
       }
       if here == "." || here == "/" { break }
-      folder = (folder as NSString).deletingLastPathComponent
+      folder = Path.parent(folder)
     }
     return "."
   }

@@ -254,7 +254,7 @@ extension FileSystem {
         var status = stat()
         guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else { throw error }
       case ENOENT:
-        let above = (path as NSString).deletingLastPathComponent
+        let above = Path.parent(path)
         guard !above.isEmpty, above != path else { throw error }
         try makeFolders(above)
         do throws(FileError) { try insisting { () throws(FileError) in try makeFolder(path) } } catch {

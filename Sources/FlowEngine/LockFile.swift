@@ -18,7 +18,7 @@ enum LockFile {
     let old = FileBytes.read(path) ?? []
     let text = bytes(plan, reports, old: old)
     // What a killed run was writing here is removed although this one may have nothing to write.
-    Store.sweep(beside: (path as NSString).deletingLastPathComponent)
+    Store.sweep(beside: Path.parent(path))
     try store.commit(then: text == old ? nil : text, at: path)
     return path
   }

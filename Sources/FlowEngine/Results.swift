@@ -77,9 +77,9 @@ enum Results {
     for path in known.keys where wanted[path] == nil && isOurs(path) {
       store.disk.discard("\(folder)/\(path)")
       // The folders that held nothing else go too; one that isn't empty stays.
-      var parent = (path as NSString).deletingLastPathComponent
+      var parent = Path.parent(path)
       while !parent.isEmpty, rmdir("\(folder)/\(parent)") == 0 {
-        parent = (parent as NSString).deletingLastPathComponent
+        parent = Path.parent(parent)
       }
     }
     let open = wanted.filter { path, file in
@@ -101,7 +101,7 @@ enum Results {
 
   /// The folders that `paths` lie in, and the one of the listing.
   private static func foldersOf(_ paths: some Sequence<String>) -> Set<String> {
-    Set(paths.map { ($0 as NSString).deletingLastPathComponent }).union([""])
+    Set(paths.map { Path.parent($0) }).union([""])
   }
 
   /// What a results folder holds, as its `.flow` says: a line a file, digest and path.

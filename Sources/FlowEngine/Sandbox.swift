@@ -1,4 +1,5 @@
 import CProcess
+import FlowCore
 import Foundation
 
 /// What a command may open: its scratch folder, what its stage declares, the system's folders, and where programs lie. Enforced
@@ -20,10 +21,10 @@ final class Sandbox {
     let home = environment["HOME"] ?? ""
     var readable = Sandbox.system + reads + action.files
     let folders = (environment["PATH"] ?? "").split(separator: ":").map { String($0) }
-    for folder in folders + [(program as NSString).deletingLastPathComponent] where folder.hasPrefix("/") {
+    for folder in folders + [Path.parent(program)] where folder.hasPrefix("/") {
       readable.append(folder)
       // bin/ and lib/ of one installation lie side by side; a home folder is none.
-      let parent = (folder as NSString).deletingLastPathComponent
+      let parent = Path.parent(folder)
       if parent != "/", parent != home { readable.append(parent) }
     }
     let lists = [readable, [scratch, "/dev"]].map { $0.map { UnsafePointer<CChar>?(strdup($0)) } + [nil] }

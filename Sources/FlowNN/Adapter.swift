@@ -41,7 +41,7 @@ public struct Adapter: Sendable {
     }
     guard let text else {
       let (folder, name) = (
-        (path as NSString).deletingLastPathComponent, (path as NSString).lastPathComponent
+        Path.parent(path), (path as NSString).lastPathComponent
       )
       throw AdapterError.unreadable("\(folder) has no \(name)")
     }

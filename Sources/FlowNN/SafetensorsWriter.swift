@@ -141,7 +141,7 @@ public enum Safetensors {
       files.discard(draft)
       throw error
     }
-    let folder = (path as NSString).deletingLastPathComponent
+    let folder = Path.parent(path)
     try files.syncing(folder.isEmpty ? "." : folder, folder: true)
   }
 }

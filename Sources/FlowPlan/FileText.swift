@@ -16,7 +16,7 @@ public enum FileText {
   /// - Throws: `Diagnostics` when it can't be read, is larger than `limit`, or isn't UTF-8.
   private static func read(_ path: String, limit: Int) throws -> String {
     guard let data = bytes(path, limit: limit) else {
-      let folder = (path as NSString).deletingLastPathComponent
+      let folder = Path.parent(path)
       let near = (try? FileManager.default.contentsOfDirectory(atPath: folder.isEmpty ? "." : folder)) ?? []
       let name = (path as NSString).lastPathComponent
       let yaml = near.filter { $0.hasSuffix(".yaml") && !$0.hasSuffix(".lock.yaml") }.sorted()

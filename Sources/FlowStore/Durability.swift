@@ -44,7 +44,7 @@ extension Store {
   public func commit(then bytes: [UInt8]? = nil, at path: String = "") throws(StoreError) {
     guard let bytes else { return try sync(uncommitted.take(after: .zero)) }
     let file = try prepare(bytes, at: path)
-    let folder = (file.temporary as NSString).deletingLastPathComponent
+    let folder = Path.parent(file.temporary)
     do throws(StoreError) {
       let paths = uncommitted.take(after: .zero)
       try sync(paths)

@@ -33,7 +33,7 @@ extension Store {
   }
 
   private func lay(_ own: String, at path: String) throws(StoreError) -> Int? {
-    try makeFolder((path as NSString).deletingLastPathComponent)
+    try makeFolder(Path.parent(path))
     do throws(FileError) { try disk.link(own, path) } catch {
       if error.code == ENOENT { return nil }
       guard let bytes = FileBytes.read(own) else { return nil }

@@ -175,7 +175,7 @@ public struct Store: Sendable {
   {
     let input = try openObject(digest)
     defer { try? disk.close(input) }
-    let folder = (path as NSString).deletingLastPathComponent
+    let folder = Path.parent(path)
     do throws(FileError) { try disk.makeFolders(folder.isEmpty ? "." : folder) } catch {
       throw StoreError(error)
     }
@@ -253,7 +253,7 @@ public struct Store: Sendable {
     do throws(FileError) { return try disk.opening(path, mode) } catch {
       guard error.code == ENOENT else { throw StoreError(error) }
       // Someone emptied the cache meanwhile.
-      try makeFolder((path as NSString).deletingLastPathComponent)
+      try makeFolder(Path.parent(path))
       do throws(FileError) { return try disk.opening(path, mode) } catch { throw StoreError(error) }
     }
   }
@@ -274,7 +274,7 @@ public struct Store: Sendable {
         return
       } catch {
         switch error.code {
-        case ENOENT, ENOTDIR: try makeFolder((path as NSString).deletingLastPathComponent)
+        case ENOENT, ENOTDIR: try makeFolder(Path.parent(path))
         case EISDIR, ENOTEMPTY, EEXIST: quarantine(path)
         default: throw StoreError(error)
         }
@@ -292,7 +292,7 @@ public struct Store: Sendable {
 
   /// Writes a file beside its place, where `commit` or `publish` will put it.
   func prepare(_ bytes: [UInt8], at path: String, mode: UInt32 = 0o644) throws(StoreError) -> PreparedFile {
-    let above = (path as NSString).deletingLastPathComponent
+    let above = Path.parent(path)
     let folder = above.isEmpty ? "." : above
     // Beside the target where that lies outside the store, which may be on another file system.
     let isOurs = path.hasPrefix(root + "/")
@@ -331,7 +331,7 @@ public struct Store: Sendable {
     var status = statvfs()
     var at = path
     while statvfs(at, &status) != 0 {
-      let above = (at as NSString).deletingLastPathComponent
+      let above = Path.parent(at)
       guard above != at else { return 0 }
       at = above.isEmpty ? "." : above
     }

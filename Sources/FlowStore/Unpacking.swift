@@ -11,7 +11,7 @@ extension Store {
     do throws(FileError) { try disk.writeFile(path, bytes, permissions: mode) } catch {
       guard error.code == ENOENT else { throw StoreError(error, needed: bytes.count) }
       do throws(FileError) {
-        try disk.makeFolders((path as NSString).deletingLastPathComponent)
+        try disk.makeFolders(Path.parent(path))
         try disk.writeFile(path, bytes, permissions: mode)
       } catch { throw StoreError(error, needed: bytes.count) }
     }
