@@ -1,6 +1,18 @@
+import FlowNN
 public import FlowTensor
 
 extension Vocoder {
+  /// Throws unless the weights in `store`, without a prefix, are those of a generator of these sizes.
+  /// - Throws: `ParameterError`, `TensorError`.
+  public static func accept(_ store: ParameterStore, _ config: VocoderConfig) throws {
+    let list = ParameterList(Graph())
+    _ = try Vocoder(config, list.scope)(list.graph.input("latents", [1, config.inChannels, 2]))
+    let filters = try filterBuffers(config)
+    let given = store.names.filter { filters[$0] == nil }
+    guard !given.isEmpty else { throw ParameterError.missing(list.declarations.map(\.name).sorted()) }
+    try list.accept(Dictionary(uniqueKeysWithValues: given.map { ($0, store.shape($0) ?? []) }))
+  }
+
   /// `weights` with each pair `weight_g`, `weight_v` folded into the `weight`, float32, that it stands for (spec 5.4);
   /// others stay.
   /// - Throws: `TensorError` when a half of a pair is missing or of another shape, or memory runs out.

@@ -45,20 +45,35 @@ public enum WeightFile {
     return result
   }
 
-  private static func shards(_ path: String) throws -> [String: HostTensor] {
+  /// Which file each tensor of the index at `path` is in.
+  private static func shardNames(_ path: String) throws -> [String: String] {
     let bytes = try RealFileSystem().contents(path)
     guard let bytes, let json = try? JSON(parsing: Data(bytes)), case .object(let map)? = json["weight_map"]
     else {
       throw SafetensorsError.unreadable("\(path): no safetensors index, which has a 'weight_map'")
     }
-    var files: [String: SafetensorsFile] = [:]
-    var result: [String: HostTensor] = [:]
-    let folder = (path as NSString).deletingLastPathComponent
+    let folder = Path.parent(path)
+    var result: [String: String] = [:]
     for (name, shard) in map.sorted(by: { $0.key < $1.key }) {
       guard let shard = shard.text, !shard.contains("/"), shard != ".." else {
         throw SafetensorsError.unreadable("\(path): '\(name)' is in no file beside the index")
       }
-      let file = try files[shard] ?? SafetensorsFile(path: folder.isEmpty ? shard : folder + "/" + shard)
+      result[name] = folder.isEmpty ? shard : folder + "/" + shard
+    }
+    return result
+  }
+
+  /// The files that the index at `path` names, sorted.
+  /// - Throws: `SafetensorsError`; `FileError` when it can't be read.
+  public static func shardPaths(_ path: String) throws -> [String] {
+    Set(try shardNames(path).values).sorted()
+  }
+
+  private static func shards(_ path: String) throws -> [String: HostTensor] {
+    var files: [String: SafetensorsFile] = [:]
+    var result: [String: HostTensor] = [:]
+    for (name, shard) in try shardNames(path).sorted(by: { $0.key < $1.key }) {
+      let file = try files[shard] ?? SafetensorsFile(path: shard)
       files[shard] = file
       result[name] = try file.stored(name)
     }

@@ -30,7 +30,7 @@ enum ModelFiles {
 
   /// A configuration of the item.
   static func config<T: Decodable>(_ item: InputItem, _ file: String, _ type: T.Type) throws -> T {
-    try JSONDecoder().decode(type, from: Data(contentsOf: URL(fileURLWithPath: item.path(file))))
+    try PublishedFiles.document(item.path(file), type)
   }
 
   /// The text of a configuration.
@@ -68,34 +68,11 @@ enum ModelFiles {
 
   private static func contents(_ item: InputItem) -> String { item.item.files.map(\.digest.hex).joined() }
 
-  /// The token ids of an item of type `lyrics` (`lyrics.json`: `{"lines": [{"tag": "[verse]"}, {"text": "…", "phones":
-  /// ["h", "ɛ", …]}]}`, or plain text, a line per line). Lines without phones are spelled.
+  /// The token ids of an item of type `lyrics`: of its `lyrics.json`, or of plain text, a line per line.
   static func tokens(_ item: InputItem) throws -> [Int32] {
-    struct Line: Decodable {
-      var tag: String?
-      var text: String?
-      var phones: [String]?
-    }
-    struct Lyrics: Decodable { var lines: [Line] }
-    let lines: [Line]
-    if item.has("lyrics.json") {
-      lines = try config(item, "lyrics.json", Lyrics.self).lines
-    } else {
-      let text = try String(contentsOfFile: item.path(extensions: ["txt", "lrc"]), encoding: .utf8)
-      lines = text.split(separator: "\n").map { Line(tag: nil, text: String($0), phones: nil) }
-    }
-    var ids: [Int32] = LyricTokens.tag("[start]") ?? []
-    for line in lines {
-      let text = (line.text ?? "").trimmingCharacters(in: .whitespaces)
-      if let tag = LyricTokens.tag(line.tag ?? text) {
-        ids += tag
-        continue
-      }
-      let known = line.phones ?? []
-      let phones = known.isEmpty ? LyricTokens.spelled(text) : known
-      if !phones.isEmpty { ids += LyricTokens.line(phones).ids }
-    }
-    return ids + (LyricTokens.tag("[end]") ?? [])
+    if item.has("lyrics.json") { return try config(item, "lyrics.json", LyricsFile.self).ids }
+    return LyricTexts.ids(
+      try String(contentsOfFile: item.path(extensions: ["txt", "lrc"]), encoding: .utf8))
   }
 
   /// The losses of a training as a table, a picture, and for TensorBoard; and its previews.

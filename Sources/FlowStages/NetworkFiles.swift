@@ -83,27 +83,15 @@ struct NetworkFiles {
     return store
   }
 
-  private static let ours = "flow/"
-
   /// What an adapter says it was trained on: a name that only weights of the same bytes have.
   var name: String {
-    var hasher = SHA256()
-    for (item, file) in weights {
-      if let digest = item.item.files.first(where: { $0.name == file })?.digest { hasher.update(digest) }
-    }
-    return NetworkFiles.ours + hasher.finish().hex.prefix(16)
+    BaseName.of(
+      weights.compactMap { item, file in item.item.files.first { $0.name == file }?.digest })
   }
 
-  /// The adapter in `item`, fitted to this network, whose weights `store` has, and put beside them.
-  /// - Throws: `AdapterError` when it is for another base.
-  func add(_ item: InputItem, to store: ParameterStore) throws -> Adapter {
-    let shapes = Dictionary(uniqueKeysWithValues: store.names.map { ($0, store.shape($0) ?? []) })
-    let given = try Adapter(
-      config: item.path(Adapter.configFile), weights: item.path(Adapter.weightsFile))
-    // What others trained names its base in their way.
-    let isOurs = given.base?.hasPrefix(NetworkFiles.ours) ?? false
-    let adapter = try given.fitted(to: shapes, named: isOurs ? name : nil)
-    for (key, value) in adapter.weights { try store.set(key, value) }
-    return adapter
+  /// The adapter in `item`.
+  /// - Throws: `AdapterError`, `SafetensorsError`.
+  static func adapter(_ item: InputItem) throws -> Adapter {
+    try Adapter(config: item.path(Adapter.configFile), weights: item.path(Adapter.weightsFile))
   }
 }

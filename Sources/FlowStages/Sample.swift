@@ -27,20 +27,18 @@ struct Sample: Stage {
       (context.optionalInput("lyrics").map(ModelFiles.tokens) ?? []).prefix(parameters.tokens))
     let style =
       try context.optionalInput("style").map { try ModelFiles.tensor($0, ModelFiles.style, "style").floats }
-      ?? [Float](repeating: 0, count: config.condDim)
-    guard style.count == config.condDim else {
-      throw StageFailure("the style has \(style.count) numbers, the model wants \(config.condDim)")
-    }
+      ?? []
     let frames = max(1, Int(parameters.seconds * Double(decoder.samplingRate) / Double(decoder.hop)))
-    let blocks = (frames + config.blockSize - 1) / config.blockSize
-    let store = try model.store(threads: context.threads)
-    let adapter = try context.items("adapter").first.map { try model.add($0, to: store) }
-    let sampler = try FlowSampler(
-      config, store: store, textCount: tokens.count, maxBlocks: blocks, guidance: Float(parameters.guidance),
-      adaptation: adapter?.settings)
-    let latents = try sampler.sample(
-      text: tokens, style: style, blocks: blocks, steps: parameters.steps, keepLastFrame: true,
-      progress: { block in
+    var request = SongRequest(tokens: tokens, style: style, frames: frames)
+    request.steps = parameters.steps
+    request.guidance = Float(parameters.guidance)
+    let adapters = try context.items("adapter").map { (adapter: try NetworkFiles.adapter($0), strength: 1.0) }
+    let song = try SongModel(
+      config, store: model.store(threads: context.threads), adapters: adapters,
+      named: { BaseName.isGiven($0) ? model.name : nil })
+    let latents = try song.sample(
+      request,
+      progress: { block, blocks in
         context.progress(Double(block) / Double(blocks), "block \(block + 1) of \(blocks)")
         try context.checkCancelled()
       },
@@ -48,8 +46,8 @@ struct Sample: Stage {
         var random = context.random("noise \(block)")
         return (0..<config.blockSize * config.melDim).map { _ in Float(random.normal()) }
       })
-    guard latents.shape[1] > 0 else { throw StageFailure("the model ended the song before it began") }
     let voice = try vocoder.store(threads: context.threads)
+    try Vocoder.accept(voice, decoder)
     var wave = try VocoderDecoder(decoder, store: voice, prefix: "")
       .decode(latents.columns())
     let peak = wave.reduce(0) { max($0, abs($1)) }

@@ -2,16 +2,6 @@ import FlowAudio
 import FlowScore
 import FlowStageKit
 
-/// The words of a song, as stages exchange them.
-struct LyricsFile: Codable {
-  struct Line: Codable {
-    var text: String
-    /// Phones in the model's symbols, words apart by "_"; empty when they are not known.
-    var phones: [String]
-  }
-  var lines: [Line]
-}
-
 /// Sings a score's melody.
 struct Sing: Stage {
   static let name = "sing"
