@@ -34,7 +34,19 @@ final class Artifact: Sendable {
   }
 
   /// Several as one: where two have an item of one id, the first wins; a label comes before the ids of its part.
-  static func union(_ parts: [(artifact: Artifact, label: String?)]) -> Artifact {
+  /// - Parameter numbered: gives each item the number of its part as an attribute.
+  static func union(_ parts: [(artifact: Artifact, label: String?)], numbered: Bool = false) -> Artifact {
+    if numbered {
+      return union(
+        parts.enumerated().map { index, part in
+          let items = part.artifact.items.map { item in
+            var item = item
+            item.attributes[StageDeclaration.part] = .int(index)
+            return item
+          }
+          return (Artifact(items), part.label)
+        })
+    }
     if parts.count == 1, parts[0].label == nil { return parts[0].artifact }
     let filled = parts.filter { $0.artifact.tree.count > 0 }
     if filled.count == 1, filled[0].label == nil { return filled[0].artifact }

@@ -1,3 +1,4 @@
+import FlowCore
 import FlowPlan
 import FlowStageKit
 import Foundation
@@ -26,7 +27,7 @@ public struct Capacity: Sendable, Hashable {
   ///   - gpus: ids; when `nil` those of `CUDA_VISIBLE_DEVICES`, or else one for each `/dev/nvidia0`, `/dev/nvidia1` …
   public static func machine(jobs: Int?, gpus: [String]?) -> Capacity {
     Capacity(
-      threads: jobs ?? ProcessInfo.processInfo.activeProcessorCount, memory: Machine.availableMemory(),
+      threads: jobs ?? ProcessInfo.processInfo.activeProcessorCount, memory: MachineMemory.available(),
       gpus: gpus ?? Machine.gpus())
   }
 

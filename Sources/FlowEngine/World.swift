@@ -86,7 +86,10 @@ final class World: Sendable {
         case .cell(let from, let port, let label): (reports[from]?.outputs?[port] ?? World.nothing, label)
         }
       }
-      result[input.name] = Artifact.union(parts)
+      let isCounted = stage.declaration.parameters.contains {
+        $0.each == input.name && stage.parameters[$0.name] != .array([])
+      }
+      result[input.name] = Artifact.union(parts, numbered: isCounted)
     }
     return result
   }

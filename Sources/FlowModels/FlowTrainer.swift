@@ -10,12 +10,15 @@ public struct FlowSong: Sendable {
   public var tokens: [Int32]
   /// Its style, `condDim` wide.
   public var style: [Float]
+  /// The data set that it is of, from 0.
+  public var set: Int
 
   /// A song.
-  public init(latents: HostTensor, tokens: [Int32], style: [Float]) {
+  public init(latents: HostTensor, tokens: [Int32], style: [Float], set: Int = 0) {
     self.latents = latents
     self.tokens = tokens
     self.style = style
+    self.set = set
   }
 }
 
@@ -27,6 +30,8 @@ public struct FlowTraining: Sendable, Hashable, Codable {
   public var optimizer: OptimizerSettings
   /// Songs of a batch.
   public var batch: Int
+  /// How often each data set is drawn from, in the order of their numbers; none: each song is as likely as any other.
+  public var weights: [Double] = []
   /// Most latent frames of a song; what follows is not learnt.
   public var maxFrames: Int
   /// Most tokens of a song; what follows is not learnt.
@@ -71,8 +76,8 @@ public final class FlowTrainer {
   /// The loop, for its history, checkpoints and weights (named as in the published checkpoint).
   public let loop: TrainingLoop
   private let store: ParameterStore
-  /// Bytes of a step's intermediate values.
-  public let intermediateBytes: Int
+  /// The memory it takes.
+  public let memory: MemoryNeed
 
   /// A training on `songs`.
   /// - Parameters:
@@ -83,11 +88,14 @@ public final class FlowTrainer {
   ///     drawn.
   ///   - base: files of weights to start from, likewise; where they are frozen they are read from the mapped file.
   ///   - ranks: those that share each batch; what is drawn doesn't depend on them.
-  /// - Throws: `TrainingError.data` when a song doesn't fit the model, or the batch the ranks; `ParameterError` when the initial
+  ///   - available: bytes of memory that there are.
+  /// - Throws: `TrainingError.data` when a song doesn't fit the model, or the batch the ranks; `TrainingError.memory`, before
+  ///   it is taken, when there is less than the steps take; `ParameterError` when the initial
   ///   weights don't fit it; `AdapterError` when a target is none of its layers; `TensorError`.
   public init(
     _ settings: FlowTraining, songs: [FlowSong], validation: Set<Int>, seed: UInt64, backend: any Backend,
-    initial: [String: HostTensor] = [:], base: [SafetensorsFile] = [], ranks: any Communicator = SoleRank()
+    initial: [String: HostTensor] = [:], base: [SafetensorsFile] = [], ranks: any Communicator = SoleRank(),
+    available: Int = .max
   ) throws {
     self.settings = settings
     let part = try BatchPart(of: settings.batch, ranks)
@@ -95,7 +103,8 @@ public final class FlowTrainer {
     let used = Array(songs.indices)
     let held = used.filter(validation.contains)
     let training = held.count == used.count ? used : used.filter { !validation.contains($0) }
-    guard !training.isEmpty else { throw TrainingError.data("there is no song to train on") }
+    let order = try SongOrder(
+      training.map { ($0, songs[$0].set) }, weights: settings.weights, seed: seed)
     let checked = held.isEmpty ? training : held
 
     store = ParameterStore(backend)
@@ -117,26 +126,29 @@ public final class FlowTrainer {
     let loss = try batches.loss(list)
     try list.accept(given)
     if let adaptation = settings.adaptation { try list.check(adaptation) }
+    var need = MemoryNeed(
+      list, settings: settings.optimizer, isShared: settings.optimizer.accumulation > 1 || ranks.size > 1)
+    guard need.least <= available else { throw TrainingError.memory(need, available: available) }
     try list.initialize(store, seed: seed)
     let step = try TrainingStep(
       loss: loss, parameters: list.trainable, store: store, settings: settings.optimizer, ranks: ranks)
-    intermediateBytes = step.intermediateBytes
     let checkGraph = Graph()
     let check = try Program(
       checkGraph, outputs: ["loss": try batches.loss(settings.parameters(checkGraph, store))],
       parameters: store)
+    need.intermediates = step.intermediateBytes + check.arenaCount * 4
+    memory = need
+    guard need.least <= available else { throw TrainingError.memory(need, available: available) }
     loop = TrainingLoop(
       step, names: list.trainable.map(\.name), store: store, settings: settings.optimizer,
       validateEvery: settings.validateEvery,
       batches: { number in
         try (0..<settings.optimizer.accumulation).map { part in
           var random = Philox(seed: seed, label: "flow batch \(number) \(part)")
-          let chosen = (0..<settings.batch).map { _ in
-            training[Int(random.uniform() * Double(training.count))]
-          }
+          let draw = number * settings.optimizer.accumulation + part
+          let chosen = order.songs(draw * settings.batch..<(draw + 1) * settings.batch)
           var inputs = try batches.inputs(chosen, &random, dropout: true)
           // Each batch drops other elements.
-          let draw = number * settings.optimizer.accumulation + part
           inputs[FlowTrainer.dropoutKey] = try HostTensor(
             [Int32(truncatingIfNeeded: seed), Int32(truncatingIfNeeded: draw)], [2])
           return inputs

@@ -25,6 +25,8 @@ public enum TrainingError: Error, Sendable, CustomStringConvertible {
   case data(String)
   /// A checkpoint belongs to another training.
   case checkpoint(String)
+  /// There is less memory than its steps take.
+  case memory(MemoryNeed, available: Int)
 
   /// The message, for a reader.
   public var description: String {
@@ -32,6 +34,9 @@ public enum TrainingError: Error, Sendable, CustomStringConvertible {
     case .diverged(let step): "the loss is not a number at step \(step); lower the learning rate"
     case .data(let why): why
     case .checkpoint(let why): "the checkpoint can't be used: \(why)"
+    case .memory(let need, let available):
+      "the training takes \(MemoryNeed.text(need.least)) of memory, and \(MemoryNeed.text(available)) are available"
+        + " (\(need.parts))"
     }
   }
 }

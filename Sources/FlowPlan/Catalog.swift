@@ -100,6 +100,7 @@ public struct StageCatalog: Sendable {
     let outputs = inputs(&reader, parts["outputs"], flags: isPipeline ? ["from"] : [])
     declaration.outputs = outputs.map { OutputDeclaration(name: $0.name, type: $0.type, doc: $0.doc) }
     declaration.parameters = parameters(&reader, parts["params"], isPipeline: isPipeline)
+    checkCounts(&reader, declaration, parts["params"])
     var body: PipelineBody?
     if isPipeline {
       declaration.run = .pipeline
@@ -261,7 +262,7 @@ public struct StageCatalog: Sendable {
     var result: [ParameterDeclaration] = []
     // What a parameter of a pipeline stage affects is said by the stages that get it.
     let keys =
-      ["type", "default", "min", "max", "unit", "doc", "choices", "search", "package", "divides"]
+      ["type", "default", "min", "max", "unit", "doc", "choices", "search", "package", "divides", "each"]
       + (isPipeline ? [] : ["affects"])
     for (name, keyNode, value) in reader.members(node, of: "params", allowed: nil) {
       reader.checkName(name, "a parameter", keyNode)
@@ -296,6 +297,7 @@ public struct StageCatalog: Sendable {
       for (key, types) in [
         ("min", ["int", "float", "ints", "floats"]), ("max", ["int", "float", "ints", "floats"]),
         ("choices", ["choice"]), ("search", ["file"]), ("package", ["file"]), ("divides", ["int"]),
+        ("each", ["floats"]),
       ] where fields[key] != nil && !types.contains(type) {
         reader.fail(
           "E014", "'\(key)' is not for parameters of type '\(type)'", fields[key],
@@ -321,6 +323,7 @@ public struct StageCatalog: Sendable {
         name: name, kind: kind, standard: nil, unit: unit, doc: doc, affectsResult: affects == "result")
       declaration.location = reader.location(fields["default"] ?? value)
       declaration.divides = reader.text(fields["divides"], "'divides'")
+      declaration.each = reader.text(fields["each"], "'each'")
       if case .file = kind { declaration.standard = .null }
       if let node = fields["default"] {
         let raw = node.json

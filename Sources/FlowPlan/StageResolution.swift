@@ -31,6 +31,7 @@ extension Resolver {
       resources: declaration.resources, location: reader.location(entry.keyNode))
     settings(scope.inherited, entry.base, &stage)
     settings(parts, entry.base, &stage)
+    checkCounts(stage, parts["with"], entry.keyNode)
     note(stage, parts)
     checkTokens(
       stage, parts["resources"]?["tokens"] ?? scope.inherited["resources"]?["tokens"] ?? entry.keyNode)

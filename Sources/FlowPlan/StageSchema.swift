@@ -129,8 +129,16 @@ public enum StageSchema {
         { _ in SchemaParts.value(.ints(min: nil, max: nil)) }
       ),
       (
-        ["float", "floats"], ["min": ["type": "number"], "max": ["type": "number"]],
-        { SchemaParts.value($0 == "float" ? .float(min: nil, max: nil) : .floats(min: nil, max: nil)) }
+        ["float"], ["min": ["type": "number"], "max": ["type": "number"]],
+        { _ in SchemaParts.value(.float(min: nil, max: nil)) }
+      ),
+      (
+        ["floats"],
+        [
+          "min": ["type": "number"], "max": ["type": "number"],
+          "each": SchemaParts.described(
+            SchemaParts.text, "An input: a number for each of what is bound to it, or none."),
+        ], { _ in SchemaParts.value(.floats(min: nil, max: nil)) }
       ),
       (
         ["choice"],

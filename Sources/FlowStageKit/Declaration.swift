@@ -165,6 +165,9 @@ public struct ParameterDeclaration: Sendable, Hashable {
   public var affectsResult: Bool
   /// Another whole number among the parameters that this one must divide.
   public var divides: String?
+  /// An input: this list has an element for each of what is bound to it, in that order, or none. When it has, the stage sees
+  /// of which one each item is (`StageDeclaration.part`).
+  public var each: String?
   /// Where its default stands.
   public var location: SourceLocation?
 
@@ -184,6 +187,10 @@ public struct ParameterDeclaration: Sendable, Hashable {
 extension StageDeclaration {
   /// The parameter that says on how many ranks (processes with a part of each batch) a native stage runs.
   public static let ranks = "ranks"
+
+  /// The attribute of an item that says the how-manieth of what is bound to its input it is of, from 0, where a parameter
+  /// has something for each.
+  public static let part = "part"
 
   /// Whether the engine starts it on several ranks where its parameter `ranks` says so.
   public var hasRanks: Bool { run == .native && parameters.contains { $0.name == StageDeclaration.ranks } }

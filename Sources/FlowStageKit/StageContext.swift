@@ -92,6 +92,10 @@ public final class StageContext: Sendable {
   /// The processes that share the action's work: all run the stage, on the same inputs, and what rank 0 emits, reports and
   /// keeps counts.
   public let ranks: any Communicator
+  /// Bytes of memory that there are.
+  public var memory: Int { givenMemory ?? MachineMemory.available() }
+  private let givenMemory: Int?
+  private let start = ContinuousClock.now
   private let declaration: StageDeclaration
   private let inputs: [String: [Item]]
   private let seed: UInt64
@@ -106,9 +110,11 @@ public final class StageContext: Sendable {
   ///   - threads: threads granted.
   ///   - gpus: ids of the GPUs granted.
   ///   - ranks: those that share the work.
+  ///   - memory: bytes of memory that there are; when left out, what the machine and its control groups have available.
   public init(
     declaration: StageDeclaration, inputs: [String: [Item]], seed: UInt64 = 0, threads: Int,
-    gpus: [String] = [], ranks: any Communicator = SoleRank(), io: any StageIO
+    gpus: [String] = [], ranks: any Communicator = SoleRank(), memory: Int? = nil,
+    io: any StageIO
   ) {
     self.declaration = declaration
     self.inputs = inputs
@@ -116,6 +122,7 @@ public final class StageContext: Sendable {
     self.threads = max(1, threads)
     self.gpus = gpus
     self.ranks = ranks
+    givenMemory = memory
     self.io = io
   }
 
@@ -171,6 +178,12 @@ public final class StageContext: Sendable {
   /// Reports progress: a fraction from 0 to 1 and what is being done.
   public func progress(_ fraction: Double, _ note: String = "") { io.progress(fraction, note) }
 
+  /// Seconds since the action began; for what people are told, never for results.
+  public var elapsed: Double {
+    let time = (ContinuousClock.now - start).components
+    return Double(time.seconds) + Double(time.attoseconds) * 1e-18
+  }
+
   /// Writes a line to the action's log.
   public func log(_ line: String) { io.log(line) }
 
@@ -214,6 +227,11 @@ public final class StageContext: Sendable {
     let isWhole = file.suffix(32).withUnsafeBytes { Digest(bytes: $0) } == checkpointDigest(bytes)
     if !isWhole { io.log("the checkpoint '\(name)' is damaged and is not used") }
     return isWhole ? bytes : nil
+  }
+
+  /// Takes the checkpoint `name` away, if there is one; of ranks, the first does.
+  public func discardCheckpoint(_ name: String) {
+    if ranks.rank == 0 { Disk.standard.discard("\(io.checkpointDirectory)/\(name)") }
   }
 
   /// Of a checkpoint and of what it was made from, so that one in another's place is as bad as a damaged one.

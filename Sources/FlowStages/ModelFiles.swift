@@ -46,24 +46,32 @@ enum ModelFiles {
     var heldOut: Set<Int>
   }
 
-  /// Splits by song: a tenth of them is held out, at least one when there are three or more, and all variants of a song
-  /// (`take~1` is one of `take`) fall on the same side, or the held-out loss would measure memory.
+  /// Splits by song: of each data set (`part`) a tenth is held out, at least one when there are three or more, and all variants
+  /// of a song (`take~1` is one of `take`) fall on the same side, or the held-out loss would measure memory.
   static func split(_ items: [InputItem], seed: UInt64) -> Split {
-    let songs = Dictionary(grouping: items) { $0.item.id.split(separator: "~").first ?? "" }
-    let keyed = songs.values.map { variants in
-      let sorted = variants.sorted { contents($0) < contents($1) }
-      return (key: sorted.map(contents).joined(), variants: sorted)
-    }.sorted { $0.key < $1.key }
-    var random = Philox(seed: seed, label: "held out")
-    let chosen = Set(Array(0..<keyed.count).shuffled(using: &random).prefix(max(1, keyed.count / 10)))
     var result = Split(items: [], heldOut: [])
-    for (index, song) in keyed.enumerated() {
-      for item in song.variants {
-        if keyed.count >= 3, chosen.contains(index) { result.heldOut.insert(result.items.count) }
-        result.items.append(item)
+    for (part, items) in Dictionary(grouping: items, by: part).sorted(by: { $0.key < $1.key }) {
+      let songs = Dictionary(grouping: items) { $0.item.id.split(separator: "~").first ?? "" }
+      let keyed = songs.values.map { variants in
+        let sorted = variants.sorted { contents($0) < contents($1) }
+        return (key: sorted.map(contents).joined(), variants: sorted)
+      }.sorted { $0.key < $1.key }
+      var random = Philox(seed: seed, label: part == 0 ? "held out" : "held out \(part)")
+      let chosen = Set(Array(0..<keyed.count).shuffled(using: &random).prefix(max(1, keyed.count / 10)))
+      for (index, song) in keyed.enumerated() {
+        for item in song.variants {
+          if keyed.count >= 3, chosen.contains(index) { result.heldOut.insert(result.items.count) }
+          result.items.append(item)
+        }
       }
     }
     return result
+  }
+
+  /// The how-manieth of the data sets the item is of, from 0.
+  static func part(_ item: InputItem) -> Int {
+    guard case .int(let part)? = item.item.attributes[StageDeclaration.part] else { return 0 }
+    return part
   }
 
   private static func contents(_ item: InputItem) -> String { item.item.files.map(\.digest.hex).joined() }
@@ -100,7 +108,8 @@ enum ModelFiles {
 
   /// Runs a training to its end, keeping a checkpoint every `every` steps where the next try finds it.
   static func run(
-    _ loop: TrainingLoop, total: Int, every: Int, previews: Previews, context: StageContext
+    _ loop: TrainingLoop, total: Int, every: Int, previews: Previews, kept: KeptWeights? = nil,
+    context: StageContext
   ) throws {
     let name = "training.safetensors"
     if let bytes = try context.checkpoint(name) {
@@ -109,6 +118,9 @@ enum ModelFiles {
         guard try previews.restore(steps) else {
           throw TrainingError.checkpoint("a preview before it is missing")
         }
+        guard try kept?.has(before: steps) ?? true else {
+          throw TrainingError.checkpoint("weights that were kept before it are missing")
+        }
         try loop.restore(Data(bytes))
         context.log("resumed at step \(loop.nextStep)")
       } catch {
@@ -116,12 +128,17 @@ enum ModelFiles {
       }
     }
     try previews.take(loop.nextStep)
+    let pace = Pace(total: total, step: loop.nextStep, seconds: context.elapsed)
     try loop.run { point in
       try previews.take(point.step + 1)
+      try kept?.take(point.step + 1, loop.weights)
       if point.step % 10 == 0 || point.validation != nil {
         let held = point.validation.map { ", held out \($0)" } ?? ""
+        let speed = pace.note(step: point.step + 1, seconds: context.elapsed)
+        let rate = String(format: "%.3g", point.rate)
         context.progress(
-          Double(point.step + 1) / Double(total), "step \(point.step + 1): loss \(point.loss)\(held)")
+          Double(point.step + 1) / Double(total),
+          "step \(point.step + 1): loss \(point.loss)\(held), rate \(rate); \(speed)")
       }
       let isKept = (point.step + 1) % every == 0 && point.step + 1 < total
       if isKept { try context.keepCheckpoint(loop.checkpoint(), as: name) }

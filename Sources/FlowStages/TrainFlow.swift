@@ -9,50 +9,11 @@ import FlowTensorCPU
 /// `train-flow`: trains the transformer on latents, lyrics and styles.
 struct TrainFlow: Stage {
   static let name = "train-flow"
-  struct Parameters: Decodable, Sendable {
-    var steps: Int
-    var batch: Int
-    var rate: Double
-    var accumulation: Int
-    var ranks: Int
-    var frames: Int
-    var tokens: Int
-    var dropout: Double
-    var method: Method
-    var rank: Int
-    var alpha: Double
-    var adapterDropout: Double
-    var rslora: Bool
-    var targets: [String]
-    var recompute: Bool
-    var preview: Int
-    var seed: Int
-    var checkpoint: Int
-    enum CodingKeys: String, CodingKey {
-      case steps, batch, rate, accumulation, frames, tokens, dropout, method, rank, alpha, rslora, targets
-      case adapterDropout = "adapter_dropout"
-      case recompute, preview, ranks, seed, checkpoint
-    }
-  }
-  enum Method: String, Decodable, Sendable { case full, lora }
   let parameters: Parameters
 
-  private var settings: FlowTraining {
-    var settings = FlowTraining.tiny(steps: parameters.steps)
-    settings.batch = parameters.batch
-    settings.optimizer.learningRate = parameters.rate
-    settings.optimizer.accumulation = parameters.accumulation
-    settings.maxFrames = parameters.frames
-    settings.maxTokens = parameters.tokens
-    settings.textDropout = parameters.dropout
-    settings.styleDropout = parameters.dropout
-    settings.recomputes = parameters.recompute
-    if parameters.method == .lora {
-      settings.adaptation = LowRank(
-        rank: parameters.rank, alpha: parameters.alpha, targets: DiT.layers(parameters.targets),
-        dropout: parameters.adapterDropout, isStabilized: parameters.rslora)
-    }
-    return settings
+  init(parameters: Parameters) throws {
+    try TrainFlow.check(parameters)
+    self.parameters = parameters
   }
 
   func programs() throws -> [ProgramListing] {
@@ -89,7 +50,8 @@ struct TrainFlow: Stage {
       songs.append(
         FlowSong(
           latents: try ModelFiles.tensor(item, ModelFiles.latents, "latents"),
-          tokens: try lyrics[item.item.id].map(ModelFiles.tokens) ?? [], style: style))
+          tokens: try lyrics[item.item.id].map(ModelFiles.tokens) ?? [], style: style,
+          set: ModelFiles.part(item)))
     }
     if let base {
       settings.model = try base.config(DiTConfig.self)
@@ -100,32 +62,52 @@ struct TrainFlow: Stage {
     for index in songs.indices where songs[index].style.isEmpty {
       songs[index].style = [Float](repeating: 0, count: settings.model.condDim)
     }
-    let trainer = try FlowTrainer(
-      settings, songs: songs, validation: split.heldOut, seed: seed,
-      backend: CPUBackend(threads: context.threads), base: base?.files() ?? [], ranks: context.ranks)
-    context.log("a step keeps \(trainer.intermediateBytes / 1_048_576) MiB of intermediate values")
+    let trainer: FlowTrainer
+    do {
+      trainer = try FlowTrainer(
+        settings, songs: songs, validation: split.heldOut, seed: seed,
+        backend: CPUBackend(threads: context.threads), base: base?.files() ?? [], ranks: context.ranks,
+        available: context.memory)
+    } catch let error as TrainingError {
+      guard case .memory = error else { throw error }
+      throw StageFailure(
+        "\(error)",
+        help: "lower 'batch' (and raise 'accumulation'), 'frames' or 'tokens', set 'recompute: true'"
+          + (parameters.method == .full ? ", or train an adapter ('method: lora')" : ""))
+    }
+    let need = trainer.memory
+    context.log("memory: \(MemoryNeed.text(need.total)), of which \(need.parts)")
+    context.metric("memory_bytes", Double(need.total))
+    context.progress(0, "memory: \(MemoryNeed.text(need.total)) (\(need.parts))")
+    if need.total > context.memory {
+      context.log(
+        "there may be too little memory for checkpoints: \(MemoryNeed.text(context.memory)) are available")
+    }
     let previews = try previews(trainer, songs[split.heldOut.min() ?? 0], seed, context)
+    let kept = KeptWeights(
+      context, every: parameters.save, count: parameters.keep, total: parameters.steps)
     try ModelFiles.run(
-      trainer.loop, total: parameters.steps, every: parameters.checkpoint, previews: previews,
+      trainer.loop, total: parameters.steps, every: parameters.checkpoint, previews: previews, kept: kept,
       context: context)
-    for (port, other, weights) in [
-      ("weights", "adapter", try trainer.loop.bestWeights()),
-      ("last", "last-adapter", try trainer.loop.weights()),
-    ] {
+    func emit(_ weights: [String: HostTensor], to port: String, _ id: String? = nil) throws {
+      let files: [String: FileContent]
       if let adaptation = settings.adaptation, let base {
-        let adapter = Adapter(adaptation, base: base.name, weights: weights)
-        try context.emit(other, id: "adapter", files: adapter.files().mapValues { .bytes($0) })
+        files = Adapter(adaptation, base: base.name, weights: weights).files().mapValues { .bytes($0) }
       } else {
         // What a training doesn't touch, such as the base's heads for representations, stays with the model.
         let untouched = try base?.tensors().filter { weights[$0.key] == nil } ?? [:]
         let weights = weights.merging(untouched) { trained, _ in trained }
-        let files: [String: FileContent] = [
+        files = [
           ModelFiles.model: .bytes(Safetensors.encode(weights, metadata: ["format": "pt"])),
           ModelFiles.modelConfig: try ModelFiles.text(settings.model),
         ]
-        try context.emit(port, id: "model", files: files)
       }
+      try context.emit(port, id: id ?? (settings.adaptation == nil ? "model" : "adapter"), files: files)
     }
+    let isAdapter = settings.adaptation != nil
+    try emit(trainer.loop.bestWeights(), to: isAdapter ? "adapter" : "weights")
+    try emit(trainer.loop.weights(), to: isAdapter ? "last-adapter" : "last")
+    try kept.forEach { try emit($1, to: "checkpoints", $0) }
     try context.emit(
       "losses", id: "model",
       files: ModelFiles.losses(trainer.loop.history, title: "flow matching: loss", previews: previews))

@@ -146,19 +146,19 @@ private actor Watch {
 @Suite struct MachineTests {
   @Test func memoryIsWhatKernelAndControlGroupsLeave() throws {
     let folder = try TemporaryFolder()
-    #expect(Machine.availableMemory(root: folder.path) == .max)
+    #expect(MachineMemory.available(root: folder.path) == .max)
     try folder.write("proc/meminfo", "MemTotal:  9000 kB\nMemAvailable:    4000 kB\n")
-    #expect(Machine.availableMemory(root: folder.path) == 4_096_000)
+    #expect(MachineMemory.available(root: folder.path) == 4_096_000)
     try folder.write("proc/self/cgroup", "4:memory:/job/7\n0::/slice/flow\n")
     try folder.write("sys/fs/cgroup/slice/memory.max", "3000000\n")
     try folder.write("sys/fs/cgroup/slice/memory.current", "1000000\n")
     try folder.write("sys/fs/cgroup/slice/memory.stat", "anon 5\ninactive_file 400000\n")
     try folder.write("sys/fs/cgroup/slice/flow/memory.max", "max\n")
-    #expect(Machine.availableMemory(root: folder.path) == 2_400_000)
+    #expect(MachineMemory.available(root: folder.path) == 2_400_000)
     try folder.write("sys/fs/cgroup/memory/job/7/memory.limit_in_bytes", "500000\n")
     try folder.write("sys/fs/cgroup/memory/job/7/memory.usage_in_bytes", "200000\n")
-    #expect(Machine.availableMemory(root: folder.path) == 300_000)
-    #expect(Machine.availableMemory() > 1 << 20)
+    #expect(MachineMemory.available(root: folder.path) == 300_000)
+    #expect(MachineMemory.available() > 1 << 20)
   }
 
   /// What an earlier action held is forgotten.

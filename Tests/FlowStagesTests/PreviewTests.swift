@@ -11,7 +11,7 @@ import Testing
 @testable import FlowStages
 
 /// A folder whose run is interrupted at the nth time that a stage asks.
-private final class InterruptedIO: StageIO {
+final class InterruptedIO: StageIO {
   let folder: FolderIO
   private let left: Mutex<Int>
 
