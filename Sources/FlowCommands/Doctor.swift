@@ -34,6 +34,7 @@ struct Doctor: AsyncParsableCommand {
       ]
       + [
         Doctor.tool("rclone", "rclone", "'flow cache push' and 'pull'"),
+        Doctor.tool("espeak-ng", "espeak-ng", "English lyrics (else flow's own rules read them)"),
         Doctor.slurm, Doctor.mpi(ranks),
       ]
       + [Doctor.sandbox, Doctor.merging, Doctor.remote(root), Doctor.cuda]

@@ -18,7 +18,8 @@ struct Flow: AsyncParsableCommand {
       Init.self, Run.self, PlanCommand.self, Status.self, Why.self, Log.self, MetricsCommand.self,
       DiffCommand.self,
       GraphCommand.self, ConfigCommand.self, Validate.self, Stages.self, ProgramCommand.self,
-      SchemaCommand.self, SampleCommand.self, Convert.self, AdapterCommand.self, Cache.self,
+      SchemaCommand.self, SampleCommand.self, LyricsCommand.self, Convert.self, AdapterCommand.self,
+      Cache.self,
       Doctor.self,
       Completion.self, MergeLock.self, Exec.self,
     ])

@@ -1,5 +1,6 @@
 import ArgumentParser
 import FlowCore
+import FlowEngine
 import FlowStages
 import Foundation
 
@@ -9,6 +10,8 @@ struct SongWords: ParsableArguments {
     String?
   @Option(help: "A file of token ids instead, apart by blanks, commas or lines, taken as they are.")
   var tokens: String?
+
+  @Flag(help: "Leaves out what can't be sung instead of refusing the lyrics.") var skipUnknown = false
 
   func validate() throws {
     if lyrics != nil, tokens != nil { throw ValidationError("--lyrics and --tokens are two texts; give one") }
@@ -36,7 +39,30 @@ struct SongWords: ParsableArguments {
       }
     }
     guard let lyrics else { return [] }
-    return try LyricTexts.ids(SongWords.read(lyrics))
+    return try SongWords.reading(lyrics, skipsUnknown: skipUnknown).ids
+  }
+
+  /// The lyrics in the file `path`; what is left out of them, and by what English was read, is said on standard error.
+  static func reading(_ path: String, skipsUnknown: Bool) throws -> LyricTexts.Reading {
+    let espeak = Programs.find("espeak-ng")
+    let reading: LyricTexts.Reading
+    do { reading = try LyricTexts.read(read(path), file: path, espeak: espeak) } catch let error as Diagnostic
+    {
+      throw Diagnostics([error])
+    }
+    guard reading.problems.isEmpty || skipsUnknown else {
+      throw Diagnostics(Array(reading.problems.prefix(20)))
+    }
+    let terminal = Terminal()
+    for var problem in reading.problems {
+      problem.severity = .warning
+      Terminal.error(terminal.render(problem))
+    }
+    if reading.linesByRules > 0 {
+      Terminal.error(
+        "\(path): espeak-ng is not there, English by flow's own rules (sudo apt-get install espeak-ng)")
+    }
+    return reading
   }
 
   static func read(_ path: String) throws -> String {

@@ -50,7 +50,7 @@ final class World: Sendable {
         let found = given ?? search.first { FileManager.default.isReadableFile(atPath: $0) }
         if let found, let (digest, _) = stats.digest(found) {
           files[stage.name, default: [:]][parameter.name] = (found, digest)
-        } else if given != nil || !search.isEmpty {
+        } else if given != nil || !(search.isEmpty || parameter.isOptional) {
           problems.append(
             Diagnostic(
               code: "E031", "stage '\(stage.name)': no file for '\(parameter.name)'", at: stage.location,

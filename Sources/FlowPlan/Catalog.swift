@@ -262,7 +262,10 @@ public struct StageCatalog: Sendable {
     var result: [ParameterDeclaration] = []
     // What a parameter of a pipeline stage affects is said by the stages that get it.
     let keys =
-      ["type", "default", "min", "max", "unit", "doc", "choices", "search", "package", "divides", "each"]
+      [
+        "type", "default", "min", "max", "unit", "doc", "choices", "search", "package", "optional", "divides",
+        "each",
+      ]
       + (isPipeline ? [] : ["affects"])
     for (name, keyNode, value) in reader.members(node, of: "params", allowed: nil) {
       reader.checkName(name, "a parameter", keyNode)
@@ -296,8 +299,8 @@ public struct StageCatalog: Sendable {
       }
       for (key, types) in [
         ("min", ["int", "float", "ints", "floats"]), ("max", ["int", "float", "ints", "floats"]),
-        ("choices", ["choice"]), ("search", ["file"]), ("package", ["file"]), ("divides", ["int"]),
-        ("each", ["floats"]),
+        ("choices", ["choice"]), ("search", ["file"]), ("package", ["file"]), ("optional", ["file"]),
+        ("divides", ["int"]), ("each", ["floats"]),
       ] where fields[key] != nil && !types.contains(type) {
         reader.fail(
           "E014", "'\(key)' is not for parameters of type '\(type)'", fields[key],
@@ -324,6 +327,7 @@ public struct StageCatalog: Sendable {
       declaration.location = reader.location(fields["default"] ?? value)
       declaration.divides = reader.text(fields["divides"], "'divides'")
       declaration.each = reader.text(fields["each"], "'each'")
+      if let node = fields["optional"] { declaration.isOptional = reader.flag(node, "'optional'") }
       if case .file = kind { declaration.standard = .null }
       if let node = fields["default"] {
         let raw = node.json

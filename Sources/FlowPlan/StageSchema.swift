@@ -147,7 +147,10 @@ public enum StageSchema {
       ),
       (
         ["file"],
-        ["search": .object(["type": "array", "items": SchemaParts.text]), "package": SchemaParts.text],
+        [
+          "search": .object(["type": "array", "items": SchemaParts.text]), "package": SchemaParts.text,
+          "optional": ["type": "boolean"],
+        ],
         { _ in ["type": "string"] }
       ),
     ]

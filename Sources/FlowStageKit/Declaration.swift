@@ -168,6 +168,8 @@ public struct ParameterDeclaration: Sendable, Hashable {
   /// An input: this list has an element for each of what is bound to it, in that order, or none. When it has, the stage sees
   /// of which one each item is (`StageDeclaration.part`).
   public var each: String?
+  /// Of a file: none need be found; the stage gets null then, which is another key than a file's.
+  public var isOptional = false
   /// Where its default stands.
   public var location: SourceLocation?
 

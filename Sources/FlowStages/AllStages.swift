@@ -10,6 +10,7 @@ public enum AllStages {
     NativeStage(Export.self),
     NativeStage(F0.self),
     NativeStage(ImportAudio.self),
+    NativeStage(Lyrics.self),
     NativeStage(Mix.self),
     NativeStage(Normalise.self),
     NativeStage(Pass.self),

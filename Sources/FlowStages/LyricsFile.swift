@@ -32,11 +32,3 @@ struct LyricsFile: Codable {
     return (ids.starts(with: start) ? [] : start) + ids + (ids.suffix(2) == end[...] ? [] : end)
   }
 }
-
-/// Lyrics that are given to a command.
-public enum LyricTexts {
-  /// The token ids of plain text, a line per line.
-  public static func ids(_ text: String) -> [Int32] {
-    LyricsFile(lines: text.split(separator: "\n").map { LyricsFile.Line(text: String($0)) }).ids
-  }
-}

@@ -76,11 +76,12 @@ enum ModelFiles {
 
   private static func contents(_ item: InputItem) -> String { item.item.files.map(\.digest.hex).joined() }
 
-  /// The token ids of an item of type `lyrics`: of its `lyrics.json`, or of plain text, a line per line.
+  /// The token ids of an item of type `lyrics`: of its `lyrics.json`, or of plain text by flow's own rules.
   static func tokens(_ item: InputItem) throws -> [Int32] {
     if item.has("lyrics.json") { return try config(item, "lyrics.json", LyricsFile.self).ids }
-    return LyricTexts.ids(
-      try String(contentsOfFile: item.path(extensions: ["txt", "lrc"]), encoding: .utf8))
+    let path = try item.path(extensions: ArtifactType.lyrics.sourceExtensions)
+    let text = try String(contentsOfFile: path, encoding: .utf8)
+    return try LyricTexts.read(text, file: "lyrics", espeak: nil).ids
   }
 
   /// The losses of a training as a table, a picture, and for TensorBoard; and its previews.
