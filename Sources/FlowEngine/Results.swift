@@ -53,9 +53,10 @@ enum Results {
       let base = isAlone || item.id.isEmpty ? "" : safe(item.id)
       for file in item.files {
         let ending = safe((file.name as NSString).pathExtension)
+        let name = file.name == gitAttributes ? file.name : safe(file.name)
         let path =
           item.files.count == 1 && !base.isEmpty
-          ? "\(base).\(ending)" : (base.isEmpty ? safe(file.name) : "\(base)/\(safe(file.name))")
+          ? "\(base).\(ending)" : (base.isEmpty ? name : "\(base)/\(name)")
         wanted[path] = file
       }
     }
@@ -130,8 +131,15 @@ enum Results {
     return path.utf8.elementsEqual(id.utf8) ? path : "\(path)~\(Digest(of: Array(id.utf8)).hex.prefix(8))"
   }
 
+  /// The one hidden file that results may have: what Git LFS must know of a folder to hand on.
+  private static let gitAttributes = ".gitattributes"
+
   /// Whether a path of the listing is one that could have been written there.
   private static func isOurs(_ path: String) -> Bool {
-    !path.isEmpty && !path.hasPrefix("/") && path.split(separator: "/").allSatisfy { !$0.hasPrefix(".") }
+    let parts = path.split(separator: "/")
+    return !path.isEmpty && !path.hasPrefix("/")
+      && parts.indices.allSatisfy {
+        !parts[$0].hasPrefix(".") || ($0 == parts.count - 1 && parts[$0] == gitAttributes)
+      }
   }
 }

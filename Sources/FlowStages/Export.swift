@@ -5,34 +5,72 @@ import FlowStageKit
 import FlowTensor
 import Foundation
 
-/// `export`: the trained weights under the published names, with shards whose bytes were read back and compared.
+/// `export`: a folder to hand on: trained weights under the published names, with shards whose bytes were read back and
+/// compared; an adapter; a model card, and what Git LFS must know.
 struct Export: Stage {
   static let name = "export"
   struct Parameters: Decodable, Sendable {
     var shard: Int
     var license: String
+    var title: String
+    var baseModel: String
+    var languages: [String]
+    var samples: Int
+    enum CodingKeys: String, CodingKey {
+      case shard, license, title, languages, samples
+      case baseModel = "base_model"
+    }
   }
   let parameters: Parameters
 
   func run(_ context: StageContext) throws {
-    let model = try NetworkFiles(context, "model", .model)
-    let vocoder = try NetworkFiles(context, "vocoder", .decoder)
-    let metadata = ["format": "pt", "architecture": "DiffRhythm2", "license": parameters.license]
+    let model = try NetworkFiles.optional(context, "model", .model)
+    let vocoder = try NetworkFiles.optional(context, "vocoder", .decoder)
+    let adapter = context.items("adapter").first
+    guard model != nil || adapter != nil else {
+      throw StageFailure("there is nothing to export", help: "bind 'model' or 'adapter'")
+    }
+    guard context.items("adapter").count < 2 else {
+      throw StageFailure(
+        "a folder holds one adapter, and \(context.items("adapter").count) are given",
+        help: "make one of them with 'flow adapter stack'")
+    }
+    var card = ModelCard(
+      name: parameters.title.isEmpty ? "DiffRhythm 2, fine-tuned" : parameters.title,
+      license: parameters.license, base: parameters.baseModel, languages: parameters.languages)
+    var files: [String: FileContent] = [:]
+    if let model { try add(model, to: &files, &card, context) }
+    if let vocoder { try add(vocoder: vocoder, to: &files, &card, context) }
+    if let adapter { try add(adapter, to: &files, &card) }
+    if let item = context.items("metrics").first {
+      struct Metrics: Decodable { var metrics: [String: Double] }
+      card.metrics = try item.json("metrics.json", Metrics.self).metrics.sorted { $0.key < $1.key }
+        .map { (name: $0.key, value: $0.value) }
+    }
+    for (index, item) in context.items("samples").prefix(parameters.samples).enumerated() {
+      let name = "sample-\(index + 1).wav"
+      files[name] = .file(try item.path(Files.audio))
+      card.samples.append((file: name, title: item.item.id))
+    }
+    files["README.md"] = .text(card.text)
+    files[".gitattributes"] = .text(ModelCard.attributes)
+    try context.emit(
+      "weights", id: "export", files: files, attributes: ["license": .string(parameters.license)])
+  }
+
+  private var metadata: [String: String] {
+    ["format": "pt", "architecture": "DiffRhythm2", "license": parameters.license]
+  }
+
+  private func add(
+    _ model: NetworkFiles, to files: inout [String: FileContent], _ card: inout ModelCard,
+    _ context: StageContext
+  ) throws {
     let transformer = try model.tensors()
-    let decoder = try vocoder.tensors()
     guard transformer.keys.allSatisfy({ $0.hasPrefix("transformer.") }) else {
       throw StageFailure("the model has parameters outside 'transformer.'")
     }
-    var files: [String: FileContent] = [
-      ModelFiles.modelConfig: try ModelFiles.text(model.config(DiTConfig.self)),
-      ModelFiles.decoderConfig: try ModelFiles.text(vocoder.config(VocoderConfig.self)),
-      ModelFiles.decoder: .bytes(try Export.checked(decoder, metadata)),
-    ]
-    // The encoder is not part of what is published, but of what latents are made with.
-    if let encoder = NetworkFiles(context.items("vocoder"), .encoder) {
-      files[ModelFiles.encoder] = .bytes(try Export.checked(encoder.tensors(), metadata))
-      files[ModelFiles.encoderConfig] = try ModelFiles.text(encoder.config(LatentEncoderConfig.self))
-    }
+    files[ModelFiles.modelConfig] = try ModelFiles.text(model.config(DiTConfig.self))
     let limit = parameters.shard * 1_048_576
     if transformer.values.reduce(0, { $0 + $1.floats.count * 4 }) <= limit {
       files[ModelFiles.model] = .bytes(try Export.checked(transformer, metadata))
@@ -47,11 +85,42 @@ struct Export: Stage {
       guard back == transformer else { throw StageFailure("the shards read back differ from the weights") }
       files["model.safetensors.index.json"] = .text(shards.index)
     }
-    let parameterCount = transformer.values.reduce(0) { $0 + $1.floats.count }
-    context.metric("model.parameters", Double(parameterCount))
-    context.metric("decoder.values", Double(decoder.values.reduce(0) { $0 + $1.floats.count }))
-    try context.emit(
-      "weights", id: "export", files: files, attributes: ["license": .string(parameters.license)])
+    let count = transformer.values.reduce(0) { $0 + $1.floats.count }
+    context.metric("model.parameters", Double(count))
+    card.hasModel = true
+    card.facts.append("Transformer: \(count) parameters.")
+  }
+
+  private func add(
+    vocoder: NetworkFiles, to files: inout [String: FileContent], _ card: inout ModelCard,
+    _ context: StageContext
+  ) throws {
+    let decoder = try vocoder.tensors()
+    let config = try vocoder.config(VocoderConfig.self)
+    files[ModelFiles.decoderConfig] = try ModelFiles.text(config)
+    files[ModelFiles.decoder] = .bytes(try Export.checked(decoder, metadata))
+    // The encoder is not part of what is published, but of what latents are made with.
+    if let encoder = NetworkFiles(context.items("vocoder"), .encoder) {
+      files[ModelFiles.encoder] = .bytes(try Export.checked(encoder.tensors(), metadata))
+      files[ModelFiles.encoderConfig] = try ModelFiles.text(encoder.config(LatentEncoderConfig.self))
+    }
+    let count = decoder.values.reduce(0) { $0 + $1.floats.count }
+    context.metric("decoder.values", Double(count))
+    card.facts.append("Decoder: \(count) values, \(config.samplingRate) Hz.")
+  }
+
+  private func add(
+    _ item: InputItem, to files: inout [String: FileContent], _ card: inout ModelCard
+  ) throws {
+    var adapter = try NetworkFiles.adapter(item)
+    let settings = adapter.settings
+    if let own = adapter.base, own != parameters.baseModel { card.facts.append("Trained on `\(own)`.") }
+    if !parameters.baseModel.isEmpty { adapter.base = parameters.baseModel }
+    for (name, bytes) in adapter.files() { files[name] = .bytes(bytes) }
+    card.hasAdapter = true
+    card.facts.append(
+      "Adapter: rank \(settings.rank), alpha \(settings.alpha), \(adapter.parameterCount) parameters on \(settings.targets.count) targets."
+    )
   }
 
   private static func checked(_ tensors: [String: HostTensor], _ metadata: [String: String]) throws -> [UInt8]

@@ -60,7 +60,7 @@ struct GoldenOutputs: Codable, Equatable {
       numbers = stride(from: start, to: bytes.count - 3, by: 4).map { i in
         Double(bytes[i..<i + 4].withUnsafeBytes { $0.loadUnaligned(as: Float.self) })
       }
-    case "png": numbers = []
+    case "png", "md": numbers = []
     case _ where name.contains("tfevents"): numbers = []
     default:
       let text = String(decoding: bytes, as: UTF8.self)
@@ -79,7 +79,9 @@ struct GoldenOutputs: Codable, Equatable {
         guard let a = now.files[file], let b = before.files[file] else { return true }
         // Sampling multiplies the last digits of a training: 13 % of level between two orders of summing were seen.
         // So does a training: 1 % of a loss.
-        let sampled = ["samples/", "metrics/"].contains { file.hasPrefix($0) } || file.contains("-step-")
+        let sampled =
+          ["samples/", "metrics/"].contains { file.hasPrefix($0) } || file.contains("-step-")
+          || file.contains("/sample-")
         return !a.agrees(with: b, sampled ? 0.3 : file.hasPrefix("losses/") ? 0.05 : 5e-3)
       }
       if now.version != before.version {
