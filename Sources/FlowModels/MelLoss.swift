@@ -11,12 +11,17 @@ public struct MelLoss {
   public let bands: [Int]
   /// The smallest magnitude whose logarithm counts.
   public let floor: Float
+  /// Weight of the mean difference of the magnitudes themselves, over their mean in the first wave: partials that stand out,
+  /// such as a voice's, count by their size there, where logarithms count each band of noise alike. BigVGAN's is 0.
+  public let magnitudeWeight: Float
 
   /// The scales of BigVGAN v2 unless said.
   public init(
     samplingRate: Int, windows: [Int] = [32, 64, 128, 256, 512, 1024, 2048],
-    bands: [Int] = [5, 10, 20, 40, 80, 160, 320], floor: Float = 1e-5
+    bands: [Int] = [5, 10, 20, 40, 80, 160, 320], floor: Float = 1e-5,
+    magnitudeWeight: Float = 0
   ) {
+    self.magnitudeWeight = magnitudeWeight
     self.samplingRate = samplingRate
     self.windows = windows
     self.bands = bands
@@ -31,28 +36,45 @@ public struct MelLoss {
         op: "mel", shapes: [wave.shape], expected: "a wave is [B, 1, T], and there is a scale \(index)",
         path: wave.graph.path)
     }
-    let (window, graph) = (windows[index], wave.graph)
-    let bins = window / 2 + 1
+    let frames = FrameShape(size: windows[index], hop: windows[index] / 4)
     let flat = try wave.reshaped([wave.shape[0], wave.shape[2]])
-    let frames = try flat.padded(axis: 1, before: window / 2, after: window / 2, mode: .reflect)
-      .framed(window: window, hop: window / 4)
-    var basis = [Float](repeating: 0, count: window * 2 * bins)
-    for n in 0..<window {
-      let hann = 0.5 - 0.5 * cos(2 * .pi * Double(n) / Double(window))
+      .padded(axis: 1, before: frames.size / 2, after: frames.size / 2, mode: .reflect)
+    return try MelLoss.magnitudes(flat, frames, samplingRate: samplingRate, bands: bands[index])
+  }
+
+  /// Mel magnitudes of the frames of waves [B, T], none of which is padded: [B, frames, bands].
+  static func magnitudes(
+    _ waves: Tensor, _ shape: FrameShape, samplingRate: Int, bands: Int
+  ) throws(TensorError) -> Tensor {
+    let (graph, bins) = (waves.graph, shape.size / 2 + 1)
+    let spectrum = try shape.size < 256 ? product(waves, shape) : transform(waves, shape)
+    // The smallest normal number keeps the root's derivative finite at silence; it changes no magnitude that counts.
+    let magnitude = try (spectrum.re.square() + spectrum.im.square() + 1e-30).sqrt()
+    let filters = MelFilters.slaney(samplingRate: samplingRate, fft: shape.size, bands: bands)
+    return try magnitude.matmul(graph.constant(filters.flatMap { $0 }, [bands, bins]), transpose: true)
+  }
+
+  private static func transform(_ waves: Tensor, _ shape: FrameShape) throws(TensorError) -> Spectrum {
+    try waves.stft(
+      FrameShape(size: shape.size, hop: shape.hop, window: shape.window, isCentered: false))
+  }
+
+  /// The same by a product with the transform's matrix, which is faster for short frames.
+  private static func product(_ waves: Tensor, _ shape: FrameShape) throws(TensorError) -> Spectrum {
+    let bins = shape.size / 2 + 1
+    var basis = [Float](repeating: 0, count: shape.size * 2 * bins)
+    for n in 0..<shape.size {
       for k in 0..<bins {
-        let phase = 2 * .pi * Double(n * k % window) / Double(window)
-        basis[n * 2 * bins + k] = Float(hann * cos(phase))
-        basis[n * 2 * bins + bins + k] = Float(-hann * sin(phase))
+        let phase = 2 * .pi * Double(n * k % shape.size) / Double(shape.size)
+        basis[n * 2 * bins + k] = shape.window[n] * Float(cos(phase))
+        basis[n * 2 * bins + bins + k] = -shape.window[n] * Float(sin(phase))
       }
     }
-    let spectrum = try frames.matmul(graph.constant(basis, [window, 2 * bins]))
-    let real = try spectrum.sliced(axis: 2, from: 0, count: bins)
-    let imaginary = try spectrum.sliced(axis: 2, from: bins, count: bins)
-    // The smallest normal number keeps the root's derivative finite at silence; it changes no magnitude that counts.
-    let magnitude = try (real.square() + imaginary.square() + 1e-30).sqrt()
-    let filters = MelFilters.slaney(samplingRate: samplingRate, fft: window, bands: bands[index])
-    return try magnitude.matmul(
-      graph.constant(filters.flatMap { $0 }, [bands[index], bins]), transpose: true)
+    let spectrum = try waves.framed(window: shape.size, hop: shape.hop)
+      .matmul(waves.graph.constant(basis, [shape.size, 2 * bins]))
+    return Spectrum(
+      re: try spectrum.sliced(axis: 2, from: 0, count: bins),
+      im: try spectrum.sliced(axis: 2, from: bins, count: bins))
   }
 
   /// The loss between two waves [B, 1, T]; the first may be constant.
@@ -60,9 +82,14 @@ public struct MelLoss {
     var sum: Tensor?
     let low = try x.graph.constant(floor)
     for index in windows.indices {
-      let a = try mel(x, scale: index).maximum(low).log()
-      let b = try mel(y, scale: index).maximum(low).log()
-      let part = try (a - b).abs().mean().reshaped([]) * Float(1 / log(10.0))
+      let (a, b) = (try mel(x, scale: index), try mel(y, scale: index))
+      var part =
+        try (a.maximum(low).log() - b.maximum(low).log()).abs().mean().reshaped([])
+        * Float(1 / log(10.0))
+      if magnitudeWeight > 0 {
+        let size = try a.mean().reshaped([]).maximum(low)
+        part = try part + (a - b).abs().mean().reshaped([]) / size * magnitudeWeight
+      }
       sum = if let sum { try sum + part } else { part }
     }
     return if let sum { sum } else { try x.graph.constant(0) }

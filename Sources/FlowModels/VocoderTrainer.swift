@@ -28,8 +28,18 @@ public struct VocoderTraining: Sendable, Hashable, Codable {
   public var validateEvery: Int
   /// Weight of the mel loss.
   public var melWeight: Float = 1
+  /// Weight of magnitudes beside their logarithms within the mel loss.
+  public var magnitudeWeight: Float = 0
+  /// The smallest magnitude whose logarithm counts.
+  public var floor: Float = 1e-5
   /// Training against discriminators; `nil` for none.
   public var adversarial: AdversarialTraining?
+  /// What is trained; the rest stays as it is.
+  public var trained = Trained.all
+
+  /// What a training changes: both networks; the decoder alone, as a fine-tuning of a vocoder does; or the encoder alone, as
+  /// is wanted for a decoder whose encoder nobody has.
+  public enum Trained: String, Sendable, Hashable, Codable { case all, decoder, encoder }
 
   /// The preset that the demo trains: 24 kHz, 5 latent frames a second.
   public static func tiny(steps: Int) -> VocoderTraining {
@@ -53,6 +63,7 @@ public final class VocoderTrainer {
   public let loop: TrainingLoop
   private let store: ParameterStore
   private let decoder: VocoderDecoder
+  private let names: [String]
   /// Names under which encoder and decoder lie in the loop's weights.
   public static let encoderPrefix = "encoder.", decoderPrefix = "decoder."
 
@@ -61,11 +72,13 @@ public final class VocoderTrainer {
   ///   - songs: mono waves at the decoder's rate. Their order matters to the result.
   ///   - validation: indices of the songs that are held out; when empty, all songs are used for both.
   ///   - seed: draws weights, segments and noise.
+  ///   - initial: weights to start from under their names in the loop, all of a network's or none; others are drawn.
   ///   - ranks: those that share each batch; what is drawn doesn't depend on them.
-  /// - Throws: `TrainingError.data` when there is no audio, or the ranks don't divide the batch; `TensorError`.
+  /// - Throws: `TrainingError.data` when there is no audio, or the ranks don't divide the batch; `ParameterError` when the
+  ///   initial weights don't fit; `TensorError`.
   public init(
     _ settings: VocoderTraining, songs: [[Float]], validation: Set<Int>, seed: UInt64, backend: any Backend,
-    ranks: any Communicator = SoleRank()
+    initial: [String: HostTensor] = [:], ranks: any Communicator = SoleRank()
   ) throws {
     self.settings = settings
     let rows = try BatchPart(of: settings.batch, ranks).rows
@@ -86,13 +99,23 @@ public final class VocoderTrainer {
     let graph = Graph()
     let list = ParameterList(graph)
     let loss = try VocoderTrainer.loss(settings, rows: rows.count, list, shared: ranks.size > 1)
+    try VocoderTrainer.accept(initial, list)
+    for (name, value) in initial { try store.set(name, value) }
     try list.initialize(store, seed: seed)
+    names = list.declarations.map(\.name)
+    let trainable = list.declarations.filter { declaration in
+      switch settings.trained {
+      case .all: true
+      case .decoder: declaration.name.hasPrefix(VocoderTrainer.decoderPrefix)
+      case .encoder: declaration.name.hasPrefix(VocoderTrainer.encoderPrefix)
+      }
+    }
     let opponent = try settings.adversarial?.opponent(
       VocoderTrainer.loss(settings, rows: rows.count, ParameterList(Graph())), store: store, seed: seed,
       settings: settings.optimizer, ranks: ranks)
     let lowered = try settings.adversarial.map { try $0.generatorLoss(loss) + loss.total } ?? loss.total
     let step = try TrainingStep(
-      loss: lowered, outputs: ["mel": loss.mel], parameters: list.declarations, store: store,
+      loss: lowered, outputs: ["mel": loss.mel], parameters: trainable, store: store,
       settings: settings.optimizer, ranks: ranks)
     let checkGraph = Graph()
     let check = try Program(
@@ -125,7 +148,7 @@ public final class VocoderTrainer {
       return segment(songs[song], from: turns > 1 ? room * (i / checked.count) / (turns - 1) : room / 2)
     }
     loop = TrainingLoop(
-      step, names: list.declarations.map(\.name), store: store, settings: settings.optimizer,
+      step, names: trainable.map(\.name), store: store, settings: settings.optimizer,
       validateEvery: settings.validateEvery, opponent: opponent,
       batches: { number in
         try (0..<settings.optimizer.accumulation).map { part in
@@ -167,6 +190,18 @@ public final class VocoderTrainer {
     return try decoder.decode(latents.columns())
   }
 
+  /// Throws unless `initial` has all weights of a network of `list`'s shapes, or none of it.
+  private static func accept(_ initial: [String: HostTensor], _ list: ParameterList) throws(ParameterError) {
+    var shapes = initial.mapValues(\.shape)
+    for prefix in [encoderPrefix, decoderPrefix] where !initial.keys.contains(where: { $0.hasPrefix(prefix) })
+    {
+      for part in list.declarations where part.name.hasPrefix(prefix) {
+        shapes[part.name] = part.tensor.shape
+      }
+    }
+    try list.accept(shapes)
+  }
+
   private static func latents(_ settings: VocoderTraining, rows: Int, _ list: ParameterList)
     throws(TensorError) -> (wave: Tensor, latents: Tensor)
   {
@@ -198,7 +233,8 @@ public final class VocoderTrainer {
     let noise = try list.graph.input("noise", [rows, settings.vocoder.inChannels, settings.frames])
     let made = try Vocoder(settings.vocoder, list.scope["decoder"])(latents + noise).wave
     let mel = try MelLoss(
-      samplingRate: settings.vocoder.samplingRate, windows: settings.windows, bands: settings.bands)(
+      samplingRate: settings.vocoder.samplingRate, windows: settings.windows, bands: settings.bands,
+      floor: settings.floor, magnitudeWeight: settings.magnitudeWeight)(
         wave, made)
     let prior = try shared ? LatentPrior.share(latents) : LatentPrior.loss(latents)
     let difference = try (wave - made).abs().mean().reshaped([])
@@ -207,14 +243,16 @@ public final class VocoderTrainer {
     return Loss(total: total, mel: mel, real: wave, generated: made)
   }
 
-  /// Splits weights of the loop into those of encoder and decoder, the decoder's under their published names and with
-  /// the fixed filters that belong to its file.
-  public func split(_ weights: [String: HostTensor]) throws(TensorError) -> (
+  /// Splits weights of the loop, and those that it leaves as they are, into those of encoder and decoder, the decoder's under
+  /// their published names and with the fixed filters that belong to its file.
+  /// - Throws: `TensorError`.
+  public func split(_ weights: [String: HostTensor]) throws -> (
     encoder: [String: HostTensor], decoder: [String: HostTensor]
   ) {
     var encoder: [String: HostTensor] = [:]
     var decoder = try Vocoder.filterBuffers(settings.vocoder)
-    for (name, value) in weights {
+    for name in names {
+      let value = try weights[name] ?? store.get(name)
       if name.hasPrefix(VocoderTrainer.encoderPrefix) {
         encoder[String(name.dropFirst(VocoderTrainer.encoderPrefix.count))] = value
       } else {

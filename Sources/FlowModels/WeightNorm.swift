@@ -39,6 +39,29 @@ extension Vocoder {
   }
 }
 
+extension Vocoder {
+  /// `weights` as the generator declares them: what `folded` folded, a `weight` of three axes, is the pair `weight_g`, the norm
+  /// of each row, and `weight_v` again; others stay.
+  /// - Throws: `TensorError` when memory runs out.
+  public static func unfolded(_ weights: [String: HostTensor]) throws(TensorError) -> [String: HostTensor] {
+    var result = weights
+    for (name, weight) in weights where name.hasSuffix(".weight") && weight.shape.count == 3 {
+      let (rows, values) = (weight.shape[0], weight.floats)
+      let width = rows > 0 ? values.count / rows : 0
+      let norms = (0..<rows).map { row in
+        Float(
+          values[row * width..<(row + 1) * width].reduce(0.0) { $0 + Double($1) * Double($1) }.squareRoot())
+      }
+      result[name] = nil
+      // A row of zeros has no direction; any will do, as its norm is 0.
+      let directions = values.indices.map { norms[$0 / width] == 0 ? 1 : values[$0] }
+      result[name + "_v"] = try HostTensor(directions, weight.shape)
+      result[name + "_g"] = try HostTensor(norms, [rows, 1, 1])
+    }
+    return result
+  }
+}
+
 extension Tensor {
   /// g · v / ‖v‖, the norm over all but the first axis (Salimans & Kingma 2016): g is [n, 1, ...] for v [n, ...].
   func weighted(byNorm g: Tensor) throws(TensorError) -> Tensor {

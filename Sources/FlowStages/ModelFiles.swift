@@ -46,9 +46,10 @@ enum ModelFiles {
     var heldOut: Set<Int>
   }
 
-  /// Splits by song: of each data set (`part`) a tenth is held out, at least one when there are three or more, and all variants
-  /// of a song (`take~1` is one of `take`) fall on the same side, or the held-out loss would measure memory.
-  static func split(_ items: [InputItem], seed: UInt64) -> Split {
+  /// Splits by song: of each data set (`part`) a `share` is held out, at least one when there are three or more (of a share of
+  /// 0, none: what is learnt validates), and all variants of a song (`take~1` is one of `take`) fall on the same side, or the
+  /// held-out loss would measure memory.
+  static func split(_ items: [InputItem], seed: UInt64, share: Double) -> Split {
     var result = Split(items: [], heldOut: [])
     for (part, items) in Dictionary(grouping: items, by: part).sorted(by: { $0.key < $1.key }) {
       let songs = Dictionary(grouping: items) { $0.item.id.split(separator: "~").first ?? "" }
@@ -57,7 +58,8 @@ enum ModelFiles {
         return (key: sorted.map(contents).joined(), variants: sorted)
       }.sorted { $0.key < $1.key }
       var random = Philox(seed: seed, label: part == 0 ? "held out" : "held out \(part)")
-      let chosen = Set(Array(0..<keyed.count).shuffled(using: &random).prefix(max(1, keyed.count / 10)))
+      let held = share > 0 ? max(1, Int(Double(keyed.count) * share)) : 0
+      let chosen = Set(Array(0..<keyed.count).shuffled(using: &random).prefix(held))
       for (index, song) in keyed.enumerated() {
         for item in song.variants {
           if keyed.count >= 3, chosen.contains(index) { result.heldOut.insert(result.items.count) }

@@ -67,17 +67,34 @@ struct NetworkFiles {
     try weights.map { try SafetensorsFile(path: $0.item.path($0.file)) }
   }
 
-  /// Its weights in memory, float32.
+  /// Its tensors in memory, float32.
   func tensors() throws -> [String: HostTensor] {
     var result: [String: HostTensor] = [:]
-    for file in try files() { for name in file.names { result[name] = try file.tensor(name) } }
+    for file in try files() {
+      for name in file.names { result[name] = try file.tensor(name).cast(to: .float32) }
+    }
     return result
+  }
+
+  /// Its weights in memory as its parameters are declared: a decoder's without its fixed filters, its weight norm unfolded.
+  func parameters() throws -> [String: HostTensor] {
+    let tensors = try tensors()
+    return kind == .decoder ? try Vocoder.unfolded(tensors.filter { !$0.key.hasSuffix(".filter") }) : tensors
+  }
+
+  /// Whether its weight norm is folded.
+  private func isFolded(_ files: [SafetensorsFile]) -> Bool {
+    kind == .decoder && files.contains { $0.names.contains("conv_pre.weight") }
   }
 
   /// Its weights where they lie, of the types they are kept in, to be read only.
   func store(threads: Int) throws -> ParameterStore {
-    let store = ParameterStore(CPUBackend(threads: threads))
-    for file in try files() {
+    let (store, files) = (ParameterStore(CPUBackend(threads: threads)), try files())
+    if isFolded(files) {
+      for (name, value) in try parameters() { try store.set(name, value) }
+      return store
+    }
+    for file in files {
       try store.load(file, keeping: [.float32, .bfloat16, .float16], borrowing: true)
     }
     return store

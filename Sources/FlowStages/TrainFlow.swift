@@ -38,7 +38,7 @@ struct TrainFlow: Stage {
         help: "bind the input 'base' to weights of a transformer, or set 'method' to full")
     }
     let seed = UInt64(bitPattern: Int64(parameters.seed))
-    let split = ModelFiles.split(context.items("latents"), seed: seed)
+    let split = ModelFiles.split(context.items("latents"), seed: seed, share: parameters.heldOut)
     let items = split.items
     guard !items.isEmpty else { throw StageFailure("there are no latents to train on") }
     var width: Int?

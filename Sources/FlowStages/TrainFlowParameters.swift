@@ -30,6 +30,7 @@ extension TrainFlow {
     var targets: [String]
     var recompute: Bool
     var validate: Int
+    var heldOut: Double
     var preview: Int
     var save: Int
     var keep: Int
@@ -41,6 +42,7 @@ extension TrainFlow {
       case dropout, dim, depth, heads, method, rank, alpha, rslora, targets, recompute
       case validate, preview, save, keep, seed, checkpoint
       case weightDecay = "weight_decay"
+      case heldOut = "held_out"
       case adapterDropout = "adapter_dropout"
     }
   }

@@ -5,24 +5,36 @@ import FlowStageKit
 import FlowTensor
 import FlowTensorCPU
 
-/// `train-vocoder`: trains decoder and encoder together on all songs.
+/// `train-vocoder`: trains decoder and encoder together, or one against the other as it is, on all songs.
 struct TrainVocoder: Stage {
   static let name = "train-vocoder"
   struct Parameters: Decodable, Sendable {
+    var trained: VocoderTraining.Trained
     var steps: Int
     var batch: Int
     var frames: Int
     var rate: Double
     var accumulation: Int
     var mel: Double
+    var magnitude: Double
+    var floor: Double
+    var noise: Double
     var adversarial: Double
     var features: Double
     var discriminators: String
     var width: Double
+    var heldOut: Double
     var preview: Int
     var ranks: Int
     var seed: Int
     var checkpoint: Int
+    enum CodingKeys: String, CodingKey {
+      case trained, steps, batch, frames, rate, accumulation, mel, magnitude, floor, noise, adversarial,
+        features,
+        discriminators, width
+      case heldOut = "held_out"
+      case preview, ranks, seed, checkpoint
+    }
   }
   let parameters: Parameters
 
@@ -33,6 +45,9 @@ struct TrainVocoder: Stage {
     settings.optimizer.learningRate = parameters.rate
     settings.optimizer.accumulation = parameters.accumulation
     settings.melWeight = Float(parameters.mel)
+    settings.magnitudeWeight = Float(parameters.magnitude)
+    settings.floor = Float(parameters.floor)
+    settings.latentNoise = Float(parameters.noise)
     if parameters.adversarial > 0 || parameters.features > 0 {
       let channels = parameters.width
       settings.adversarial = AdversarialTraining(
@@ -53,14 +68,36 @@ struct TrainVocoder: Stage {
   }
 
   func run(_ context: StageContext) throws {
-    let settings = settings
+    var settings = settings
+    var initial: [String: HostTensor] = [:]
+    if let base = try NetworkFiles.optional(context, "base", .decoder) {
+      settings.vocoder = try base.config(VocoderConfig.self)
+      for (name, value) in try base.parameters() { initial[VocoderTrainer.decoderPrefix + name] = value }
+      if let encoder = NetworkFiles(context.items("base"), .encoder) {
+        settings.encoder = try encoder.config(LatentEncoderConfig.self)
+        for (name, value) in try encoder.parameters() { initial[VocoderTrainer.encoderPrefix + name] = value }
+      } else {
+        settings.encoder = .fitting(settings.vocoder)
+        context.log("the base has no encoder: a new one is trained")
+      }
+    } else if parameters.trained != .all {
+      throw StageFailure(
+        "the \(parameters.trained.rawValue) is to be trained alone, and there is nothing beside it",
+        help: "bind the input 'base' to weights of a vocoder, or set 'trained' to all")
+    }
+    let isNew = !initial.keys.contains { $0.hasPrefix(VocoderTrainer.encoderPrefix) }
+    guard parameters.trained != .decoder || !isNew else {
+      throw StageFailure(
+        "the decoder is to be trained alone, and the base has no encoder.json and encoder.safetensors",
+        help: "first set 'trained' to encoder, so that there are latents")
+    }
     let seed = UInt64(bitPattern: Int64(parameters.seed))
-    let split = ModelFiles.split(context.items("audio"), seed: seed)
+    let split = ModelFiles.split(context.items("audio"), seed: seed, share: parameters.heldOut)
     guard !split.items.isEmpty else { throw StageFailure("there is no audio to train the vocoder on") }
     let songs = try split.items.map { try ModelFiles.wave($0, rate: settings.vocoder.samplingRate) }
     let trainer = try VocoderTrainer(
       settings, songs: songs, validation: split.heldOut, seed: seed,
-      backend: CPUBackend(threads: context.threads), ranks: context.ranks)
+      backend: CPUBackend(threads: context.threads), initial: initial, ranks: context.ranks)
     let heard = Previews.excerpt(songs[split.heldOut.min() ?? 0], rate: settings.vocoder.samplingRate)
     let previews = Previews(
       context, every: parameters.preview, total: parameters.steps,

@@ -62,7 +62,7 @@ struct RankedRunTests {
       synthesise: { uses: symbolic-synthesis, in: { score: songs } }
       sing: { in: { score: synthesise.score } }
       normalise: { in: { audio: sing.vocals } }
-      train-vocoder: { in: { audio: normalise.audio }, with: { steps: 24, checkpoint: 4, frames: 2 } }
+      train-vocoder: { in: { audio: normalise.audio }, with: { steps: 24, checkpoint: 4, frames: 2, rate: 0.0005 } }
       encode-latents: { in: { audio: normalise.audio, weights: train-vocoder.weights } }
       train-flow: { in: { latents: encode-latents.latents }, with: { steps: 24, frames: 30 } }
     outputs: { vocoder: train-vocoder.losses, flow: train-flow.losses, weights: train-vocoder.weights }

@@ -144,13 +144,13 @@ import Testing
           }
         }
       }
-      let split = ModelFiles.split(items, seed: UInt64(seed))
+      let split = ModelFiles.split(items, seed: UInt64(seed), share: 0.1)
       let held = split.heldOut.map { split.items[$0].item.id }
       let songs = Dictionary(grouping: held) { $0.split(separator: "~")[0] }
       #expect(songs.count == 2 && songs.values.allSatisfy { $0.count == 3 }, "\(held)")
       #expect(Set(songs.keys.map { $0.prefix(4) }).count == 2, "one of each data set")
       sides.insert(Set(held))
-      let again = ModelFiles.split(items.reversed(), seed: UInt64(seed))
+      let again = ModelFiles.split(items.reversed(), seed: UInt64(seed), share: 0.1)
       #expect(Set(again.heldOut.map { again.items[$0].item.id }) == Set(held))
     }
     #expect(sides.count > 5, "the seed chooses")
