@@ -1,4 +1,5 @@
 public import FlowCore
+import Foundation
 import Synchronization
 
 /// What a context needs of the world: the engine's worker implements it over the store, tests over a folder.
@@ -100,6 +101,7 @@ public final class StageContext: Sendable {
   private let inputs: [String: [Item]]
   private let seed: UInt64
   private let io: any StageIO
+  private let disk: any FileSystem
   private let state = Mutex(Result())
 
   /// A context for one action.
@@ -111,10 +113,11 @@ public final class StageContext: Sendable {
   ///   - gpus: ids of the GPUs granted.
   ///   - ranks: those that share the work.
   ///   - memory: bytes of memory that there are; when left out, what the machine and its control groups have available.
+  ///   - disk: where checkpoints are kept.
   public init(
     declaration: StageDeclaration, inputs: [String: [Item]], seed: UInt64 = 0, threads: Int,
     gpus: [String] = [], ranks: any Communicator = SoleRank(), memory: Int? = nil,
-    io: any StageIO
+    disk: any FileSystem = Disk.standard, io: any StageIO
   ) {
     self.declaration = declaration
     self.inputs = inputs
@@ -123,6 +126,7 @@ public final class StageContext: Sendable {
     self.gpus = gpus
     self.ranks = ranks
     givenMemory = memory
+    self.disk = disk
     self.io = io
   }
 
@@ -195,16 +199,26 @@ public final class StageContext: Sendable {
 
   /// Keeps `bytes` as the checkpoint `name`, whole and durable when this returns; the one before stays until then. Of ranks,
   /// the first makes and keeps them.
-  /// - Throws: `FileError`, and what `bytes` throws.
+  /// - Throws: `StageFailure` when the disk is full; `FileError`, and what `bytes` throws.
   public func keepCheckpoint(_ bytes: @autoclosure () throws -> [UInt8], as name: String) throws {
     guard ranks.rank == 0 else { return }
     let bytes = try bytes()
-    let (disk, folder) = (Disk.standard, io.checkpointDirectory)
+    let digest = checkpointDigest(bytes).withBytes { Array($0) }
+    do throws(FileError) { try write(bytes + digest, io.checkpointDirectory, name) } catch {
+      guard error.code == ENOSPC || error.code == EDQUOT else { throw error }
+      throw StageFailure(
+        "the disk is full: '\(name)' (\(bytes.count) bytes) can't be kept: \(error)",
+        help:
+          "make room ('flow cache gc --budget MIB' may) and run the same command again; it goes on from the last one that was kept"
+      )
+    }
+  }
+
+  private func write(_ bytes: [UInt8], _ folder: String, _ name: String) throws(FileError) {
     let isSynced = Durability.standard == .full
     let path = "\(folder)/\(name)"
     disk.discard(path + ".new")
-    let digest = checkpointDigest(bytes).withBytes { Array($0) }
-    try disk.writeFile(path + ".new", bytes + digest, permissions: 0o644, sync: isSynced)
+    try disk.writeFile(path + ".new", bytes, permissions: 0o644, sync: isSynced)
     try disk.rename(path + ".new", path)
     if isSynced { try disk.syncing(folder, folder: true) }
   }
@@ -220,7 +234,7 @@ public final class StageContext: Sendable {
   }
 
   private func ownCheckpoint(_ name: String) -> [UInt8]? {
-    guard let file = try? Disk.standard.contents("\(io.checkpointDirectory)/\(name)"), file.count >= 32 else {
+    guard let file = try? disk.contents("\(io.checkpointDirectory)/\(name)"), file.count >= 32 else {
       return nil
     }
     let bytes = Array(file.dropLast(32))
@@ -231,7 +245,7 @@ public final class StageContext: Sendable {
 
   /// Takes the checkpoint `name` away, if there is one; of ranks, the first does.
   public func discardCheckpoint(_ name: String) {
-    if ranks.rank == 0 { Disk.standard.discard("\(io.checkpointDirectory)/\(name)") }
+    if ranks.rank == 0 { disk.discard("\(io.checkpointDirectory)/\(name)") }
   }
 
   /// Of a checkpoint and of what it was made from, so that one in another's place is as bad as a damaged one.

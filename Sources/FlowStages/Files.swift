@@ -23,7 +23,7 @@ extension InputItem {
     let path =
       try name.map { try self.path($0) } ?? self.path(extensions: ArtifactType.audio.sourceExtensions)
     do { return try AudioFile.read(path) } catch {
-      throw ItemRejected(error.description)
+      throw ItemRejected((item.id.isEmpty ? "" : "'\(item.id)': ") + error.description)
     }
   }
 

@@ -24,8 +24,23 @@ enum ModelFiles {
   }
 
   /// The tensor `name` of a safetensors file of the item.
+  /// - Throws: `StageFailure` that names the item when it can't be read or has something else than numbers.
   static func tensor(_ item: InputItem, _ file: String, _ name: String) throws -> HostTensor {
-    try SafetensorsFile(path: item.path(file)).tensor(name)
+    let place = (item.item.id.isEmpty ? "" : "'\(item.item.id)': ") + file
+    let tensor: HostTensor
+    do { tensor = try SafetensorsFile(path: item.path(file)).tensor(name) } catch let error
+      as SafetensorsError
+    {
+      throw StageFailure("\(place): \(error)", help: "make or fetch that file again")
+    }
+    if let bad = tensor.floats.firstIndex(where: { !$0.isFinite }) {
+      let row =
+        tensor.shape.last.map { $0 > 0 && tensor.shape.count > 1 ? " (row \(bad / $0 + 1))" : "" } ?? ""
+      throw StageFailure(
+        "\(place): number \(bad + 1) of '\(name)'\(row) is \(tensor.floats[bad]), and nothing can be learnt from that",
+        help: "make it again, or take the item out of the data set")
+    }
+    return tensor
   }
 
   /// A configuration of the item.

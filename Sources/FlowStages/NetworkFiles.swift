@@ -63,8 +63,15 @@ struct NetworkFiles {
   }
 
   /// The files of its weights, mapped.
+  /// - Throws: `StageFailure` for one that isn't whole.
   func files() throws -> [SafetensorsFile] {
-    try weights.map { try SafetensorsFile(path: $0.item.path($0.file)) }
+    try weights.map { item, file in
+      do { return try SafetensorsFile(path: item.path(file)) } catch let error as SafetensorsError {
+        throw StageFailure(
+          "the \(kind.rawValue)'s weights (\(file)) can't be used: \(error)",
+          help: "the file was not fetched or written whole; fetch it again")
+      }
+    }
   }
 
   /// Its tensors in memory, float32.
