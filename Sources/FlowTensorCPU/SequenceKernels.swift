@@ -17,6 +17,10 @@ extension CPUBackend {
       return {
         flow_fourier_back(t, y[0], x[0], x[1], x[2], rows, op.length, frames, size, op.hop, work)
       }
+    case is CTC:
+      let (rows, steps, classes, width) = (xs[0][0], xs[0][1], xs[0][2], xs[1][1])
+      let labels = UnsafeRawPointer(x[1]).assumingMemoryBound(to: Int32.self)
+      return { flow_ctc(t, y[0], y[1], x[0], labels, work, rows, steps, classes, width) }
     case let op as LSTM:
       let sizes = sizes(xs[0], op.reverse)
       return { flow_lstm(t, sizes, y[0], y[1], y[2], x[0], x[1], x[2], x[3]) }

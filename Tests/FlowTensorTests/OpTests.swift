@@ -51,7 +51,7 @@ import Testing
     }
   }
 
-  static let withoutSecond = ["attention", "snake", "lstm"]
+  static let withoutSecond = ["attention", "snake", "lstm", "ctc"]
 
   /// The rules of the rules: a gradient is made of ops, so it can be differentiated again.
   @Test(arguments: OpCase.all.filter { $0.differentiable && !$0.isEmpty })

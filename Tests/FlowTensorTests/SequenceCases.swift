@@ -30,6 +30,14 @@ extension OpCase {
             differentiable: false))
       }
     }
+    // Labels of which some are zeros, some can't come in so few steps, and some follow their like.
+    for (batch, steps, classes, labels) in [
+      (3, 7, 4, 3), (2, 5, 3, 4), (1, 1, 2, 1), (2, 4, 1, 2), (2, 3, 5, 0),
+    ] {
+      cases.append(
+        OpCase(
+          CTC(), [[batch, steps, classes], [batch, labels]], -3...0, indices: (1, classes), large: 5))
+    }
     return cases
   }()
 }

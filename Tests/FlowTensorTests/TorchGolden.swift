@@ -119,6 +119,15 @@ import Testing
       Case("istft") { p in
         ["y": try spectrum(p, bins: true).istft(FrameShape(size: 32, hop: 8), length: 96)]
       },
+      Case("ctc") { p in
+        let x = try one(p["x"])
+        let labels: [Int32] = [1, 2, 5, 3, 0, 4, 4, 4, 1, 0, 1, 2, 3, 4, 5, 0, 0, 0, 0, 0]
+        let valid = [9, 7, 4, 5].flatMap { steps in (0..<9).map { Float($0 < steps ? 1 : 0) } }
+        return [
+          "y": try x.ctcLoss(
+            x.graph.constant(HostTensor(labels, [4, 5])), valid: x.graph.constant(valid, [4, 9]))
+        ]
+      },
       Case("lstm") { p in try lstm(p, layers: 1, both: false) },
       Case("lstm-both") { p in try lstm(p, layers: 2, both: true) },
     ]

@@ -21,4 +21,10 @@ void flow_lstm(int threads, flow_lstm_size s, float *h, float *c, float *gates, 
 void flow_lstm_back(int threads, flow_lstm_size s, float *dx, float *dh0, float *dc0, const float *gh, const float *gc,
                     const float *w, const float *c0, const float *c, const float *gates);
 
+/// Losses [rows] of connectionist temporal classification and how probable each class is at each step given the labels,
+/// [rows, steps, classes], from log-probabilities of that shape and labels [rows, width] in which zeros are passed over; work has
+/// 2 (2 width + 1) (steps + 2) + 2 width + 2 floats for each row.
+void flow_ctc(int threads, float *losses, float *occupancy, const float *x, const int *labels, float *work, long rows,
+              long steps, long classes, long width);
+
 #endif

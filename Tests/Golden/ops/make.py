@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Writes PyTorch's values and gradients of some ops to NAME.json beside this file: what Tests/FlowTensorTests compares.
 
-Needs torch (CPU). A case: inputs and outputs by name, each {shape, values}; gradients of the sum of the first output
+Needs torch (CPU); with names, makes those alone. A case: inputs and outputs by name, each {shape, values}; gradients of the sum of the first output
 times `weights`, by input name.
 """
 import json
 import pathlib
+import sys
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,8 @@ def plain(tensor):
 
 
 def case(name, shapes, function, scale=1.0):
+    if len(sys.argv) > 1 and name not in sys.argv[1:]:
+        return
     torch.manual_seed(sum(map(ord, name)))
     inputs = {key: (torch.randn(shape) * scale).requires_grad_() for key, shape in shapes.items()}
     outputs = function(**inputs)
@@ -91,3 +94,7 @@ case("stft-short-window", {"x": [1, 90]}, lambda x: {
 case("istft", {"re": [2, 17, 13], "im": [2, 17, 13]}, lambda re, im: istft(re, im, 32, 8, 96))
 case("lstm", *lstm(1, 5, 4, False))
 case("lstm-both", *lstm(2, 5, 3, True))
+# A plain row, a repeat in few steps, labels that can't come in so many, none at all.
+case("ctc", {"x": [4, 9, 6]}, lambda x: F.ctc_loss(
+    x.log_softmax(2).transpose(0, 1), torch.tensor([[1, 2, 5, 3, 0], [4, 4, 4, 1, 0], [1, 2, 3, 4, 5], [0, 0, 0, 0, 0]]),
+    torch.tensor([9, 7, 4, 5]), torch.tensor([4, 4, 5, 0]), reduction="none", zero_infinity=True), scale=2)
