@@ -60,10 +60,12 @@ public enum FlowMatching {
     public var mask: Tensor
     /// 1 for frames that count, [B, L].
     public var valid: Tensor
+    /// What is added to embedded latents, clean and noisy, [B, L, cond].
+    public var addition: Tensor?
     /// The batch.
     public init(
       text: Tensor, clean: Tensor, noisy: Tensor, time: Tensor, target: Tensor, style: Tensor, mask: Tensor,
-      valid: Tensor
+      valid: Tensor, addition: Tensor? = nil
     ) {
       self.text = text
       self.clean = clean
@@ -73,6 +75,7 @@ public enum FlowMatching {
       self.style = style
       self.mask = mask
       self.valid = valid
+      self.addition = addition
     }
   }
 
@@ -95,9 +98,12 @@ public enum FlowMatching {
         expected: "tokens are [B, text] and latents [B, L, channels]")
     }
     let (size, texts, latents) = (batch.clean.shape[0], batch.text.shape[1], batch.clean.shape[1])
+    func embed(_ latents: Tensor) throws(TensorError) -> Tensor {
+      let embedded = try model.embedLatents(latents)
+      return if let addition = batch.addition { try embedded + addition } else { embedded }
+    }
     let embeddings = try Tensor.concatenated(
-      [model.embedText(batch.text), model.embedLatents(batch.clean), model.embedLatents(batch.noisy)], axis: 1
-    )
+      [model.embedText(batch.text), embed(batch.clean), embed(batch.noisy)], axis: 1)
     let known = [Float](repeating: -1, count: texts) + [Float](repeating: 1, count: latents)
     let fixed = try batch.clean.graph.constant(known, [1, texts + latents])
       .broadcast(to: [size, texts + latents])

@@ -7,6 +7,7 @@ public import FlowTensor
 /// is all end frames gives an empty result; `keepLastFrame` mends the reference's loss of one real frame at the end.
 public final class FlowSampler {
   private let config: DiTConfig
+  private let conditions: ConditionSizes?
   private let store: ParameterStore
   private let guidance: Float
   private let branches: Int
@@ -26,12 +27,14 @@ public final class FlowSampler {
   ///   - maxBlocks: the longest result in blocks.
   ///   - guidance: strength g of v = cond + g (cond - null); 0 runs no null branch.
   ///   - adaptation: which layers have low-rank parameters in `store`.
+  ///   - conditions: what `store` has networks for beside the model; the null branch goes without.
   /// - Throws: `TensorError`.
   public init(
     _ config: DiTConfig, store: ParameterStore, textCount: Int, maxBlocks: Int, guidance: Float,
-    adaptation: LowRank? = nil
+    adaptation: LowRank? = nil, conditions: ConditionSizes? = nil
   ) throws {
     self.config = config
+    self.conditions = conditions
     self.store = store
     self.guidance = guidance
     self.textCount = textCount
@@ -46,11 +49,12 @@ public final class FlowSampler {
     }
     if textCount > 0 {
       let graph = Graph()
-      let model = DiT(config, parameters(graph).scope["transformer"])
+      let list = parameters(graph)
+      let model = DiT(config, list.scope["transformer"])
       let output = try model(
         model.embedText(graph.input("text", [branches, textCount], .int32)),
         time: graph.constant([Float](repeating: -1, count: branches * textCount), [branches, textCount]),
-        style: graph.input("style", [branches, config.condDim]),
+        style: FlowSampler.style(config, conditions, list, branches),
         rotary: Rotary(graph, positions: Array(0..<textCount), width: width),
         mask: graph.constant(HostTensor([true], [1, 1, 1, 1])))
       prefill = try Program(graph, outputs: FlowSampler.named(output.keyValues), parameters: store)
@@ -67,7 +71,8 @@ public final class FlowSampler {
     }
     let size = config.blockSize
     let graph = Graph()
-    let model = DiT(config, parameters(graph).scope["transformer"])
+    let list = parameters(graph)
+    let model = DiT(config, list.scope["transformer"])
     let shape = [branches, config.heads, past, width]
     let cache = try (0..<config.depth).map {
       (
@@ -80,14 +85,47 @@ public final class FlowSampler {
     let latents = try graph.input("latents", [1, size, config.melDim]).broadcast(to: [
       branches, size, config.melDim,
     ])
+    var embedded = try model.embedLatents(latents)
+    if let conditions {
+      let networks = Conditions(conditions, list)
+      let features = try networks.inputs(graph, batch: branches, frames: size)
+      if let addition = try networks.frames(features) { embedded = try embedded + addition }
+    }
     let output = try model(
-      model.embedLatents(latents), time: graph.input("time", [1, 1]).broadcast(to: [branches, size]),
-      style: graph.input("style", [branches, config.condDim]),
+      embedded, time: graph.input("time", [1, 1]).broadcast(to: [branches, size]),
+      style: FlowSampler.style(config, conditions, list, branches),
       rotary: Rotary(cos: graph.input("cos", rotaryShape), sin: graph.input("sin", rotaryShape)),
       mask: graph.input("mask", [1, 1, 1, past + size], .bool), past: cache)
     var outputs = FlowSampler.named(output.keyValues)
     outputs["velocity"] = output.velocity
     step = try Program(graph, outputs: outputs, parameters: store)
+  }
+
+  /// The style of both branches, with what the singer adds.
+  private static func style(
+    _ config: DiTConfig, _ conditions: ConditionSizes?, _ list: ParameterList, _ branches: Int
+  ) throws(TensorError) -> Tensor {
+    let style = try list.graph.input("style", [branches, config.condDim])
+    guard let conditions, conditions.kinds.contains(.singer) else { return style }
+    let singer = try list.graph.input(
+      Conditions.input(.singer), [branches, conditions.singerWidth])
+    return try Conditions(conditions, list).style(style, singer: singer)
+  }
+
+  /// The features of the conditions for the frames `range`; zeros in the null branch.
+  private func features(
+    _ song: SongConditions, _ range: Range<Int>, perFrame: Bool = true
+  ) throws -> [String: HostTensor] {
+    var result: [String: HostTensor] = [:]
+    guard let conditions else { return result }
+    for kind in conditions.kinds where perFrame || !kind.isPerFrame {
+      let width = conditions.width(kind)
+      let values = song.features(kind, range, width: width)
+      let null = [Float](repeating: 0, count: (branches - 1) * values.count)
+      result[Conditions.input(kind)] = try HostTensor(
+        values + null, kind.isPerFrame ? [branches, range.count, width] : [branches, width])
+    }
+    return result
   }
 
   private static func cacheName(_ kind: String, _ layer: Int, _ shape: [Int]) -> String {
@@ -110,11 +148,13 @@ public final class FlowSampler {
   ///   - blocks: blocks to make, if the song doesn't end before.
   ///   - steps: grid points of the time; steps - 1 Euler updates (spec 3.5). At least 2.
   ///   - keepLastFrame: keeps the frame before the end frames, which the reference drops.
+  ///   - voice: what the conditions are given.
   ///   - noise: the starting noise of each block, [blockSize, channels].
   /// - Returns: latents [1, frames, channels].
   /// - Throws: `TensorError`, and what `noise` or `progress` throw.
   public func sample(
     text: [Int32], style: [Float], blocks: Int, steps: Int, keepLastFrame: Bool,
+    voice: SongConditions = SongConditions(),
     progress: ((Int) throws -> Void)? = nil, noise: (Int) throws -> [Float]
   ) throws -> HostTensor {
     guard blocks <= maxBlocks, text.count == textCount, style.count == config.condDim, steps >= 2 else {
@@ -123,6 +163,7 @@ public final class FlowSampler {
           + " of \(textCount) tokens, a style of \(config.condDim), at most \(maxBlocks) blocks, and 2 steps or more"
       )
     }
+    if let conditions, let why = voice.misfit(conditions) { throw TensorError.input("the song has \(why)") }
     let (size, channels) = (config.blockSize, config.melDim)
     var cache: [String: [Float]] = [:]
     for layer in 0..<config.depth {
@@ -134,7 +175,10 @@ public final class FlowSampler {
       style + [Float](repeating: 0, count: (branches - 1) * config.condDim), [branches, config.condDim])
     if let prefill {
       let ids = text + [Int32](repeating: 0, count: (branches - 1) * textCount)
-      let result = try prefill.run(["text": HostTensor(ids, [branches, textCount]), "style": styles])
+      var inputs = try features(voice, 0..<0, perFrame: false)
+      inputs["text"] = try HostTensor(ids, [branches, textCount])
+      inputs["style"] = styles
+      let result = try prefill.run(inputs)
       commit(result, count: textCount, at: 0, into: &cache)
     }
     var stream: [Float] = []
@@ -145,12 +189,15 @@ public final class FlowSampler {
       let mask = (0..<past + size).map { $0 < filled || $0 >= past }
       let positions = Array(block * size..<(block + 1) * size)
       let (cosines, sines) = Rotary.tables(positions, width: width)
+      let told = try features(voice, block * size..<(block + 1) * size)
       func run(_ x: [Float], _ time: Float) throws -> [String: HostTensor] {
-        try step.run([
-          "latents": HostTensor(x, [1, size, channels]), "time": HostTensor([time], [1, 1]), "style": styles,
-          "cos": HostTensor(cosines, [1, 1, size, width]), "sin": HostTensor(sines, [1, 1, size, width]),
-          "mask": HostTensor(mask, [1, 1, 1, past + size]),
-        ])
+        try step.run(
+          told.merging([
+            "latents": HostTensor(x, [1, size, channels]), "time": HostTensor([time], [1, 1]),
+            "style": styles,
+            "cos": HostTensor(cosines, [1, 1, size, width]), "sin": HostTensor(sines, [1, 1, size, width]),
+            "mask": HostTensor(mask, [1, 1, 1, past + size]),
+          ]) { $1 })
       }
       var x = try noise(block)
       guard x.count == size * channels else {

@@ -10,14 +10,20 @@ public struct FlowSong: Sendable {
   public var tokens: [Int32]
   /// Its style, `condDim` wide.
   public var style: [Float]
+  /// What is known of its voice.
+  public var voice: SongConditions
   /// The data set that it is of, from 0.
   public var set: Int
 
   /// A song.
-  public init(latents: HostTensor, tokens: [Int32], style: [Float], set: Int = 0) {
+  public init(
+    latents: HostTensor, tokens: [Int32], style: [Float], voice: SongConditions = SongConditions(),
+    set: Int = 0
+  ) {
     self.latents = latents
     self.tokens = tokens
     self.style = style
+    self.voice = voice
     self.set = set
   }
 }
@@ -46,6 +52,16 @@ public struct FlowTraining: Sendable, Hashable, Codable {
   public var recomputes = false
   /// Trains low-rank parameters beside frozen weights instead of all weights.
   public var adaptation: LowRank?
+  /// Trains networks for these conditions beside the model.
+  public var conditions: ConditionSizes?
+  /// Trains nothing of the model itself; so it is with an adaptation.
+  public var isFrozen = false
+  /// Weight of the flow-matching loss.
+  public var flowWeight = 1.0
+  /// Weight of the loss of phones that predicted latents lack; 0 for none.
+  public var alignmentWeight = 0.0
+  /// Weight of the loss of their pitch; 0 for none.
+  public var pitchWeight = 0.0
 
   /// The preset that the demo trains.
   public static func tiny(steps: Int) -> FlowTraining {
@@ -59,12 +75,16 @@ public struct FlowTraining: Sendable, Hashable, Codable {
 }
 
 extension FlowTraining {
+  /// Whether the model's own weights stay as they are.
+  var keepsModel: Bool { isFrozen || adaptation != nil }
+
   /// Where the model's parameters are declared: of the types in which `store` has them, adapted as the settings say.
   func parameters(
     _ graph: Graph, _ store: ParameterStore, dropoutKey: Tensor? = nil, ranks: any Communicator = SoleRank()
   ) -> ParameterList {
     ParameterList(
       graph, adaptation: adaptation.map { Adaptation($0, dropoutKey: dropoutKey, ranks: ranks) },
+      isFrozen: isFrozen, beside: [Conditions.scope, VoiceLoss.scope],
       types: store.dtype)
   }
 }
@@ -110,20 +130,20 @@ public final class FlowTrainer {
     store = ParameterStore(backend)
     let store = store
     for (name, value) in initial {
-      try store.set(name, settings.adaptation == nil ? value.cast(to: .float32) : value)
+      try store.set(name, settings.keepsModel ? value : value.cast(to: .float32))
     }
     for file in base {
-      if settings.adaptation == nil {
-        try store.load(file)
-      } else {
+      if settings.keepsModel {
         try store.load(file, keeping: [.float32, .bfloat16, .float16], borrowing: true)
+      } else {
+        try store.load(file)
       }
     }
     let given = Dictionary(uniqueKeysWithValues: store.names.map { ($0, store.shape($0) ?? []) })
     let graph = Graph()
     let list = try settings.parameters(
       graph, store, dropoutKey: graph.input(FlowTrainer.dropoutKey, [2], .int32), ranks: ranks)
-    let loss = try batches.loss(list)
+    let losses = try batches.losses(list)
     try list.accept(given)
     if let adaptation = settings.adaptation { try list.check(adaptation) }
     var need = MemoryNeed(
@@ -131,17 +151,18 @@ public final class FlowTrainer {
     guard need.least <= available else { throw TrainingError.memory(need, available: available) }
     try list.initialize(store, seed: seed)
     let step = try TrainingStep(
-      loss: loss, parameters: list.trainable, store: store, settings: settings.optimizer, ranks: ranks)
+      loss: losses.total, outputs: losses.terms, parameters: list.trainable, store: store,
+      settings: settings.optimizer, ranks: ranks)
     let checkGraph = Graph()
     let check = try Program(
-      checkGraph, outputs: ["loss": try batches.loss(settings.parameters(checkGraph, store))],
+      checkGraph, outputs: ["loss": try batches.losses(settings.parameters(checkGraph, store)).flow],
       parameters: store)
     need.intermediates = step.intermediateBytes + check.arenaCount * 4
     memory = need
     guard need.least <= available else { throw TrainingError.memory(need, available: available) }
     loop = TrainingLoop(
       step, names: list.trainable.map(\.name), store: store, settings: settings.optimizer,
-      validateEvery: settings.validateEvery,
+      validateEvery: settings.validateEvery, terms: losses.terms.keys.sorted(),
       batches: { number in
         try (0..<settings.optimizer.accumulation).map { part in
           var random = Philox(seed: seed, label: "flow batch \(number) \(part)")
@@ -173,7 +194,19 @@ public final class FlowTrainer {
   public func sampler(textCount: Int, maxBlocks: Int, guidance: Float) throws -> FlowSampler {
     try FlowSampler(
       settings.model, store: store, textCount: textCount, maxBlocks: maxBlocks, guidance: guidance,
-      adaptation: settings.adaptation)
+      adaptation: settings.adaptation, conditions: settings.conditions)
+  }
+
+  /// Trained weights by where they belong: the model's own or low-rank ones, and those of the conditions. What only a loss needs
+  /// is left out.
+  public static func split(
+    _ weights: [String: HostTensor]
+  ) -> (model: [String: HostTensor], conditions: [String: HostTensor]) {
+    func isOf(_ scope: String, _ name: String) -> Bool { name.hasPrefix(scope + ".") }
+    return (
+      weights.filter { !isOf(Conditions.scope, $0.key) && !isOf(VoiceLoss.scope, $0.key) },
+      weights.filter { isOf(Conditions.scope, $0.key) }
+    )
   }
 
   private static let dropoutKey = "adaptation.key"

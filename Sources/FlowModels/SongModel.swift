@@ -13,6 +13,8 @@ public struct SongRequest: Sendable {
   public var steps = 16
   /// Strength g of v = cond + g (cond - null).
   public var guidance: Float = 2
+  /// Pitch, phones and singer, for a model with conditions.
+  public var voice = SongConditions()
   /// Keeps the frame before the end frames, which the reference drops.
   public var keepsLastFrame = true
 
@@ -51,15 +53,17 @@ public struct SongModel {
   public let config: DiTConfig
   private let store: ParameterStore
   private let adaptation: LowRank?
+  private let conditions: ConditionSizes?
 
   /// Checks the weights in `store` and puts the adapters beside them.
   /// - Parameters:
   ///   - adapters: what changes the base, all together, each times its strength.
+  ///   - conditions: networks for pitch, phones and singer.
   ///   - name: what the base is called; an adapter that says it was trained on another base of that kind is refused.
   /// - Throws: `ParameterError` when the weights are not of these sizes; `AdapterError` when an adapter doesn't fit; `TensorError`.
   public init(
     _ config: DiTConfig, store: ParameterStore, adapters: [(adapter: Adapter, strength: Double)] = [],
-    named name: (Adapter) -> String? = { _ in nil }
+    conditions: ConditionAdapter? = nil, named name: (Adapter) -> String? = { _ in nil }
   ) throws {
     self.config = config
     self.store = store
@@ -75,6 +79,9 @@ public struct SongModel {
     let whole = one ? fitted[0].adapter : fitted.isEmpty ? nil : try Adapter.stacked(fitted)
     for (key, value) in whole?.weights ?? [:] { try store.set(key, value) }
     adaptation = whole?.settings
+    try conditions?.check(config, named: nil)
+    for (key, value) in conditions?.weights ?? [:] { try store.set(key, value) }
+    self.conditions = conditions?.sizes
   }
 
   /// The parameters that sampling needs: those of tokens, latents and one pass.
@@ -108,10 +115,11 @@ public struct SongModel {
     let null = [Float](repeating: 0, count: config.condDim)
     let sampler = try FlowSampler(
       config, store: store, textCount: request.tokens.count, maxBlocks: blocks, guidance: request.guidance,
-      adaptation: adaptation)
+      adaptation: adaptation, conditions: conditions)
     let latents = try sampler.sample(
       text: request.tokens, style: request.style.isEmpty ? null : request.style, blocks: blocks,
-      steps: request.steps, keepLastFrame: request.keepsLastFrame, progress: { try progress?($0, blocks) },
+      steps: request.steps, keepLastFrame: request.keepsLastFrame, voice: request.voice,
+      progress: { try progress?($0, blocks) },
       noise: noise)
     let values = latents.floats
     if let bad = values.firstIndex(where: { !$0.isFinite }) {
@@ -132,6 +140,7 @@ public struct SongModel {
     if let place = request.style.firstIndex(where: { !$0.isFinite }) {
       throw .request("number \(place + 1) of the style is \(request.style[place])")
     }
+    if let conditions, let why = request.voice.misfit(conditions) { throw .request("the song has \(why)") }
     guard request.steps >= 2 else {
       throw .request("\(request.steps) grid points give no step; at least 2 are needed")
     }

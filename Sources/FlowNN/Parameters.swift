@@ -50,24 +50,34 @@ public final class ParameterList {
   /// The paths of the linear layers, in order.
   public private(set) var linearLayers: [String] = []
   private let adaptation: Adaptation?
+  private let isFrozen: Bool
+  private let beside: [String]
   private let types: (String) -> DType?
 
   /// No parameters yet.
   /// - Parameters:
   ///   - adaptation: linear layers that it covers get low-rank parameters beside their own.
+  ///   - isFrozen: of the model itself nothing is trained; nor is it where there is an adaptation.
+  ///   - beside: scopes of what stands beside the model: always trained, and not among given weights.
   ///   - types: the type of the parameter of a name; float32 where there is none.
   public init(
-    _ graph: Graph, adaptation: Adaptation? = nil, types: @escaping (String) -> DType? = { _ in nil }
+    _ graph: Graph, adaptation: Adaptation? = nil, isFrozen: Bool = false, beside: [String] = [],
+    types: @escaping (String) -> DType? = { _ in nil }
   ) {
     self.graph = graph
     self.adaptation = adaptation
+    self.isFrozen = isFrozen || adaptation != nil
+    self.beside = beside.map { $0 + "." }
     self.types = types
   }
 
-  /// What a training changes: all parameters, or the low-rank ones alone when there is an adaptation.
+  /// What a training changes: all parameters, or those alone that are low-rank or beside the model when it is frozen.
   public var trainable: [Declaration] {
-    adaptation == nil ? declarations : declarations.filter { LowRank.module(ofKey: $0.name) != nil }
+    isFrozen
+      ? declarations.filter { LowRank.module(ofKey: $0.name) != nil || isBeside($0.name) } : declarations
   }
+
+  private func isBeside(_ name: String) -> Bool { beside.contains { name.hasPrefix($0) } }
 
   /// The adaptation of the linear layer at `scope`, if it is covered.
   func adapter(of scope: ParameterScope, _ input: Int, _ output: Int) throws(TensorError) -> Adapted? {
@@ -94,7 +104,9 @@ public final class ParameterList {
   /// - Throws: `ParameterError`.
   public func accept(_ shapes: [String: [Int]]) throws(ParameterError) {
     guard !shapes.isEmpty else { return }
-    let wanted = declarations.filter { shapes[$0.name] != nil || LowRank.module(ofKey: $0.name) == nil }
+    let wanted = declarations.filter {
+      shapes[$0.name] != nil || LowRank.module(ofKey: $0.name) == nil && !isBeside($0.name)
+    }
     for declaration in wanted {
       if let found = shapes[declaration.name], found != declaration.tensor.shape {
         throw .shape(declaration.name, expected: declaration.tensor.shape, found: found)

@@ -15,6 +15,8 @@ public struct TrainingPoint: Sendable, Hashable, Codable {
   public var validation: Float?
   /// The opponent's loss on the batch, before both steps, where there is one.
   public var opponent: Float?
+  /// The parts of the loss by name, before their weights, where there are several.
+  public var terms: [String: Float]?
 }
 
 /// Why a training stopped.
@@ -64,6 +66,7 @@ public final class TrainingLoop {
   private let store: ParameterStore
   private let settings: OptimizerSettings
   private let validateEvery: Int
+  private let terms: [String]
   private let batches: (Int) throws -> [[String: HostTensor]]
   private let validate: (() throws -> Float)?
   private var best: (loss: Float, weights: [String: HostTensor])?
@@ -79,9 +82,10 @@ public final class TrainingLoop {
   ///   - batches: the inputs of a step, one dictionary per accumulated batch.
   ///   - validate: the validation loss of the weights in `store`; without it the last weights are the best.
   ///   - opponent: what is trained by turns with the weights, if anything.
+  ///   - terms: outputs of the step that the history keeps, as parts of the loss.
   public init(
     _ step: TrainingStep, names: [String], store: ParameterStore, settings: OptimizerSettings,
-    validateEvery: Int, opponent: Opponent? = nil,
+    validateEvery: Int, opponent: Opponent? = nil, terms: [String] = [],
     batches: @escaping (Int) throws -> [[String: HostTensor]], validate: (() throws -> Float)?
   ) {
     self.step = step
@@ -90,6 +94,7 @@ public final class TrainingLoop {
     self.store = store
     self.settings = settings
     self.validateEvery = max(1, validateEvery)
+    self.terms = terms
     self.batches = batches
     self.validate = validate
   }
@@ -121,6 +126,7 @@ public final class TrainingLoop {
       var point = TrainingPoint(
         step: number, loss: loss, gradientNorm: norm, rate: settings.rate(number), validation: nil,
         opponent: opposed)
+      if !terms.isEmpty { point.terms = result.filter { terms.contains($0.key) } }
       if let validate, (number + 1) % validateEvery == 0 || number + 1 == settings.total {
         let value = try validate()
         guard value.isFinite else { throw TrainingError.diverged(step: number) }

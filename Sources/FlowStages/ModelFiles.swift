@@ -106,11 +106,14 @@ enum ModelFiles {
     _ history: [TrainingPoint], title: String, previews: Previews
   ) throws -> [String: FileContent] {
     let isOpposed = history.contains { $0.opponent != nil }
-    var table = "step,loss,gradient_norm,rate,validation\(isOpposed ? ",discriminators" : "")\n"
+    let terms = Set(history.flatMap { $0.terms?.keys.sorted() ?? [] }).sorted()
+    var table = "step,loss,gradient_norm,rate,validation\(isOpposed ? ",discriminators" : "")"
+    table += terms.map { "," + $0 }.joined() + "\n"
     for point in history {
       let validation = point.validation.map { "\($0)" } ?? ""
       table += "\(point.step),\(point.loss),\(point.gradientNorm),\(point.rate),\(validation)"
-      table += (isOpposed ? ",\(point.opponent.map { "\($0)" } ?? "")" : "") + "\n"
+      table += isOpposed ? ",\(point.opponent.map { "\($0)" } ?? "")" : ""
+      table += terms.map { name in "," + (point.terms?[name].map { "\($0)" } ?? "") }.joined() + "\n"
     }
     let training = history.map { (step: $0.step, value: Double($0.loss)) }
     let held = history.compactMap { point in point.validation.map { (step: point.step, value: Double($0)) } }

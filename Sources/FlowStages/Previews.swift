@@ -89,6 +89,9 @@ final class Previews {
     for point in history {
       events.scalar("loss/training", point.loss, step: point.step)
       if let held = point.validation { events.scalar("loss/held out", held, step: point.step + 1) }
+      for (name, value) in (point.terms ?? [:]).sorted(by: { $0.key < $1.key }) {
+        events.scalar("loss/\(name)", value, step: point.step)
+      }
       events.scalar("gradient norm", point.gradientNorm, step: point.step)
       events.scalar("learning rate", Float(point.rate), step: point.step)
     }

@@ -32,9 +32,16 @@ struct Sample: Stage {
     var request = SongRequest(tokens: tokens, style: style, frames: frames)
     request.steps = parameters.steps
     request.guidance = Float(parameters.guidance)
+    let told = try context.items("conditions").first.map(VoiceFiles.adapter)
+    try told?.check(config, named: model.name)
+    if told != nil {
+      let rate = Double(decoder.samplingRate) / Double(decoder.hop)
+      // The only item of an input has no name here.
+      request.voice = try VoiceFiles(context).voice("", rate: rate, frames: frames)
+    }
     let adapters = try context.items("adapter").map { (adapter: try NetworkFiles.adapter($0), strength: 1.0) }
     let song = try SongModel(
-      config, store: model.store(threads: context.threads), adapters: adapters,
+      config, store: model.store(threads: context.threads), adapters: adapters, conditions: told,
       named: { BaseName.isGiven($0) ? model.name : nil })
     let latents = try song.sample(
       request,

@@ -34,24 +34,34 @@ struct TrainFlow: Stage {
     let base = try NetworkFiles.optional(context, "base", .model)
     guard parameters.method == .full || base != nil else {
       throw StageFailure(
-        "an adapter is to be trained, and there is nothing that it adapts",
+        "what stands beside a base is to be trained, and there is no base",
         help: "bind the input 'base' to weights of a transformer, or set 'method' to full")
     }
     let seed = UInt64(bitPattern: Int64(parameters.seed))
     let split = ModelFiles.split(context.items("latents"), seed: seed, share: parameters.heldOut)
     let items = split.items
     guard !items.isEmpty else { throw StageFailure("there are no latents to train on") }
+    let voices = VoiceFiles(context)
+    let wanted = kinds.union(parameters.phonemeAlignmentLoss > 0 ? [.phones] : [])
+      .union(parameters.pitchConsistencyLoss > 0 ? [.f0] : [])
+    if let lacking = voices.lacks(wanted) {
+      throw StageFailure(
+        "nothing is known of '\(lacking.rawValue)', which conditions or losses need",
+        help: "bind the input '\(lacking.rawValue)', or leave it out of 'conditions' and set its loss to 0")
+    }
     var width: Int?
     var songs: [FlowSong] = []
     for item in items {
       let style =
         try styles[item.item.id].map { try ModelFiles.tensor($0, ModelFiles.style, "style").floats } ?? []
       width = width ?? (style.isEmpty ? nil : style.count)
+      let latents = try ModelFiles.tensor(item, ModelFiles.latents, "latents")
+      let voice = try voices.voice(
+        item.item.id, rate: VoiceFiles.rate(item), frames: latents.shape.first ?? 0)
       songs.append(
         FlowSong(
-          latents: try ModelFiles.tensor(item, ModelFiles.latents, "latents"),
-          tokens: try lyrics[item.item.id].map(ModelFiles.tokens) ?? [], style: style,
-          set: ModelFiles.part(item)))
+          latents: latents, tokens: try lyrics[item.item.id].map(ModelFiles.tokens) ?? [], style: style,
+          voice: voice, set: ModelFiles.part(item)))
     }
     if let base {
       settings.model = try base.config(DiTConfig.self)
@@ -61,6 +71,11 @@ struct TrainFlow: Stage {
     }
     for index in songs.indices where songs[index].style.isEmpty {
       songs[index].style = [Float](repeating: 0, count: settings.model.condDim)
+    }
+    if !kinds.isEmpty {
+      let width = settings.model.condDim
+      settings.conditions = ConditionSizes(
+        kinds, hidden: max(1, width / 2), singerWidth: try voices.singerWidth(), output: width)
     }
     let trainer: FlowTrainer
     do {
@@ -89,25 +104,11 @@ struct TrainFlow: Stage {
     try ModelFiles.run(
       trainer.loop, total: parameters.steps, every: parameters.checkpoint, previews: previews, kept: kept,
       context: context)
-    func emit(_ weights: [String: HostTensor], to port: String, _ id: String? = nil) throws {
-      let files: [String: FileContent]
-      if let adaptation = settings.adaptation, let base {
-        files = Adapter(adaptation, base: base.name, weights: weights).files().mapValues { .bytes($0) }
-      } else {
-        // What a training doesn't touch, such as the base's heads for representations, stays with the model.
-        let untouched = try base?.tensors().filter { weights[$0.key] == nil } ?? [:]
-        let weights = weights.merging(untouched) { trained, _ in trained }
-        files = [
-          ModelFiles.model: .bytes(Safetensors.encode(weights, metadata: ["format": "pt"])),
-          ModelFiles.modelConfig: try ModelFiles.text(settings.model),
-        ]
-      }
-      try context.emit(port, id: id ?? (settings.adaptation == nil ? "model" : "adapter"), files: files)
-    }
-    let isAdapter = settings.adaptation != nil
-    try emit(trainer.loop.bestWeights(), to: isAdapter ? "adapter" : "weights")
-    try emit(trainer.loop.weights(), to: isAdapter ? "last-adapter" : "last")
-    try kept.forEach { try emit($1, to: "checkpoints", $0) }
+    let output = TrainedFiles(settings, base: base)
+    let isLast = settings.adaptation == nil ? "last" : "last-adapter"
+    try output.emit(trainer.loop.bestWeights(), to: output.port, isBest: true, context: context)
+    try output.emit(trainer.loop.weights(), to: isLast, context: context)
+    try kept.forEach { try output.emit($1, to: "checkpoints", $0, context: context) }
     try context.emit(
       "losses", id: "model",
       files: ModelFiles.losses(trainer.loop.history, title: "flow matching: loss", previews: previews))
@@ -145,6 +146,7 @@ struct TrainFlow: Stage {
       make: {
         let latents = try sampler.sample(
           text: Array(tokens), style: song.style, blocks: blocks, steps: 16, keepLastFrame: true,
+          voice: song.voice,
           noise: { block in
             var random = Philox(seed: seed, label: "preview \(block)")
             return (0..<model.blockSize * model.melDim).map { _ in Float(random.normal()) }

@@ -22,6 +22,10 @@ extension TrainFlow {
     var dim: Int
     var depth: Int
     var heads: Int
+    var reconstructionLoss: Double
+    var phonemeAlignmentLoss: Double
+    var pitchConsistencyLoss: Double
+    var conditions: [String]
     var method: Method
     var rank: Int
     var alpha: Double
@@ -39,14 +43,17 @@ extension TrainFlow {
 
     enum CodingKeys: String, CodingKey {
       case steps, batch, weights, rate, warmup, schedule, betas, clip, accumulation, ranks, frames, tokens
-      case dropout, dim, depth, heads, method, rank, alpha, rslora, targets, recompute
+      case dropout, dim, depth, heads, conditions, method, rank, alpha, rslora, targets, recompute
       case validate, preview, save, keep, seed, checkpoint
+      case reconstructionLoss = "reconstruction_loss"
+      case phonemeAlignmentLoss = "phoneme_alignment_loss"
+      case pitchConsistencyLoss = "pitch_consistency_loss"
       case weightDecay = "weight_decay"
       case heldOut = "held_out"
       case adapterDropout = "adapter_dropout"
     }
   }
-  enum Method: String, Decodable, Sendable { case full, lora }
+  enum Method: String, Decodable, Sendable { case full, lora, conditions }
 
   /// Throws what the declaration can't rule out.
   static func check(_ parameters: Parameters) throws {
@@ -56,11 +63,21 @@ extension TrainFlow {
     guard parameters.weights.isEmpty || parameters.weights.contains(where: { $0 > 0 }) else {
       throw StageFailure("one of 'weights' must be above 0, or nothing is ever drawn")
     }
+    let known = ConditionSizes.Kind.allCases.map(\.rawValue)
+    if let strange = parameters.conditions.first(where: { !known.contains($0) }) {
+      throw StageFailure("'\(strange)' is no condition; there are \(known.joined(separator: ", "))")
+    }
+    guard parameters.method != .conditions || !parameters.conditions.isEmpty else {
+      throw StageFailure("of method conditions, 'conditions' says which are trained")
+    }
     guard parameters.dim % (2 * parameters.heads) == 0 else {
       throw StageFailure(
         "'dim' (\(parameters.dim)) must be a multiple of twice 'heads' (\(parameters.heads))")
     }
   }
+
+  /// The conditions that the parameters name.
+  var kinds: Set<ConditionSizes.Kind> { Set(parameters.conditions.compactMap(ConditionSizes.Kind.init)) }
 
   /// How the parameters say to train; the model's widths are known when the data are.
   var settings: FlowTraining {
@@ -84,6 +101,10 @@ extension TrainFlow {
     settings.styleDropout = parameters.dropout
     settings.recomputes = parameters.recompute
     settings.validateEvery = parameters.validate
+    settings.flowWeight = parameters.reconstructionLoss
+    settings.alignmentWeight = parameters.phonemeAlignmentLoss
+    settings.pitchWeight = parameters.pitchConsistencyLoss
+    settings.isFrozen = parameters.method == .conditions
     if parameters.method == .lora {
       settings.adaptation = LowRank(
         rank: parameters.rank, alpha: parameters.alpha, targets: DiT.layers(parameters.targets),

@@ -14,9 +14,14 @@ import Testing
 
   /// Songs of very unequal length, so that a mean over valid frames isn't a mean of the ranks' means.
   private static func flow(
-    accumulation: Int, ranks: any Communicator, threads: Int = 1, adapted: Bool = false
+    accumulation: Int, ranks: any Communicator, threads: Int = 1, adapted: Bool = false,
+    voiced: Bool = false
   ) throws -> TrainingLoop {
     var settings = FlowTraining.tiny(steps: steps)
+    if voiced {
+      settings.conditions = ConditionTests.sizes
+      (settings.alignmentWeight, settings.pitchWeight) = (0.5, 0.3)
+    }
     if adapted {
       settings.adaptation = LowRank(rank: 4, alpha: 8, targets: DiT.layers(["attention"]), dropout: 0.4)
     }
@@ -33,7 +38,8 @@ import Testing
         tokens: [3, 4, LyricTokens.lineEnd], style: PromptHash.vector("song \(index)", width: 16))
     }
     return try FlowTrainer(
-      settings, songs: songs, validation: [1, 2], seed: 5, backend: CPUBackend(threads: threads), ranks: ranks
+      settings, songs: voiced ? ConditionTests.songs() : songs, validation: [1, 2], seed: 5,
+      backend: CPUBackend(threads: threads), ranks: ranks
     ).loop
   }
 
@@ -68,7 +74,7 @@ import Testing
     ).loop
   }
 
-  enum Kind: CaseIterable { case flow, adapted, vocoder, opposed }
+  enum Kind: CaseIterable { case flow, adapted, voiced, vocoder, opposed }
 
   private static func loop(
     _ kind: Kind, _ accumulation: Int, _ ranks: any Communicator, threads: Int = 1
@@ -76,6 +82,7 @@ import Testing
     switch kind {
     case .flow: try flow(accumulation: accumulation, ranks: ranks, threads: threads)
     case .adapted: try flow(accumulation: accumulation, ranks: ranks, threads: threads, adapted: true)
+    case .voiced: try flow(accumulation: accumulation, ranks: ranks, threads: threads, voiced: true)
     case .vocoder: try vocoder(accumulation: accumulation, ranks: ranks, threads: threads)
     case .opposed:
       try vocoder(accumulation: accumulation, ranks: ranks, threads: threads, adversarial: true)
@@ -103,7 +110,8 @@ import Testing
   }
 
   @Test(arguments: [
-    (Kind.flow, 2, 1), (.flow, 4, 1), (.flow, 2, 2), (.adapted, 2, 2), (.vocoder, 4, 1), (.vocoder, 2, 2),
+    (Kind.flow, 2, 1), (.flow, 4, 1), (.flow, 2, 2), (.adapted, 2, 2), (.voiced, 2, 1), (.vocoder, 4, 1),
+    (.vocoder, 2, 2),
     (.opposed, 2, 1),
   ])
   func ranksTrainAsOneDoes(_ kind: Kind, _ ranks: Int, _ accumulation: Int) throws {

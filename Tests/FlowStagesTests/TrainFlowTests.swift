@@ -1,4 +1,5 @@
 import FlowCore
+import FlowModels
 import FlowNN
 import FlowPlan
 import FlowStageKit
@@ -29,12 +30,12 @@ import Testing
   }
 
   private func context(
-    _ io: any StageIO, _ items: [Item]? = nil, memory: Int? = nil
+    _ io: any StageIO, _ items: [Item]? = nil, others: [String: [Item]] = [:], memory: Int? = nil
   ) throws -> StageContext {
-    StageContext(
+    let songs = try items ?? ["a", "b", "c", "d"].map { try latents($0, io) }
+    return StageContext(
       declaration: try #require(try StageContract.catalog.get()["train-flow"]),
-      inputs: ["latents": try items ?? ["a", "b", "c", "d"].map { try latents($0, io) }], threads: 1,
-      memory: memory, io: io)
+      inputs: others.merging(["latents": songs]) { $1 }, threads: 1, memory: memory, io: io)
   }
 
   private func files(_ context: StageContext) -> [String: Digest] {
@@ -121,13 +122,73 @@ import Testing
   @Test(
     arguments: [
       (["betas": [0.9]], "'betas' must be"), (["betas": [0.9, 1.0]], "'betas' must be"),
-      (["weights": [0.0, 0.0]], "one of 'weights'"), (["dim": 20, "heads": 4], "multiple of twice 'heads'"),
+      (["conditions": ["f0", "phone"]], "'phone' is no condition; there are f0, phones, singer"),
+      (["method": "conditions"], "'conditions' says which"), (["weights": [0.0, 0.0]], "one of 'weights'"),
+      (["dim": 20, "heads": 4], "multiple of twice 'heads'"),
     ] as [([String: JSON], String)])
   func whatNoTrainingCanDoIsRefused(_ changes: [String: JSON], _ says: String) throws {
     #expect {
       try stage(changes)
     } throws: {
       "\($0)".contains(says)
+    }
+  }
+
+  /// Conditions alone are given as files that say which base they are for; what they need must be bound.
+  @Test func conditionsAreGivenBesideTheBase() throws {
+    let io = try FolderIO(root: try TemporaryFolder().path)
+    let first = try context(io)
+    try stage(["steps": 4]).run(first)
+    let base = try #require(first.result.outputs["weights"])
+    let track = PitchFile(step: 0.01, f0: (0..<140).map { 200 + Double($0) })
+    let f0 = try ["a", "c"].map {
+      Item(id: $0, files: [try io.store([UInt8](JSONEncoder().encode(track)), as: Files.f0)])
+    }
+    let phones = [
+      Item(
+        id: "b",
+        files: [
+          try io.store(
+            Array(
+              """
+              [{"symbol": "_", "start": 0, "end": 0.1}, {"symbol": "h", "start": 0.1, "end": 0.3}]
+              """.utf8), as: "phones.json")
+        ])
+    ]
+    let changes: [String: JSON] = [
+      "method": "conditions", "conditions": ["f0", "phones"], "steps": 4, "save": 2,
+      "phoneme_alignment_loss": 0.5, "pitch_consistency_loss": 0.3,
+    ]
+    let tuned = try context(io, others: ["base": base, "f0": f0, "phones": phones])
+    try stage(changes).run(tuned)
+    #expect(
+      tuned.result.outputs.mapValues { $0.flatMap { $0.files.map(\.name) } }.filter { $0.key != "losses" }
+        == [
+          "conditions": ["conditions.json", "conditions.safetensors"],
+          "last": ["conditions.json", "conditions.safetensors"],
+          "checkpoints": [
+            "conditions.json", "conditions.safetensors", "conditions.json", "conditions.safetensors",
+          ],
+        ])
+    let item = InputItem(try #require(tuned.result.outputs["conditions"]?.first), io: io)
+    let adapter = try VoiceFiles.adapter(item)
+    #expect(adapter.sizes.kinds == [.f0, .phones] && adapter.weights.count == 4)
+    let network = try #require(NetworkFiles([InputItem(base[0], io: io)], .model))
+    #expect(adapter.base == network.name)
+    let losses = try #require(tuned.result.outputs["losses"]?.first)
+    let table = try String(contentsOfFile: InputItem(losses, io: io).path("losses.csv"), encoding: .utf8)
+    #expect(table.hasPrefix("step,loss,gradient_norm,rate,validation,alignment,flow,pitch\n"))
+
+    let lacking = try context(io, others: ["base": base, "f0": f0])
+    #expect {
+      try stage(changes).run(lacking)
+    } throws: {
+      "\($0)" == "nothing is known of 'phones', which conditions or losses need"
+    }
+    #expect {
+      try stage(changes).run(context(io, others: ["f0": f0, "phones": phones]))
+    } throws: {
+      "\($0)".contains("there is no base")
     }
   }
 

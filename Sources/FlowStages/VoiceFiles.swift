@@ -1,0 +1,73 @@
+import FlowCore
+import FlowModels
+import FlowNN
+import FlowScore
+import FlowStageKit
+import FlowTensor
+
+/// What stages know of a song's voice, as the model takes it. Times count from where the latents' do.
+struct VoiceFiles {
+  private let f0: [String: InputItem]
+  private let phones: [String: InputItem]
+  private let singers: [String: InputItem]
+
+  /// The items of the inputs `f0`, `phones` and `singer`.
+  init(_ context: StageContext) {
+    func items(_ port: String) -> [String: InputItem] {
+      Dictionary(context.items(port).map { ($0.item.id, $0) }, uniquingKeysWith: { a, _ in a })
+    }
+    (f0, phones, singers) = (items("f0"), items("phones"), items("singer"))
+  }
+
+  /// What is known of the item `id`, in latent frames of which there are `rate` a second.
+  func voice(_ id: String, rate: Double, frames: Int) throws -> SongConditions {
+    var result = SongConditions()
+    if let item = f0[id] {
+      let file = try item.json(Files.f0, PitchFile.self)
+      guard file.step > 0 else { throw StageFailure("'\(Files.f0)' says \(file.step) s from frame to frame") }
+      result.f0 = SongConditions.pitch(file.f0, step: file.step, rate: rate, frames: frames)
+    }
+    if let item = phones[id] {
+      result.phones = try item.json("phones.json", [Singer.TimedPhone].self).compactMap { phone in
+        guard phone.symbol != LyricTokens.wordBoundary, let id = LyricTokens.id(ofPhone: phone.symbol) else {
+          return nil
+        }
+        return SongConditions.Phone(id: id, start: phone.start * rate, end: phone.end * rate)
+      }
+    }
+    if let item = singers[id] {
+      result.singer = try ModelFiles.tensor(item, ModelFiles.style, "style").floats
+    }
+    return result
+  }
+
+  /// Numbers of a singer's vector; 0 when there is none.
+  func singerWidth() throws -> Int {
+    try singers.min { $0.key < $1.key }.map {
+      try ModelFiles.tensor($0.value, ModelFiles.style, "style").floats.count
+    } ?? 0
+  }
+
+  /// The condition among `kinds` that no item is known of.
+  func lacks(_ kinds: Set<ConditionSizes.Kind>) -> ConditionSizes.Kind? {
+    ConditionSizes.Kind.allCases.first {
+      kinds.contains($0) && [.f0: f0, .phones: phones, .singer: singers][$0]?.isEmpty ?? true
+    }
+  }
+
+  /// Latent frames a second of an item of type `latents`.
+  static func rate(_ item: InputItem) throws -> Double {
+    let text = try SafetensorsFile(path: item.path(ModelFiles.latents)).metadata["frames_per_second"]
+    guard let text else { return 5 }
+    guard let rate = Double(text), rate > 0, rate.isFinite else {
+      throw StageFailure("'\(ModelFiles.latents)' says that '\(text)' frames are a second")
+    }
+    return rate
+  }
+
+  /// The conditions in `item`.
+  static func adapter(_ item: InputItem) throws -> ConditionAdapter {
+    try ConditionAdapter(
+      config: item.path(ConditionAdapter.configFile), weights: item.path(ConditionAdapter.weightsFile))
+  }
+}
