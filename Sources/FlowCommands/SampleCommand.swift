@@ -149,7 +149,7 @@ struct Voice {
         throw SongError.request(
           "the decoder takes latents of \(config.inChannels) channels, the model makes \(channels)")
       }
-      let store = try files.store(on: backend)
+      let store = try Vocoder.unfolded(files.store(on: backend))
       try Vocoder.accept(store, config)
       return try VocoderDecoder(config, store: store, prefix: "")
     }

@@ -2,6 +2,32 @@ import FlowNN
 public import FlowTensor
 
 extension Vocoder {
+  /// `store`, or if its weight norm was folded, one in which each weight is a pair again: v is the weight, g the norm of its rows.
+  /// - Throws: `TensorError`.
+  public static func unfolded(_ store: ParameterStore) throws -> ParameterStore {
+    guard !store.names.contains(where: { $0.hasSuffix(".weight_g") }) else { return store }
+    let result = ParameterStore(store.backend)
+    for name in store.names {
+      let tensor = try store.get(name)
+      guard name.hasSuffix(".weight"), tensor.shape.count > 1, let rows = tensor.shape.first, rows > 0 else {
+        try result.set(name, tensor)
+        continue
+      }
+      var values = tensor.floats
+      let width = values.count / rows
+      var norms = [Float](repeating: 0, count: rows)
+      for row in 0..<rows where width > 0 {
+        let place = row * width..<(row + 1) * width
+        norms[row] = Float(values[place].reduce(0) { $0 + Double($1) * Double($1) }.squareRoot())
+        // A row of zeros has no direction; any will do.
+        if norms[row] == 0 { values[row * width] = 1 }
+      }
+      try result.set(name + "_v", HostTensor(values, tensor.shape))
+      try result.set(name + "_g", HostTensor(norms, [rows] + tensor.shape.dropFirst().map { _ in 1 }))
+    }
+    return result
+  }
+
   /// Throws unless the weights in `store`, without a prefix, are those of a generator of these sizes.
   /// - Throws: `ParameterError`, `TensorError`.
   public static func accept(_ store: ParameterStore, _ config: VocoderConfig) throws {

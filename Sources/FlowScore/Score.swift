@@ -52,9 +52,6 @@ public struct Score: Sendable, Hashable, Codable {
 
   /// Seconds to the end of the last note.
   public var duration: Double { notes.reduce(0) { max($0, $1.start + $1.duration) } }
-
-  /// What a person would ask a generator for: "lullaby in C major at 120 BPM, 4/4".
-  public var prompt: String { "\(genre) in \(key) at \(Int(tempo.rounded())) BPM, \(metre)" }
 }
 
 /// Why a score can't be read.

@@ -8,9 +8,11 @@ struct ImportAudio: Stage {
   struct Parameters: Decodable, Sendable {
     var sampleRate: Int
     var minimumSeconds: Double
+    var promptTemplate: String
     enum CodingKeys: String, CodingKey {
       case sampleRate = "sample_rate"
       case minimumSeconds = "minimum_seconds"
+      case promptTemplate = "prompt_template"
     }
   }
   let parameters: Parameters
@@ -23,6 +25,7 @@ struct ImportAudio: Stage {
         String(format: "%.2f s is shorter than %.2f s", audio.duration, parameters.minimumSeconds))
     }
     guard audio.peak > 1e-5 else { throw ItemRejected("it is silent") }
+    let prompt = try PromptTemplate(parameters.promptTemplate).filled(source)
     let mono = AudioBuffer(audio.mono, sampleRate: audio.sampleRate)
     let out: AudioBuffer
     do { out = try mono.resampled(to: parameters.sampleRate) } catch { throw ItemRejected("\(error)") }
@@ -37,6 +40,6 @@ struct ImportAudio: Stage {
       }
     }
     try context.emit("lyrics", files: ["lyrics.json": context.file(LyricsFile(lines: lines))])
-    try context.emit("prompts", files: ["prompt.txt": .text("recording")])
+    try context.emit("prompts", files: ["prompt.txt": .text(prompt)])
   }
 }

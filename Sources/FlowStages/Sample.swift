@@ -53,7 +53,7 @@ struct Sample: Stage {
         var random = context.random("noise \(block)")
         return (0..<config.blockSize * config.melDim).map { _ in Float(random.normal()) }
       })
-    let voice = try vocoder.store(threads: context.threads)
+    let voice = try Vocoder.unfolded(vocoder.store(threads: context.threads))
     try Vocoder.accept(voice, decoder)
     var wave = try VocoderDecoder(decoder, store: voice, prefix: "")
       .decode(latents.columns())

@@ -12,6 +12,11 @@ struct SymbolicSynthesis: Stage {
     var chorus: Double
     var gain: Double
     var tail: Double
+    var promptTemplate: String
+    enum CodingKeys: String, CodingKey {
+      case soundfont, reverb, chorus, gain, tail
+      case promptTemplate = "prompt_template"
+    }
   }
   let parameters: Parameters
 
@@ -36,6 +41,8 @@ struct SymbolicSynthesis: Stage {
       score.chords.isEmpty
       ? (score.notes.filter { !score.hasMelody || $0.channel != 0 }, score.programs)
       : Arranger.accompany(score)
+    let prompt = try PromptTemplate(parameters.promptTemplate).filled(
+      source, score.promptValues(notes, programs))
     var renderer = Renderer(soundfont: parameters.soundfont)
     renderer.reverb = parameters.reverb
     renderer.chorus = parameters.chorus
@@ -49,9 +56,9 @@ struct SymbolicSynthesis: Stage {
       } catch { throw StageFailure("\(error)") }
     }
     let audio = AudioBuffer(samples, sampleRate: renderer.sampleRate)
-    context.log("\(score.title): \(score.prompt), \(notes.count) notes of accompaniment")
+    context.log("\(score.title): \(prompt), \(notes.count) notes of accompaniment")
     try context.emit("audio", files: [Files.audio: context.file(audio, Files.audio)])
     try context.emit("score", files: ["score.json": context.file(score)])
-    try context.emit("prompts", files: ["prompt.txt": .text(score.prompt)])
+    try context.emit("prompts", files: ["prompt.txt": .text(prompt)])
   }
 }

@@ -75,6 +75,27 @@ import Testing
     #expect(!names.contains { $0.hasSuffix(".part") || $0.hasSuffix(".tmp") })
   }
 
+  /// A decoder whose weight norm was folded sounds the same.
+  @Test func aFoldedDecoderIsTaken() throws {
+    let shell = try SampleTests.project()
+    func song() throws -> [Float] {
+      let done = try shell.run(["sample", "m", "-o", "song.wav", "--prompt", "x"] + SampleTests.quick)
+      #expect(done.code == 0, "\(done.error)")
+      return try AudioFile.read(shell.folder.path + "/song.wav").mono
+    }
+    let kept = try song()
+    #expect(try shell("convert", "m/decoder.bin", "m/decoder.safetensors", "--fold").code == 0)
+    try FileManager.default.removeItem(atPath: shell.folder.path + "/m/decoder.bin")
+    #expect(zip(try song(), kept).allSatisfy { abs($0 - $1) < 2e-4 })
+    // A row of zeros is one.
+    let path = shell.folder.path + "/m/decoder.safetensors"
+    var weights = try WeightFile.read(path)
+    let shape = try #require(weights["conv_pre.weight"]?.shape)
+    weights["conv_pre.weight"] = try HostTensor([Float](repeating: 0, count: shape.reduce(1, *)), shape)
+    try Safetensors.write(weights, to: path)
+    #expect(try song().allSatisfy(\.isFinite))
+  }
+
   /// An adapter lies beside the base: no byte of the base changes, and without the adapter all is as before it.
   @Test func anAdapterComesAndGoes() throws {
     let shell = try SampleTests.project()

@@ -64,7 +64,7 @@ import Testing
       """)
     #expect(score.title == "Test" && score.key == "D major" && score.metre == "3/4")
     #expect(abs(score.tempo - 90) < 1e-9)
-    #expect(score.prompt == "waltz in D major at 90 BPM, 3/4")
+    #expect(score.genre == "waltz")
     #expect(score.notes.map(\.syllable) == ["Up", "and", "a-", "way"])
     #expect(score.chords.map(\.name) == ["D", "G"])
     #expect(abs(score.chords[1].start - 2) < 1e-9)
