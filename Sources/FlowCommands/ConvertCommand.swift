@@ -44,6 +44,8 @@ enum Weights {
         case TorchError.instruction: "get the weights from whom you trust, as safetensors"
         case SafetensorsError.truncated, SafetensorsError.notCovered, SafetensorsError.cutShort:
           "the file was not fetched whole; fetch it again"
+        case AdapterError.otherBase, AdapterError.shape, AdapterError.missing, AdapterError.unexpected:
+          "give the base that the adapter was trained on, or train it again on this one"
         default: nil
         }
       throw Diagnostics([Diagnostic(code: "E060", "\(path): \(error)", help: help)])

@@ -60,7 +60,7 @@ enum Results {
         wanted[path] = file
       }
     }
-    let example = wanted.keys.min() ?? ""
+    let example = wanted.keys.filter { !$0.hasPrefix(".") }.min() ?? ""
     for file in beside { wanted[file.name] = file }
     let store = runner.engine.store
     let manifest = "\(folder)/.flow"

@@ -11,10 +11,11 @@ public enum ParameterError: Error, Sendable, Hashable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .shape(let key, let expected, let found):
-      "'\(key)' has shape \(found), but the model's is \(expected): the weights are of a model of other sizes"
-    case .missing(let keys): "the weights lack \(ParameterError.list(keys))"
+      "'\(key)' has shape \(found), but the model's is \(expected): the weights are of a model of other sizes; take sizes and weights from the same place"
+    case .missing(let keys):
+      "the weights lack \(ParameterError.list(keys)): a shard is missing, or they are of another model"
     case .unexpected(let keys):
-      "the model has no \(ParameterError.list(keys)): the weights are of another model"
+      "the model has no \(ParameterError.list(keys)): the weights are of another model; take sizes and weights from the same place"
     }
   }
 

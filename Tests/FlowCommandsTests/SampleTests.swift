@@ -123,6 +123,7 @@ import Testing
     let refused = try shell("sample", "m", "--latents", "z", "--adapter", "vocal", "--frames", "5")
     #expect(refused.code == 2, "\(refused.error)")
     #expect(refused.error.contains("trained on 'flow/0123456789abcdef', but the base is 'flow/"))
+    #expect(refused.error.contains("give the base that the adapter was trained on"))
     #expect(shell.folder.read("z") == nil)
     // One for other sizes: which key, and both shapes.
     fields["base_model_name_or_path"] = .null
