@@ -37,6 +37,7 @@ struct SampleCommand: AsyncParsableCommand {
   @Option(help: "The same in latent frames.") var frames: Int?
   @Option(help: "Draws the noise.") var seed = 0
   @Option(help: "An adapter: FOLDER, or FOLDER=STRENGTH. May be repeated.") var adapter: [String] = []
+  @OptionGroup var voice: SongVoice
   @Option(
     help: "A safetensors file with the noise of each block, noise.0, noise.1, …: [block size, channels].")
   var noise: String?
@@ -61,21 +62,26 @@ struct SampleCommand: AsyncParsableCommand {
       let backend = CPUBackend(threads: threads ?? ProcessInfo.processInfo.activeProcessorCount)
       let files = try Weights.explained(model) { try PublishedFiles(model, "model") }
       let config = try Weights.explained(files.config) { try files.sizes(DiTConfig.self) }
-      let voice = output == nil ? nil : try Voice(decoder ?? model, backend, channels: config.melDim)
+      let speaker = output == nil ? nil : try Voice(decoder ?? model, backend, channels: config.melDim)
       let parts = try adapter.map(AdapterCommand.Part.init)
-      let name = parts.contains { BaseName.isGiven($0.adapter) } ? try files.name() : nil
+      let told = try voice.adapter()
+      let isNamed = told != nil || parts.contains { BaseName.isGiven($0.adapter) }
+      let name = isNamed ? try files.name() : nil
+      try Weights.explained(voice.conditions ?? "") { try told?.check(config, named: name) }
       let song = try Weights.explained(files.weights.joined(separator: ", ")) {
         try SongModel(
           config, store: files.store(on: backend),
-          adapters: parts.map { (adapter: $0.adapter, strength: $0.strength) },
+          adapters: parts.map { (adapter: $0.adapter, strength: $0.strength) }, conditions: told,
           named: { BaseName.isGiven($0) ? name : nil })
       }
       var request = SongRequest(
         tokens: try words.ids(), style: try vector(config.condDim),
-        frames: frames ?? max(1, Int(seconds * (voice?.framesPerSecond ?? 5))))
+        frames: frames ?? max(1, Int(seconds * (speaker?.framesPerSecond ?? 5))))
       request.steps = steps
       request.guidance = Float(guidance)
       request.keepsLastFrame = !referenceEnd
+      request.voice = try voice.told(
+        rate: speaker?.framesPerSecond ?? 5, frames: request.frames, SampleCommand.vector)
       let noise = try given(config, blocks: song.blocks(frames: request.frames))
       let progress = SongProgress(quiet: json)
       let result = try Weights.explained(model) {
@@ -84,7 +90,7 @@ struct SampleCommand: AsyncParsableCommand {
       progress.end()
       if let latents { try Weights.write(["latents": result], to: latents) }
       let audio = try output.flatMap { path in
-        try voice.map { try SongWriter.write($0.wave(result), to: path, isStereo: fakeStereo) }
+        try speaker.map { try SongWriter.write($0.wave(result), to: path, isStereo: fakeStereo) }
       }
       SongWriter.report(
         audio, at: output, latents: latents, frames: result.shape[1], asked: request.frames, json: json)
@@ -93,21 +99,24 @@ struct SampleCommand: AsyncParsableCommand {
 
   /// The style vector; empty when nothing is said of it.
   private func vector(_ width: Int) throws -> [Float] {
-    if let style {
-      return try Weights.explained(style) {
-        let file = try SafetensorsFile(path: style)
-        guard file.entries["style"] != nil || file.names.count == 1 else {
-          throw SongError.request("has no tensor 'style' (it has \(file.names.joined(separator: ", ")))")
-        }
-        return try file.tensor(file.entries["style"] == nil ? file.names[0] : "style").floats
-      }
-    }
+    if let style { return try SampleCommand.vector(style) }
     if let prompt {
       Terminal.error("style: '\(prompt)' by \(PromptHash.name), hashed words without a trained encoder")
       return PromptHash.vector(prompt, width: width)
     }
     Terminal.error("style: none (the zero vector, as in the null branch)")
     return []
+  }
+
+  /// The tensor 'style' of a safetensors file, or its only one.
+  private static func vector(_ path: String) throws -> [Float] {
+    try Weights.explained(path) {
+      let file = try SafetensorsFile(path: path)
+      guard file.entries["style"] != nil || file.names.count == 1 else {
+        throw SongError.request("has no tensor 'style' (it has \(file.names.joined(separator: ", ")))")
+      }
+      return try file.tensor(file.entries["style"] == nil ? file.names[0] : "style").floats
+    }
   }
 
   /// The noise of each block: given, or drawn from the seed.

@@ -42,6 +42,13 @@ struct Export: Stage {
     if let model { try add(model, to: &files, &card, context) }
     if let vocoder { try add(vocoder: vocoder, to: &files, &card, context) }
     if let adapter { try add(adapter, to: &files, &card) }
+    if let item = context.items("conditions").first {
+      // Read, so that what isn't whole isn't handed on.
+      let conditions = try VoiceFiles.adapter(item)
+      for (name, bytes) in try conditions.files() { files[name] = .bytes(bytes) }
+      let kinds = conditions.sizes.kinds.map(\.rawValue).joined(separator: ", ")
+      card.facts.append("Conditions beside it: \(kinds) (`flow sample --conditions`).")
+    }
     if let item = context.items("metrics").first {
       struct Metrics: Decodable { var metrics: [String: Double] }
       card.metrics = try item.json("metrics.json", Metrics.self).metrics.sorted { $0.key < $1.key }

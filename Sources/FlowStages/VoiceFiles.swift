@@ -1,5 +1,5 @@
 import FlowCore
-import FlowModels
+public import FlowModels
 import FlowNN
 import FlowScore
 import FlowStageKit
@@ -21,22 +21,26 @@ struct VoiceFiles {
 
   /// What is known of the item `id`, in latent frames of which there are `rate` a second.
   func voice(_ id: String, rate: Double, frames: Int) throws -> SongConditions {
-    var result = SongConditions()
-    if let item = f0[id] {
-      let file = try item.json(Files.f0, PitchFile.self)
-      guard file.step > 0 else { throw StageFailure("'\(Files.f0)' says \(file.step) s from frame to frame") }
-      result.f0 = SongConditions.pitch(file.f0, step: file.step, rate: rate, frames: frames)
+    try VoiceFiles.conditions(
+      f0: f0[id].map { try $0.json(Files.f0, PitchFile.self) },
+      phones: phones[id].map { try $0.json("phones.json", [Singer.TimedPhone].self) },
+      singer: singers[id].map { try ModelFiles.tensor($0, ModelFiles.style, "style").floats }, rate: rate,
+      frames: frames)
+  }
+
+  fileprivate static func conditions(
+    f0: PitchFile?, phones: [Singer.TimedPhone]?, singer: [Float]?, rate: Double, frames: Int
+  ) throws -> SongConditions {
+    var result = SongConditions(singer: singer ?? [])
+    if let f0 {
+      guard f0.step > 0 else { throw StageFailure("'\(Files.f0)' says \(f0.step) s from frame to frame") }
+      result.f0 = SongConditions.pitch(f0.f0, step: f0.step, rate: rate, frames: frames)
     }
-    if let item = phones[id] {
-      result.phones = try item.json("phones.json", [Singer.TimedPhone].self).compactMap { phone in
-        guard phone.symbol != LyricTokens.wordBoundary, let id = LyricTokens.id(ofPhone: phone.symbol) else {
-          return nil
-        }
-        return SongConditions.Phone(id: id, start: phone.start * rate, end: phone.end * rate)
+    result.phones = (phones ?? []).compactMap { phone in
+      guard phone.symbol != LyricTokens.wordBoundary, let id = LyricTokens.id(ofPhone: phone.symbol) else {
+        return nil
       }
-    }
-    if let item = singers[id] {
-      result.singer = try ModelFiles.tensor(item, ModelFiles.style, "style").floats
+      return SongConditions.Phone(id: id, start: phone.start * rate, end: phone.end * rate)
     }
     return result
   }
@@ -69,5 +73,19 @@ struct VoiceFiles {
   static func adapter(_ item: InputItem) throws -> ConditionAdapter {
     try ConditionAdapter(
       config: item.path(ConditionAdapter.configFile), weights: item.path(ConditionAdapter.weightsFile))
+  }
+}
+
+/// What a song's voice is told, in files as the stages `f0` and `sing` write them.
+public enum VoiceTexts {
+  /// Reads `f0.json`, `phones.json`, or what of them is given, for `frames` latent frames of which there are `rate` a second.
+  /// - Throws: `PublishedFilesError`, `StageFailure`.
+  public static func read(
+    f0: String?, phones: String?, singer: [Float], rate: Double, frames: Int
+  ) throws -> SongConditions {
+    try VoiceFiles.conditions(
+      f0: f0.map { try PublishedFiles.document($0, PitchFile.self) },
+      phones: phones.map { try PublishedFiles.document($0, [Singer.TimedPhone].self) }, singer: singer,
+      rate: rate, frames: frames)
   }
 }

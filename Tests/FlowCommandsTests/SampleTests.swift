@@ -1,5 +1,6 @@
 import FlowAudio
 import FlowCore
+import FlowModels
 import FlowNN
 import FlowTensor
 import FlowTestSupport
@@ -112,6 +113,42 @@ import Testing
     #expect(error < 1e-3, "\(error)")
     let silenced = try latents(shell, "--adapter", "vocal=0").floats
     #expect(zip(silenced, base.floats).allSatisfy { abs($0 - $1) < 1e-6 })
+  }
+
+  /// Networks for a voice lie beside the base as well, and are told what a song is to be.
+  @Test func conditionsAreTold() throws {
+    let shell = try SampleTests.project()
+    let base = try latents(shell)
+    let digest = Digest(of: try #require(shell.folder.read("m/model.safetensors")))
+    let sizes = ConditionSizes([.f0], hidden: 4, output: 64)
+    func write(_ name: String, _ value: Float) throws {
+      // The names and shapes are those that a refusal lists.
+      var weights: [String: HostTensor] = [:]
+      for (key, shape) in [("in", [4, sizes.width(.f0)]), ("out", [64, 4])] {
+        weights["conditions.f0.\(key).weight"] = try HostTensor(
+          [Float](repeating: key == "in" ? 0.5 : value, count: shape.reduce(1, *)), shape)
+      }
+      for (file, bytes) in try ConditionAdapter(sizes, base: name, weights: weights).files() {
+        try shell.folder.write("voice/" + file, Data(bytes))
+      }
+    }
+    try shell.folder.write(
+      "f0.json",
+      #"{"step":0.0002,"f0":["# + [String](repeating: "440", count: 200).joined(separator: ",") + "]}")
+    let name = BaseName.of([digest])
+    try write(name, 0)
+    #expect(
+      try latents(shell, "--conditions", "voice", "--f0", "f0.json") == base,
+      "before training nothing changes")
+    try write(name, 0.5)
+    #expect(try latents(shell, "--conditions", "voice") == base, "of a song without pitch nothing is said")
+    #expect(try latents(shell, "--conditions", "voice", "--f0", "f0.json") != base)
+    #expect(try latents(shell) == base)
+    try write("flow/0000000000000000", 0.5)
+    let refused = try shell("sample", "m", "--latents", "z", "--frames", "5", "--conditions", "voice")
+    #expect(
+      refused.code == 2 && refused.error.contains("the conditions were trained for 'flow/0000000000000000'"))
+    #expect(try shell("sample", "m", "--latents", "z", "--f0", "f0.json").error.contains("--conditions"))
   }
 
   @Test func anAdapterOfAnotherBaseIsRefused() throws {
