@@ -5,6 +5,7 @@ public enum AllStages {
   /// The stages, in the alphabetical order of their names.
   public static let list: [NativeStage] = [
     NativeStage(Augment.self),
+    NativeStage(Clip.self),
     NativeStage(DecodeLatents.self),
     NativeStage(EncodeLatents.self),
     NativeStage(Evaluate.self),

@@ -11,6 +11,7 @@ struct Augment: Stage {
     var semitones: Double
     var stretch: Double
     var snr: [Double]
+    var mix: Double
     var seed: Int
   }
   let parameters: Parameters
@@ -23,6 +24,10 @@ struct Augment: Stage {
   }
 
   func run(_ context: StageContext) throws {
+    guard parameters.mix == 0 || !context.items("others").isEmpty else {
+      throw StageFailure("there is nothing to mix with", help: "bind the input 'others', or set 'mix' to 0")
+    }
+    let own = try context.input("audio").item.files
     let audio = try context.input("audio").audio()
     try context.emit("audio", files: [Files.audio: context.file(audio, Files.audio)])
     for variant in 0..<parameters.variants {
@@ -37,6 +42,14 @@ struct Augment: Stage {
         throw ItemRejected("\(error)")
       }
       samples = vocoder.stretched(samples, rate: rate)
+      // Drawn apart, so that a song without others stays as it was.
+      var others = context.random("mix \(variant)")
+      let songs = context.items("others").filter { $0.item.files != own }
+      if others.uniform() < parameters.mix, !songs.isEmpty {
+        let other = try songs[Int(others.uniform() * Double(songs.count))].audio()
+          .resampled(to: audio.sampleRate)
+        samples = Mixing.atSNR(samples, noise: other.mono, decibels: others.uniform(3...12))
+      }
       let noise = (0..<samples.count).map { _ in Float(random.normal()) }
       samples = Mixing.atSNR(samples, noise: noise, decibels: snr)
       let peak = samples.reduce(0) { max($0, abs($1)) }

@@ -85,6 +85,16 @@ enum ModelFiles {
     return result
   }
 
+  /// What is known of the item `id` among `known`, or of what it is a variant of: `take~1~clip2` of `take~1` of `take`.
+  static func ofSong<T>(_ id: String, _ known: [String: T]) -> T? {
+    var name = id[...]
+    while known[String(name)] == nil {
+      guard let mark = name.lastIndex(of: "~") else { return nil }
+      name = name[..<mark]
+    }
+    return known[String(name)]
+  }
+
   /// The how-manieth of the data sets the item is of, from 0.
   static func part(_ item: InputItem) -> Int {
     guard case .int(let part)? = item.item.attributes[StageDeclaration.part] else { return 0 }

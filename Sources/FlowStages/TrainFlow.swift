@@ -53,14 +53,19 @@ struct TrainFlow: Stage {
     var songs: [FlowSong] = []
     for item in items {
       let style =
-        try styles[item.item.id].map { try ModelFiles.tensor($0, ModelFiles.style, "style").floats } ?? []
+        try ModelFiles.ofSong(item.item.id, styles).map {
+          try ModelFiles.tensor($0, ModelFiles.style, "style").floats
+        } ?? []
       width = width ?? (style.isEmpty ? nil : style.count)
       let latents = try ModelFiles.tensor(item, ModelFiles.latents, "latents")
       let voice = try voices.voice(
         item.item.id, rate: VoiceFiles.rate(item), frames: latents.shape.first ?? 0)
+      // A variant has its song's words; which of them a clip has isn't known.
+      let words =
+        item.item.id.contains("~clip") ? lyrics[item.item.id] : ModelFiles.ofSong(item.item.id, lyrics)
       songs.append(
         FlowSong(
-          latents: latents, tokens: try lyrics[item.item.id].map(ModelFiles.tokens) ?? [], style: style,
+          latents: latents, tokens: try words.map(ModelFiles.tokens) ?? [], style: style,
           voice: voice, set: ModelFiles.part(item)))
     }
     if let base {

@@ -154,10 +154,10 @@ import Testing
   }
 }
 
-private enum Symbolic {
-  static var hasSoundfont: Bool {
-    ["/usr/share/sounds/sf3/FluidR3Mono_GM.sf3", "/usr/share/sounds/sf3/default-GM.sf3"].contains {
+enum Symbolic {
+  static let soundfont = ["/usr/share/sounds/sf3/FluidR3Mono_GM.sf3", "/usr/share/sounds/sf3/default-GM.sf3"]
+    .first {
       FileManager.default.isReadableFile(atPath: $0)
     }
-  }
+  static var hasSoundfont: Bool { soundfont != nil }
 }
