@@ -14,17 +14,16 @@ public struct Espeak: Sendable {
   public func words(_ text: String) throws(Diagnostic) -> [[String]] {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: path)
-    process.arguments = ["-q", "-b", "1", "-v", "en-us", "--ipa", "--sep=|", "--stdin"]
+    // As an argument: writing to a program that has ended would end this one. The blank keeps a dash from being an option.
+    process.arguments = ["-q", "-b", "1", "-v", "en-us", "--ipa", "--sep=|", " " + text]
     process.environment = ["LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"]
-    let (input, output) = (Pipe(), Pipe())
-    process.standardInput = input
+    let output = Pipe()
+    process.standardInput = FileHandle.nullDevice
     process.standardOutput = output
     process.standardError = FileHandle.nullDevice
     let data: Data
     do {
       try process.run()
-      try input.fileHandleForWriting.write(contentsOf: Data((text + "\n").utf8))
-      try input.fileHandleForWriting.close()
       data = try output.fileHandleForReading.readToEnd() ?? Data()
     } catch { throw failure("\(error)") }
     process.waitUntilExit()
