@@ -3,8 +3,8 @@ import FlowCore
 import FlowStageKit
 import Foundation
 
-/// Scores what came out: the Fréchet distance of the samples to the songs, and the errors of the pitch tracks where the
-/// truth is known.
+/// Scores what came out: the Fréchet distance of the samples to the songs, how far the spectrum of each is from that of the
+/// song of its name, and the errors of the pitch tracks where the truth is known.
 struct Evaluate: Stage {
   static let name = "evaluate"
   struct Parameters: Decodable, Sendable {}
@@ -32,6 +32,7 @@ struct Evaluate: Stage {
         "no Fréchet distance: \(samples.count) and \(reference.count) patches of 0.96 s, at least 2 are needed"
       )
     }
+    if let distance = try melDistance(context) { figures.append(("mel_distance_db", distance)) }
     let truths = Dictionary(context.items("truth").map { ($0.item.id, $0) }, uniquingKeysWith: { a, _ in a })
     var pitches: [Metrics.Pitch] = []
     for item in context.items("f0") {
@@ -50,6 +51,7 @@ struct Evaluate: Stage {
       figures.append(("f0_rmse_hz", mean(\.rmseHertz)))
       figures.append(("f0_rmse_cents", mean(\.rmseCents)))
       figures.append(("f0_raw_accuracy", mean(\.rawAccuracy)))
+      figures.append(("f0_chroma_accuracy", mean(\.chromaAccuracy)))
       figures.append(("f0_voicing_error", mean(\.voicingError)))
     }
     var table = "metric,value\n"
@@ -66,6 +68,23 @@ struct Evaluate: Stage {
     ])
     try context.emit(
       "metrics", id: "metrics", files: ["metrics.json": .text(document.pretty), "metrics.csv": .text(table)])
+  }
+
+  /// The mean distance of samples to the songs of their names; `nil` when there are none.
+  private func melDistance(_ context: StageContext) throws -> Double? {
+    let songs = Dictionary(
+      context.items("reference").map { ($0.item.id, $0) }, uniquingKeysWith: { a, _ in a })
+    var distances: [Double] = []
+    for item in context.items("samples") {
+      guard let song = songs[item.item.id] else { continue }
+      do {
+        let (sample, truth) = (try item.audio(), try song.audio())
+        let wave = try AudioBuffer(sample.mono, sampleRate: sample.sampleRate).resampled(to: truth.sampleRate)
+        distances.append(
+          Metrics.melDistance(wave.mono, truth: truth.mono, sampleRate: truth.sampleRate))
+      } catch let error as AudioFileError { throw StageFailure("\(error)") }
+    }
+    return distances.isEmpty ? nil : distances.reduce(0, +) / Double(distances.count)
   }
 
   private static func deviations(_ rows: [[Double]]) -> [Double] {

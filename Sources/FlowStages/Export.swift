@@ -16,11 +16,13 @@ struct Export: Stage {
     var baseModel: String
     var languages: [String]
     var samples: Int
+    var type: Precision
     enum CodingKeys: String, CodingKey {
-      case shard, license, title, languages, samples
+      case shard, license, title, languages, samples, type
       case baseModel = "base_model"
     }
   }
+  enum Precision: String, Decodable, Sendable { case float32, bfloat16 }
   let parameters: Parameters
 
   func run(_ context: StageContext) throws {
@@ -69,17 +71,24 @@ struct Export: Stage {
     ["format": "pt", "architecture": "DiffRhythm2", "license": parameters.license]
   }
 
+  private func tensors(_ network: NetworkFiles) throws -> [String: HostTensor] {
+    let tensors = try network.tensors()
+    return parameters.type == .bfloat16 ? tensors.mapValues { $0.cast(to: .bfloat16) } : tensors
+  }
+
   private func add(
     _ model: NetworkFiles, to files: inout [String: FileContent], _ card: inout ModelCard,
     _ context: StageContext
   ) throws {
-    let transformer = try model.tensors()
+    let transformer = try tensors(model)
     guard transformer.keys.allSatisfy({ $0.hasPrefix("transformer.") }) else {
       throw StageFailure("the model has parameters outside 'transformer.'")
     }
     files[ModelFiles.modelConfig] = try ModelFiles.text(model.config(DiTConfig.self))
     let limit = parameters.shard * 1_048_576
-    if transformer.values.reduce(0, { $0 + $1.floats.count * 4 }) <= limit {
+    if transformer.values.reduce(0, { $0 + $1.floats.count * (parameters.type == .bfloat16 ? 2 : 4) })
+      <= limit
+    {
       files[ModelFiles.model] = .bytes(try Export.checked(transformer, metadata))
     } else {
       let shards = Safetensors.shards(transformer, limit: limit, metadata: metadata)
@@ -89,7 +98,9 @@ struct Export: Stage {
         for name in file.names { back[name] = try file.tensor(name) }
         files[shard.name] = .bytes(shard.bytes)
       }
-      guard back == transformer else { throw StageFailure("the shards read back differ from the weights") }
+      guard back == transformer.mapValues({ $0.cast(to: .float32) }) else {
+        throw StageFailure("the shards read back differ from the weights")
+      }
       files["model.safetensors.index.json"] = .text(shards.index)
     }
     let count = transformer.values.reduce(0) { $0 + $1.floats.count }
@@ -102,13 +113,13 @@ struct Export: Stage {
     vocoder: NetworkFiles, to files: inout [String: FileContent], _ card: inout ModelCard,
     _ context: StageContext
   ) throws {
-    let decoder = try vocoder.tensors()
+    let decoder = try tensors(vocoder)
     let config = try vocoder.config(VocoderConfig.self)
     files[ModelFiles.decoderConfig] = try ModelFiles.text(config)
     files[ModelFiles.decoder] = .bytes(try Export.checked(decoder, metadata))
     // The encoder is not part of what is published, but of what latents are made with.
     if let encoder = NetworkFiles(context.items("vocoder"), .encoder) {
-      files[ModelFiles.encoder] = .bytes(try Export.checked(encoder.tensors(), metadata))
+      files[ModelFiles.encoder] = .bytes(try Export.checked(tensors(encoder), metadata))
       files[ModelFiles.encoderConfig] = try ModelFiles.text(encoder.config(LatentEncoderConfig.self))
     }
     let count = decoder.values.reduce(0) { $0 + $1.floats.count }
@@ -134,7 +145,7 @@ struct Export: Stage {
   {
     let bytes = Safetensors.encode(tensors, metadata: metadata)
     let file = try SafetensorsFile(data: Data(bytes))
-    for (name, value) in tensors where try file.tensor(name) != value {
+    for (name, value) in tensors where try file.tensor(name) != value.cast(to: .float32) {
       throw StageFailure("'\(name)' read back differs from the weights")
     }
     guard file.names.count == tensors.count else {

@@ -48,7 +48,8 @@ import Testing
     license: String = "CC0-1.0", title: String = "", base: String = "", languages: [String] = []
   ) -> Export.Parameters {
     Export.Parameters(
-      shard: 4096, license: license, title: title, baseModel: base, languages: languages, samples: 2)
+      shard: 4096, license: license, title: title, baseModel: base, languages: languages, samples: 2,
+      type: .float32)
   }
 
   private func export(
@@ -105,6 +106,20 @@ import Testing
     let after = try SafetensorsFile(data: Data(try #require(files["model.safetensors"])))
     #expect(before.names == after.names && after.metadata["license"] == "CC-BY-4.0")
     for name in before.names { #expect(try before.tensor(name) == after.tensor(name), "\(name)") }
+  }
+
+  @Test func halfTheBytes() throws {
+    var half = parameters()
+    half.type = .bfloat16
+    let files = try export(["model": [model()]], half)
+    let before = try SafetensorsFile(data: Data(bytes("dit_tiny_weights.safetensors")))
+    let after = try SafetensorsFile(data: Data(try #require(files["model.safetensors"])))
+    #expect(before.names == after.names)
+    for name in before.names {
+      let (a, b) = (try before.tensor(name), try after.tensor(name))
+      #expect(after.entries[name]?.type == "BF16", "\(name)")
+      #expect(b == a.cast(to: .bfloat16).cast(to: .float32), "\(name)")
+    }
   }
 
   @Test func anAdaptersFolder() throws {
