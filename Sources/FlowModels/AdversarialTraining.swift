@@ -58,9 +58,11 @@ public struct AdversarialTraining: Sendable, Hashable, Codable {
     try list.initialize(store, seed: seed)
     var settings = settings
     settings.average = nil
+    let step = try TrainingStep(
+      loss: loss, parameters: list.declarations, store: store, settings: settings, ranks: ranks)
+    var need = MemoryNeed(list, settings: settings, isShared: settings.accumulation > 1 || ranks.size > 1)
+    need.intermediates = step.intermediateBytes
     return TrainingLoop.Opponent(
-      step: try TrainingStep(
-        loss: loss, parameters: list.declarations, store: store, settings: settings, ranks: ranks),
-      names: list.declarations.map(\.name), settings: settings)
+      step: step, names: list.declarations.map(\.name), settings: settings, memory: need)
   }
 }

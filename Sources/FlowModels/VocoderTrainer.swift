@@ -64,6 +64,8 @@ public final class VocoderTrainer {
   private let store: ParameterStore
   private let decoder: VocoderDecoder
   private let names: [String]
+  /// The memory it takes.
+  public let memory: MemoryNeed
   /// Names under which encoder and decoder lie in the loop's weights.
   public static let encoderPrefix = "encoder.", decoderPrefix = "decoder."
 
@@ -74,11 +76,12 @@ public final class VocoderTrainer {
   ///   - seed: draws weights, segments and noise.
   ///   - initial: weights to start from under their names in the loop, all of a network's or none; others are drawn.
   ///   - ranks: those that share each batch; what is drawn doesn't depend on them.
-  /// - Throws: `TrainingError.data` when there is no audio, or the ranks don't divide the batch; `ParameterError` when the
-  ///   initial weights don't fit; `TensorError`.
+  ///   - available: bytes of memory that there are.
+  /// - Throws: `TrainingError.data` when there is no audio, or the ranks don't divide the batch; `TrainingError.memory`, before
+  ///   the first step, when there is less than it takes; `ParameterError` when the initial weights don't fit; `TensorError`.
   public init(
     _ settings: VocoderTraining, songs: [[Float]], validation: Set<Int>, seed: UInt64, backend: any Backend,
-    initial: [String: HostTensor] = [:], ranks: any Communicator = SoleRank()
+    initial: [String: HostTensor] = [:], ranks: any Communicator = SoleRank(), available: Int = .max
   ) throws {
     self.settings = settings
     let rows = try BatchPart(of: settings.batch, ranks).rows
@@ -122,6 +125,13 @@ public final class VocoderTrainer {
       checkGraph,
       outputs: ["mel": try VocoderTrainer.loss(settings, rows: rows.count, ParameterList(checkGraph)).mel],
       parameters: store)
+    var need = MemoryNeed(
+      list, trained: trainable, settings: settings.optimizer,
+      isShared: settings.optimizer.accumulation > 1 || ranks.size > 1)
+    need.intermediates = step.intermediateBytes + check.arenaCount * 4
+    if let opponent { need.add(opponent.memory) }
+    memory = need
+    guard need.least <= available else { throw TrainingError.memory(need, available: available) }
     let prior =
       ranks.size > 1
       ? try VocoderTrainer.prior(settings, rows: rows.count, store: store, ranks: ranks) : nil

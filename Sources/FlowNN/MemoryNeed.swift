@@ -14,18 +14,30 @@ public struct MemoryNeed: Sendable, Hashable {
   /// The need of `parameters` as they are declared, intermediate values aside.
   /// - Parameters:
   ///   - list: of a recorded model.
+  ///   - trained: those of them that are trained; `nil` for all that the list calls so.
   ///   - isShared: gradients are added up in a buffer of their own, for several batches or ranks.
-  public init(_ list: ParameterList, settings: OptimizerSettings, isShared: Bool) {
+  public init(
+    _ list: ParameterList, trained: [ParameterList.Declaration]? = nil, settings: OptimizerSettings,
+    isShared: Bool
+  ) {
     func bytes(_ declarations: [ParameterList.Declaration]) -> Int {
       declarations.reduce(0) { $0 + $1.tensor.shape.reduce($1.tensor.dtype.size, *) }
     }
-    let (all, trained) = (bytes(list.declarations), bytes(list.trainable))
+    let (all, trained) = (bytes(list.declarations), bytes(trained ?? list.trainable))
     let states = settings.statePrefixes.count
     parameters = all
     optimizer = trained * (states + (isShared ? 1 : 0))
     intermediates = 0
     // A checkpoint has weights, state and the best weights, as tensors and as the bytes of a file.
     copies = trained + 2 * trained * (2 + states)
+  }
+
+  /// The need of `other` beside this, such as of what is trained by turns with it.
+  public mutating func add(_ other: MemoryNeed) {
+    parameters += other.parameters
+    optimizer += other.optimizer
+    intermediates += other.intermediates
+    copies += other.copies
   }
 
   /// What no step can do without.

@@ -51,9 +51,12 @@ public final class TrainingLoop {
     let step: TrainingStep
     let names: [String]
     let settings: OptimizerSettings
+    /// What memory it takes.
+    public let memory: MemoryNeed
 
     /// An opponent that trains the parameters `names`.
-    public init(step: TrainingStep, names: [String], settings: OptimizerSettings) {
+    public init(step: TrainingStep, names: [String], settings: OptimizerSettings, memory: MemoryNeed) {
+      self.memory = memory
       self.step = step
       self.names = names
       self.settings = settings

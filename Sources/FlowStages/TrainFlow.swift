@@ -95,14 +95,7 @@ struct TrainFlow: Stage {
         help: "lower 'batch' (and raise 'accumulation'), 'frames' or 'tokens', set 'recompute: true'"
           + (parameters.method == .full ? ", or train an adapter ('method: lora')" : ""))
     }
-    let need = trainer.memory
-    context.log("memory: \(MemoryNeed.text(need.total)), of which \(need.parts)")
-    context.metric("memory_bytes", Double(need.total))
-    context.progress(0, "memory: \(MemoryNeed.text(need.total)) (\(need.parts))")
-    if need.total > context.memory {
-      context.log(
-        "there may be too little memory for checkpoints: \(MemoryNeed.text(context.memory)) are available")
-    }
+    ModelFiles.say(trainer.memory, context)
     let previews = try previews(trainer, songs[split.heldOut.min() ?? 0], seed, context)
     let kept = KeptWeights(
       context, every: parameters.save, count: parameters.keep, total: parameters.steps)

@@ -95,9 +95,17 @@ struct TrainVocoder: Stage {
     let split = ModelFiles.split(context.items("audio"), seed: seed, share: parameters.heldOut)
     guard !split.items.isEmpty else { throw StageFailure("there is no audio to train the vocoder on") }
     let songs = try split.items.map { try ModelFiles.wave($0, rate: settings.vocoder.samplingRate) }
-    let trainer = try VocoderTrainer(
-      settings, songs: songs, validation: split.heldOut, seed: seed,
-      backend: CPUBackend(threads: context.threads), initial: initial, ranks: context.ranks)
+    let trainer: VocoderTrainer
+    do {
+      trainer = try VocoderTrainer(
+        settings, songs: songs, validation: split.heldOut, seed: seed,
+        backend: CPUBackend(threads: context.threads), initial: initial, ranks: context.ranks,
+        available: context.memory)
+    } catch let error as TrainingError {
+      guard case .memory = error else { throw error }
+      throw StageFailure("\(error)", help: "lower 'batch' (and raise 'accumulation') or 'frames'")
+    }
+    ModelFiles.say(trainer.memory, context)
     let heard = Previews.excerpt(songs[split.heldOut.min() ?? 0], rate: settings.vocoder.samplingRate)
     let previews = Previews(
       context, every: parameters.preview, total: parameters.steps,

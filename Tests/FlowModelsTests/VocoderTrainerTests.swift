@@ -63,6 +63,17 @@ import Testing
     }
   }
 
+  @Test func wantOfMemoryIsSaidBeforeTheFirstStep() throws {
+    let need = try trainer(.all).memory
+    #expect(need.parameters > 4 * 1_000_000 && need.intermediates > 1 << 20, "\(need.parts)")
+    #expect(try trainer(.encoder).memory.optimizer < need.optimizer / 2)
+    #expect(throws: TrainingError.self) {
+      try VocoderTrainer(
+        settings(.all), songs: [[0.1]], validation: [], seed: 1, backend: CPUBackend(),
+        available: need.least - 1)
+    }
+  }
+
   @Test func weightsOfAnotherVocoderAreRefused() throws {
     var base = try trainer(.all).loop.weights()
     let key = "decoder.conv_pre.bias"
