@@ -275,7 +275,7 @@ public final class VocoderDecoder {
     let starts = Vocoder.chunkStarts(frames: frames, chunk: size, overlap: min(overlap, max(0, size - 1)))
     if programs[size] == nil {
       let graph = Graph()
-      let list = ParameterList(graph)
+      let list = ParameterList(graph, types: store.dtype)
       let scope = prefix.isEmpty ? list.scope : list.scope[prefix]
       let wave = try Vocoder(config, scope)(graph.input("latents", [1, channels, size])).wave
       programs[size] = try Program(graph, outputs: ["wave": wave], parameters: store)

@@ -297,7 +297,7 @@ extension LatentEncoder {
   ) throws -> HostTensor {
     let frames = max(1, (wave.count + config.hop - 1) / config.hop)
     let graph = Graph()
-    let scope = ParameterList(graph).scope
+    let scope = ParameterList(graph, types: store.dtype).scope
     let encoder = LatentEncoder(config, prefix.isEmpty ? scope : scope[prefix])
     let latents = try encoder(graph.input("wave", [1, 1, frames * config.hop])).permuted([0, 2, 1])
     let program = try Program(

@@ -2,6 +2,7 @@ import FlowCore
 import FlowNN
 import FlowTensor
 import FlowTensorCPU
+import Foundation
 import Testing
 
 @testable import FlowModels
@@ -81,6 +82,24 @@ import Testing
     #expect(throws: ParameterError.self) { try trainer(.all, initial: base) }
     base[key] = nil
     #expect(throws: ParameterError.self) { try trainer(.all, initial: base) }
+  }
+
+  /// Weights kept in 16 bits do what the same numbers do in 32.
+  @Test func halfTheBytesSoundTheSame() throws {
+    let parts = try trainer(.all).split(trainer(.all).loop.weights())
+    let wave = (0..<9600).map { Float(0.2 * sin(Double($0) * 0.05)) }
+    func made(_ keep: (HostTensor) -> HostTensor) throws -> (latents: [Float], wave: [Float]) {
+      let (encoder, decoder) = (ParameterStore(CPUBackend()), ParameterStore(CPUBackend()))
+      for (name, value) in parts.encoder { try encoder.set(name, keep(value)) }
+      for (name, value) in parts.decoder { try decoder.set(name, keep(value)) }
+      let latents = try LatentEncoder.encode(wave, config: .tiny, store: encoder)
+      let sound = try VocoderDecoder(.tiny, store: decoder, prefix: "").decode(latents.columns())
+      return (latents.floats, sound)
+    }
+    let half = try made { $0.cast(to: .bfloat16) }
+    let wide = try made { $0.cast(to: .bfloat16).cast(to: .float32) }
+    #expect(half.latents == wide.latents && half.wave == wide.wave)
+    #expect(try made { $0 }.latents != half.latents)
   }
 
   @Test func foldedWeightNormUnfolds() throws {
