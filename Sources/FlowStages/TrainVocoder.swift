@@ -40,6 +40,7 @@ struct TrainVocoder: Stage {
 
   private var settings: VocoderTraining {
     var settings = VocoderTraining.tiny(steps: parameters.steps)
+    settings.trained = parameters.trained
     settings.batch = parameters.batch
     settings.frames = parameters.frames
     settings.optimizer.learningRate = parameters.rate

@@ -1,8 +1,10 @@
 import FlowAudio
 import FlowCore
 import FlowModels
+import FlowNN
 import FlowPlan
 import FlowStageKit
+import FlowTensor
 import FlowTestSupport
 import Foundation
 import Synchronization
@@ -38,14 +40,14 @@ final class InterruptedIO: StageIO {
 }
 
 @Suite struct PreviewTests {
-  private func context(_ io: any StageIO) throws -> StageContext {
+  private func context(_ io: any StageIO, base: [Item] = []) throws -> StageContext {
     let wave = (0..<72_000).map { Float(0.3 * sin(Double($0) * 0.05)) }
     let folder = try TemporaryFolder()
     try AudioFile.write(AudioBuffer(wave, sampleRate: 24_000), to: folder.path + "/tone.wav")
     let file = try io.store(contentsOf: folder.path + "/tone.wav", as: "tone.wav")
     return StageContext(
       declaration: try #require(try StageContract.catalog.get()["train-vocoder"]),
-      inputs: ["audio": [Item(id: "tone", files: [file], attributes: [:])]], threads: 1, io: io)
+      inputs: ["audio": [Item(id: "tone", files: [file], attributes: [:])], "base": base], threads: 1, io: io)
   }
 
   private func stage() throws -> TrainVocoder {
@@ -63,6 +65,37 @@ final class InterruptedIO: StageIO {
       for file in items.flatMap(\.files) { result["\(port)/\(file.name)"] = file.digest.hex }
     }
     return result
+  }
+
+  /// What isn't trained comes out as it was, byte for byte; nothing is trained beside nothing.
+  @Test(arguments: [VocoderTraining.Trained.decoder, .encoder])
+  func oneNetworkOfABaseIsTrained(trained: VocoderTraining.Trained) throws {
+    let folder = try TemporaryFolder()
+    let io = try FolderIO(root: folder.path)
+    let first = try context(io)
+    try stage().run(first)
+    let base = try #require(first.result.outputs["weights"])
+    let plain = try context(io)
+    var parameters = try stage().parameters
+    parameters.trained = trained
+    parameters.preview = 0
+    parameters.seed = 2
+    #expect(throws: StageFailure.self) { try TrainVocoder(parameters: parameters).run(plain) }
+    let tuned = try context(io, base: base)
+    try TrainVocoder(parameters: parameters).run(tuned)
+    func tensors(_ context: StageContext, _ name: String) throws -> [String: HostTensor] {
+      let item = try #require(context.result.outputs["weights"]?.first)
+      let file = try #require(item.files.first { $0.name == name })
+      let data = try Data(contentsOf: URL(fileURLWithPath: io.materialise(file)))
+      let tensors = try SafetensorsFile(data: data)
+      return try Dictionary(uniqueKeysWithValues: tensors.names.map { ($0, try tensors.tensor($0)) })
+    }
+    for name in ["decoder", "encoder"] {
+      let (before, after) = (
+        try tensors(first, name + ".safetensors"), try tensors(tuned, name + ".safetensors")
+      )
+      #expect((before == after) == (name != trained.rawValue), "\(name)")
+    }
   }
 
   @Test func anInterruptedTrainingKeepsItsPreviews() throws {
