@@ -166,7 +166,7 @@ public enum PipelineSchema {
 
   private static var source: JSON {
     .object([
-      "type": "object", "additionalProperties": false,
+      "type": ["object", "null"], "additionalProperties": false,
       "properties": .object([
         "path": ["type": "string", "description": "A folder or file, of this file's folder."],
         "manifest": ["type": "string", "description": "JSONL: an item a line, {\"id\": …, \"path\": …}."],
