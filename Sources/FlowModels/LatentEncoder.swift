@@ -70,8 +70,8 @@ public struct LatentEncoderConfig: Sendable, Hashable, Codable {
   public var hop: Int { strides.reduce(mel?.hop ?? 1, *) }
 }
 
-/// A convolutional encoder: wave [B, 1, T·hop] -> latents [B, channels, T]. Strided convolutions mirror the decoder's
-/// transposed ones, with snake activations (x + sin²(ax)/a, logarithmic a) between them. Latents are bounded smoothly to
+/// A convolutional encoder: wave [B, 1, T·hop] -> latents [B, channels, T]. Strided convolutions over the wave, or over its log
+/// mel magnitudes, with snake activations (x + sin²(ax)/a, logarithmic a) between them. Latents are bounded smoothly to
 /// ±`bound`, so that one loud outlier can't stretch the space the transformer learns.
 public struct LatentEncoder {
   /// The largest magnitude of a latent.

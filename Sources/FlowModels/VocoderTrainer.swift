@@ -55,7 +55,7 @@ public struct VocoderTraining: Sendable, Hashable, Codable {
   }
 }
 
-/// Trains encoder and decoder together: multi-scale mel loss, a little waveform loss, latents held near unit scale.
+/// Trains encoder and decoder together, or one of them: multi-scale mel loss, a little waveform loss, latents held near unit scale.
 public final class VocoderTrainer {
   /// The settings.
   public let settings: VocoderTraining
