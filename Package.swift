@@ -70,6 +70,8 @@ let package = Package(
     system("CCrypto", "libcrypto", apt: "libssl-dev"),
     .target(name: "COpenBLAS", cSettings: kernelFlags),
     .target(name: "CKernels", dependencies: ["COpenBLAS"], cSettings: kernelFlags),
+    // The kernels' texts are parts of kernels.c by `#embed`.
+    .target(name: "CCUDA", exclude: ["kernels"], cSettings: [.unsafeFlags(["-Wno-c23-extensions"])]),
     .target(name: "CFluidSynth"),
     .target(name: "CProcess"),
     .target(name: "CMPI", cSettings: kernelFlags),

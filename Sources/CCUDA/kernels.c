@@ -1,0 +1,18 @@
+#include "flow_cuda_kernels.h"
+
+// The kernels' sources, as the compiler of the device takes them.
+static const char prelude[] = {
+#embed "kernels/prelude.cuh"
+    , 0};
+
+static const struct {
+  const char *name, *text;
+} files[] = {
+    {"prelude", prelude},
+};
+
+const char *flow_cuda_source(const char *name) {
+  for (unsigned long i = 0; i < sizeof files / sizeof *files; i++)
+    if (!__builtin_strcmp(files[i].name, name)) return files[i].text;
+  return 0;
+}

@@ -1,0 +1,149 @@
+// What every kernel's source begins with. No header of CUDA's is included, so that only NVRTC is needed where kernels
+// are compiled; under FLOW_SHIM the same source is compiled for the CPU, where `shim.hpp` stands for the device.
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef long long i64;
+
+/// The upper half of a float32.
+struct bf16 {
+  u16 bits;
+};
+
+#ifdef FLOW_SHIM
+#define DEVICE static inline
+#else
+#define DEVICE static __device__ __forceinline__
+#define INFINITY __int_as_float(0x7f800000)
+#define NAN __int_as_float(0x7fffffff)
+/// Shared memory whose size is given at the launch.
+#define SHARED_MEMORY(name) extern __shared__ __align__(1024) u8 name[]
+#endif
+#define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+
+// MARK: Numbers
+
+#ifdef FLOW_SHIM
+DEVICE u16 round_bf16(float x) {
+  u32 bits = __float_as_uint(x);
+  if (x != x) return (u16)(bits >> 16 | 0x40);
+  return (u16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+/// Two bfloat16, `low` in the lower half.
+DEVICE u32 pack_bf16(float low, float high) { return round_bf16(low) | (u32)round_bf16(high) << 16; }
+#else
+DEVICE u32 pack_bf16(float low, float high) {
+  u32 pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+DEVICE u16 round_bf16(float x) { return (u16)(pack_bf16(x, 0.0f)); }
+#endif
+DEVICE float low_bf16(u32 pair) { return __uint_as_float(pair << 16); }
+DEVICE float high_bf16(u32 pair) { return __uint_as_float(pair & 0xffff0000u); }
+
+DEVICE float load(const float *p) { return *p; }
+DEVICE float load(const bf16 *p) { return __uint_as_float((u32)p->bits << 16); }
+DEVICE void store(float *p, float x) { *p = x; }
+DEVICE void store(bf16 *p, float x) { p->bits = round_bf16(x); }
+
+/// 16 bytes.
+struct alignas(16) Quad {
+  u32 x, y, z, w;
+};
+struct alignas(8) Pair {
+  u32 x, y;
+};
+
+/// Four elements at an address that is a multiple of four elements.
+DEVICE void load4(float (&v)[4], const float *p) {
+  Quad q = *(const Quad *)p;
+  v[0] = __uint_as_float(q.x), v[1] = __uint_as_float(q.y), v[2] = __uint_as_float(q.z), v[3] = __uint_as_float(q.w);
+}
+DEVICE void load4(float (&v)[4], const bf16 *p) {
+  Pair q = *(const Pair *)p;
+  v[0] = low_bf16(q.x), v[1] = high_bf16(q.x), v[2] = low_bf16(q.y), v[3] = high_bf16(q.y);
+}
+DEVICE void store4(float *p, const float (&v)[4]) {
+  Quad q = {__float_as_uint(v[0]), __float_as_uint(v[1]), __float_as_uint(v[2]), __float_as_uint(v[3])};
+  *(Quad *)p = q;
+}
+DEVICE void store4(bf16 *p, const float (&v)[4]) {
+  Pair q = {pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3])};
+  *(Pair *)p = q;
+}
+
+// MARK: Warps
+
+DEVICE float warp_sum(float x) {
+  for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
+  return x;
+}
+/// Not a number if any is.
+DEVICE float larger(float a, float b) { return a > b || a != a ? a : b; }
+DEVICE float warp_max(float x) {
+  for (int offset = 16; offset > 0; offset /= 2) x = larger(x, __shfl_xor_sync(0xffffffffu, x, offset));
+  return x;
+}
+
+/// The sum over the block's threads (a multiple of 32), in all of them. `scratch` holds a float per warp.
+DEVICE float block_sum(float x, float *scratch) {
+  x = warp_sum(x);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = x;
+  __syncthreads();
+  float sum = 0;
+  for (u32 i = 0; i < blockDim.x / 32; i++) sum += scratch[i];
+  return sum;
+}
+DEVICE float block_max(float x, float *scratch) {
+  x = warp_max(x);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = x;
+  __syncthreads();
+  float top = scratch[0];
+  for (u32 i = 1; i < blockDim.x / 32; i++) top = larger(top, scratch[i]);
+  return top;
+}
+
+// MARK: Tensor cores (PTX ISA, "Warp Level Matrix Multiply-Accumulate Instructions")
+
+#ifdef FLOW_SHIM
+DEVICE void mma_bf16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) { shim_mma_bf16(d, a, b0, b1); }
+DEVICE void ldmatrix4(u32 (&r)[4], const void *row) { shim_ldmatrix(r, 4, false, row); }
+DEVICE void ldmatrix4_transposed(u32 (&r)[4], const void *row) { shim_ldmatrix(r, 4, true, row); }
+/// 16 bytes to shared memory, not waited for; zeros unless `valid`.
+DEVICE void copy_async(void *to, const void *from, bool valid) { shim_copy_async(to, from, valid); }
+DEVICE void copy_commit() { shim_copy_commit(); }
+template <int pending> DEVICE void copy_wait() { shim_copy_wait(pending); }
+#else
+DEVICE u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
+/// d [16, 8] += a [16, 16] b [16, 8], m16n8k16.
+DEVICE void mma_bf16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+/// Four 8x8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8.
+DEVICE void ldmatrix4(u32 (&r)[4], const void *row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+DEVICE void ldmatrix4_transposed(u32 (&r)[4], const void *row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+DEVICE void copy_async(void *to, const void *from, bool valid) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0)
+               : "memory");
+}
+DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int pending> DEVICE void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory"); }
+#endif
