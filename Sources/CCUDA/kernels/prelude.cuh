@@ -14,7 +14,10 @@ struct bf16 {
 
 #ifdef FLOW_SHIM
 #define DEVICE static inline
+#define ALIGNED(p, bytes) shim_aligned(p, bytes)
 #else
+/// Checked on the CPU only; the device faults.
+#define ALIGNED(p, bytes)
 #define DEVICE static __device__ __forceinline__
 #define INFINITY __int_as_float(0x7f800000)
 #define NAN __int_as_float(0x7fffffff)
@@ -59,19 +62,23 @@ struct alignas(8) Pair {
 
 /// Four elements at an address that is a multiple of four elements.
 DEVICE void load4(float (&v)[4], const float *p) {
+  ALIGNED(p, 16);
   Quad q = *(const Quad *)p;
   v[0] = __uint_as_float(q.x), v[1] = __uint_as_float(q.y), v[2] = __uint_as_float(q.z), v[3] = __uint_as_float(q.w);
 }
 DEVICE void load4(float (&v)[4], const bf16 *p) {
+  ALIGNED(p, 8);
   Pair q = *(const Pair *)p;
   v[0] = low_bf16(q.x), v[1] = high_bf16(q.x), v[2] = low_bf16(q.y), v[3] = high_bf16(q.y);
 }
 DEVICE void store4(float *p, const float (&v)[4]) {
   Quad q = {__float_as_uint(v[0]), __float_as_uint(v[1]), __float_as_uint(v[2]), __float_as_uint(v[3])};
+  ALIGNED(p, 16);
   *(Quad *)p = q;
 }
 DEVICE void store4(bf16 *p, const float (&v)[4]) {
   Pair q = {pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3])};
+  ALIGNED(p, 8);
   *(Pair *)p = q;
 }
 
