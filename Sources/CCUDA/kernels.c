@@ -4,11 +4,19 @@
 static const char prelude[] = {
 #embed "kernels/prelude.cuh"
     , 0};
+static const char convolution[] = {
+#embed "kernels/convolution.cu"
+    , 0};
+static const char snake[] = {
+#embed "kernels/snake.cu"
+    , 0};
 
 static const struct {
   const char *name, *text;
 } files[] = {
     {"prelude", prelude},
+    {"convolution", convolution},
+    {"snake", snake},
 };
 
 const char *flow_cuda_source(const char *name) {
