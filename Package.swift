@@ -86,6 +86,8 @@ let package = Package(
     .target(
       name: "FlowTensorCPU", dependencies: ["FlowCore", "FlowTensor", "CKernels", "COpenBLAS"],
       swiftSettings: numeric),
+    .target(
+      name: "FlowTensorCUDA", dependencies: ["FlowCore", "FlowTensor", "CCUDA"], swiftSettings: numeric),
 
     // 2
     .target(name: "FlowNN", dependencies: ["FlowCore", "FlowTensor", "CZlib"], swiftSettings: numeric),

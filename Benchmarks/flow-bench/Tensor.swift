@@ -75,7 +75,7 @@ func profileTensor(_ name: String, threads: Int) throws {
   guard let make = tensorCases[name] else { fail("no case '\(name)'") }
   let test = try make(CPUBackend(threads: threads))
   _ = try test.run()
-  let steps = test.program.profile(runs: 5)
+  let steps = try test.program.profile(runs: 5)
   let total = steps.reduce(0) { $0 + $1.seconds }
   var kinds: [String: (seconds: Double, count: Int)] = [:]
   for step in steps {

@@ -1,11 +1,14 @@
 #include "flow_cuda_kernels.h"
 
-// The kernels' sources, as the compiler of the device takes them.
+// The kernels' sources, as the compiler of the device takes them. A new file is two lines here.
 static const char prelude[] = {
 #embed "kernels/prelude.cuh"
     , 0};
 static const char convolution[] = {
 #embed "kernels/convolution.cu"
+    , 0};
+static const char partials[] = {
+#embed "kernels/partials.cu"
     , 0};
 static const char snake[] = {
 #embed "kernels/snake.cu"
@@ -16,6 +19,7 @@ static const struct {
 } files[] = {
     {"prelude", prelude},
     {"convolution", convolution},
+    {"partials", partials},
     {"snake", snake},
 };
 

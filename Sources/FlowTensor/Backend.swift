@@ -3,9 +3,11 @@ public protocol DeviceBuffer: AnyObject {
   /// The number of words.
   var count: Int { get }
   /// Copies `bytes` to the words from `offset`.
-  func write(_ bytes: UnsafeRawBufferPointer, at offset: Int)
-  /// Fills `bytes` from the words from `offset`.
-  func read(_ bytes: UnsafeMutableRawBufferPointer, at offset: Int)
+  /// - Throws: `TensorError.device` when the device is lost.
+  func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(TensorError)
+  /// Fills `bytes` from the words from `offset`, once all work on the device is done.
+  /// - Throws: `TensorError.device` when the device is lost or its work failed.
+  func read(_ bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws(TensorError)
   /// Whose memory it is, if it isn't the device's own; then it is only read.
   var keeper: (any MemoryKeeper)? { get }
 }
@@ -34,11 +36,16 @@ extension DeviceBuffer {
   public var keeper: (any MemoryKeeper)? { nil }
 
   /// Copies the elements of `tensor` to the words from `offset`.
-  func write(_ tensor: HostTensor, at offset: Int) { tensor.withBytes { write($0, at: offset) } }
+  func write(_ tensor: HostTensor, at offset: Int) throws(TensorError) {
+    try tensor.withBytes { (bytes) throws(TensorError) in try write(bytes, at: offset) }
+  }
 
   /// The elements of a tensor from the word `offset`.
   func read(_ shape: [Int], _ type: DType, at offset: Int) throws(TensorError) -> HostTensor {
-    try HostTensor(HostTensor.Values(type, count: shape.elements) { read($0, at: offset) }, shape)
+    let values = try HostTensor.Values(type, count: shape.elements) { (bytes) throws(TensorError) in
+      try read(bytes, at: offset)
+    }
+    return try HostTensor(values, shape)
   }
 }
 
@@ -58,10 +65,40 @@ public struct Step {
   public let inputs: [(slot: Slot, shape: [Int], dtype: DType)]
   /// Where the outputs go, and what they are.
   public let outputs: [(slot: Slot, shape: [Int], dtype: DType)]
-  /// Scratch memory of `op.workspace` floats.
+  /// Scratch memory of as many words as the backend's `workspace` says.
   public let workspace: Slot
   /// The module that recorded it.
   public let path: String
+}
+
+/// Steps made ready, to be run again and again without further allocation.
+public protocol PreparedSteps: AnyObject {
+  /// Runs all, in order.
+  /// - Throws: `TensorError.device` when the device is lost or a kernel failed.
+  func run() throws(TensorError)
+  /// Runs step `index` alone and waits for it; the seconds it took on the device.
+  /// - Throws: as `run`.
+  func time(step index: Int) throws(TensorError) -> Double
+}
+
+/// The type that intermediate float32 values are kept in instead, where an op's kernel can write and all that read it can take
+/// it. Numbers are computed in float32 all the same; products take their operands so.
+public struct Narrowing: Sendable {
+  /// The type.
+  public let type: DType
+  /// Whether the op's kernel can take input number `input` so.
+  public let reads: @Sendable (_ op: any Op, _ input: Int) -> Bool
+  /// Whether it can give output number `output` so.
+  public let writes: @Sendable (_ op: any Op, _ output: Int) -> Bool
+  /// A narrowing to `type`.
+  public init(
+    type: DType, reads: @escaping @Sendable (any Op, Int) -> Bool,
+    writes: @escaping @Sendable (any Op, Int) -> Bool
+  ) {
+    self.type = type
+    self.reads = reads
+    self.writes = writes
+  }
 }
 
 /// A device that runs programs. A missing device is a value too: one whose methods throw with the reason.
@@ -72,11 +109,21 @@ public protocol Backend: Sendable {
   func makeBuffer(_ count: Int) throws -> any DeviceBuffer
   /// Memory that is read where it lies; `nil` where the device can't.
   func borrow(_ memory: BorrowedMemory) -> (any DeviceBuffer)?
-  /// The steps as something to call again and again, without further allocation.
-  func prepare(_ steps: [Step]) throws -> [() -> Void]
+  /// Makes the steps ready to be run.
+  func prepare(_ steps: [Step]) throws -> any PreparedSteps
+  /// Words of scratch memory that the op's kernel wants from the program.
+  func workspace(_ op: any Op, _ inputs: [[Int]], _ outputs: [[Int]]) -> Int
+  /// How intermediate values are kept, if not as they are recorded.
+  var narrowing: Narrowing? { get }
 }
 
 extension Backend {
+  /// What the op says.
+  public func workspace(_ op: any Op, _ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
+    op.workspace(inputs, outputs)
+  }
+  /// As recorded.
+  public var narrowing: Narrowing? { nil }
   /// It can't.
   public func borrow(_ memory: BorrowedMemory) -> (any DeviceBuffer)? { nil }
 

@@ -111,21 +111,28 @@ extension HostTensor.Values {
   }
 
   /// `count` elements of a type, which `fill` writes as bytes.
-  init(_ type: DType, count: Int, fill: (UnsafeMutableRawBufferPointer) -> Void) {
-    func array<T>(_: T.Type) -> [T] {
-      [T](unsafeUninitializedCapacity: count) { buffer, initialized in
-        fill(UnsafeMutableRawBufferPointer(buffer))
-        initialized = count
+  init(
+    _ type: DType, count: Int, fill: (UnsafeMutableRawBufferPointer) throws(TensorError) -> Void
+  ) throws(TensorError) {
+    func array<T>(_: T.Type) throws(TensorError) -> [T] {
+      var problem: TensorError?
+      let values = [T](unsafeUninitializedCapacity: count) { buffer, initialized in
+        do throws(TensorError) {
+          try fill(UnsafeMutableRawBufferPointer(buffer))
+          initialized = count
+        } catch { problem = error }
       }
+      if let problem { throw problem }
+      return values
     }
     self =
       switch type {
-      case .float32: .float32(array(Float.self))
-      case .bfloat16: .bfloat16(array(UInt16.self))
-      case .float16: .float16(array(UInt16.self))
-      case .int32: .int32(array(Int32.self))
+      case .float32: .float32(try array(Float.self))
+      case .bfloat16: .bfloat16(try array(UInt16.self))
+      case .float16: .float16(try array(UInt16.self))
+      case .int32: .int32(try array(Int32.self))
       // A byte that is neither 0 nor 1 is no Bool.
-      case .bool: .bool(array(UInt8.self).map { $0 != 0 })
+      case .bool: .bool(try array(UInt8.self).map { $0 != 0 })
       }
   }
 }

@@ -32,9 +32,9 @@ extension ParameterStore {
     for start in stride(from: 0, to: shape.elements, by: count) {
       let size = min(count, shape.elements - start)
       if values.count != size { values = [Float](repeating: 0, count: size) }
-      values.withUnsafeMutableBytes { slot.buffer.read($0, at: slot.offset + start) }
+      try values.withUnsafeMutableBytes { try slot.buffer.read($0, at: slot.offset + start) }
       try change(&values)
-      values.withUnsafeBytes { slot.buffer.write($0, at: slot.offset + start) }
+      try values.withUnsafeBytes { try slot.buffer.write($0, at: slot.offset + start) }
     }
   }
 }

@@ -41,11 +41,11 @@ public final class ParameterStore {
       guard known.slot.buffer.keeper == nil else {
         throw TensorError.parameter("parameter '\(name)' is read from where it lies, and can't be set")
       }
-      known.slot.buffer.write(bytes, at: known.slot.offset)
+      try known.slot.buffer.write(bytes, at: known.slot.offset)
       return
     }
     let buffer = try backend.makeBuffer(dtype.words(shape.elements), for: "parameter '\(name)'")
-    buffer.write(bytes, at: 0)
+    try buffer.write(bytes, at: 0)
     buffers[name] = (Slot(buffer: buffer, offset: 0), shape, dtype)
   }
 

@@ -3,7 +3,7 @@
 public final class Program {
   private let backend: any Backend
   let graph: Graph
-  private var kernels: [() -> Void] = []
+  private var kernels: (any PreparedSteps)?
   private(set) var steps: [Step] = []
   private var inputSlots: [(name: String, slot: Slot, shape: [Int], dtype: DType, limit: Int?)] = []
   private var outputSlots: [(name: String, slot: Slot, shape: [Int], dtype: DType)] = []
@@ -45,9 +45,9 @@ public final class Program {
       {
         throw TensorError.input("input '\(input.name)' has the index \(bad), outside 0..<\(limit)")
       }
-      input.slot.buffer.write(value, at: input.slot.offset)
+      try input.slot.buffer.write(value, at: input.slot.offset)
     }
-    for kernel in kernels { kernel() }
+    try kernels?.run()
     for (name, keeper) in borrowed {
       if let fault = keeper.fault { throw TensorError.parameter("parameter '\(name)': \(fault)") }
     }
@@ -72,14 +72,14 @@ public final class Program {
 
   /// Seconds that each step takes, the median of `runs`, in the order of `listing`. The inputs stay as the last run left
   /// them, so an assigned parameter goes on changing.
-  package func profile(runs: Int = 5) -> [(op: String, inputs: [[Int]], outputs: [[Int]], seconds: Double)] {
-    let clock = ContinuousClock()
-    var times = kernels.map { _ in [Double]() }
+  /// - Throws: `TensorError.device` when the device is lost.
+  package func profile(
+    runs: Int = 5
+  ) throws(TensorError) -> [(op: String, inputs: [[Int]], outputs: [[Int]], seconds: Double)] {
+    guard let kernels else { return [] }
+    var times = steps.map { _ in [Double]() }
     for _ in 0..<runs {
-      for (index, kernel) in kernels.enumerated() {
-        let duration = clock.measure { kernel() }.components
-        times[index].append(Double(duration.seconds) + Double(duration.attoseconds) * 1e-18)
-      }
+      for index in steps.indices { times[index].append(try kernels.time(step: index)) }
     }
     return zip(steps, times).map { step, times in
       (step.op.name, step.inputs.map(\.shape), step.outputs.map(\.shape), times.sorted()[runs / 2])
@@ -110,7 +110,7 @@ public final class Program {
     }
 
     let workspaceCount = schedule.units.map {
-      $0.op.workspace($0.inputs.map(\.shape), $0.outputs.map(\.shape))
+      backend.workspace($0.op, $0.inputs.map(\.shape), $0.outputs.map(\.shape))
     }
     let workspace = Slot(
       buffer: try backend.makeBuffer(
@@ -167,7 +167,7 @@ public final class Program {
       let count = value.dtype.words(value.shape.elements)
       let purpose = "a constant \(value.shape)"
       let slot = Slot(buffer: try backend.makeBuffer(count, for: purpose), offset: 0)
-      slot.buffer.write(value, at: 0)
+      try slot.buffer.write(value, at: 0)
       return slot
     case .op: return nil
     }

@@ -11,6 +11,8 @@ public enum TensorError: Error, Sendable, Hashable, CustomStringConvertible {
   case derivative(op: String, problem: String, path: String = "")
   /// The backend has no kernel for an op, or was given another device's memory.
   case unsupported(op: String, backend: String, path: String = "")
+  /// The device can't be used, or is lost: what happened, and what to do.
+  case device(String)
   /// Memory could not be had. `purpose` says for what.
   case outOfMemory(bytes: Int, purpose: String = "")
   /// A run was not given an input, or one of another shape or type.
@@ -36,7 +38,7 @@ public enum TensorError: Error, Sendable, Hashable, CustomStringConvertible {
     case .outOfMemory(let bytes, let purpose):
       let size = bytes < 1_048_576 ? "\(bytes) bytes" : "\(bytes / 1_048_576) MiB"
       return "out of memory: \(size) more were needed" + (purpose.isEmpty ? "" : " for \(purpose)")
-    case .input(let text), .parameter(let text): return text
+    case .input(let text), .parameter(let text), .device(let text): return text
     }
   }
 

@@ -23,7 +23,18 @@ public struct CPUBackend: Backend {
   public func borrow(_ memory: BorrowedMemory) -> (any DeviceBuffer)? { HostBuffer(memory) }
 
   /// See `Backend`.
-  public func prepare(_ steps: [Step]) throws -> [() -> Void] { try steps.map(kernel) }
+  public func prepare(_ steps: [Step]) throws -> any PreparedSteps { CPUSteps(try steps.map(kernel)) }
+}
+
+/// Kernels in order.
+private final class CPUSteps: PreparedSteps {
+  private let kernels: [() -> Void]
+  init(_ kernels: [() -> Void]) { self.kernels = kernels }
+  func run() { for kernel in kernels { kernel() } }
+  func time(step index: Int) -> Double {
+    let duration = ContinuousClock().measure(kernels[index]).components
+    return Double(duration.seconds) + Double(duration.attoseconds) * 1e-18
+  }
 }
 
 /// Host memory: its own is 64-byte aligned, another's as it is.

@@ -256,7 +256,7 @@ private struct Unknown: Op {
     struct Elsewhere: Backend {
       let name = "elsewhere"
       func makeBuffer(_ count: Int) throws -> any DeviceBuffer { Memory(count: count) }
-      func prepare(_ steps: [Step]) throws -> [() -> Void] { try CPUBackend().prepare(steps) }
+      func prepare(_ steps: [Step]) throws -> any PreparedSteps { try CPUBackend().prepare(steps) }
     }
     final class Memory: DeviceBuffer {
       let count: Int

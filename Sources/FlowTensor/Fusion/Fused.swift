@@ -29,6 +29,10 @@ package struct Fused: Op {
     throw .derivative(op: name, problem: "a group is made after gradients are")
   }
   package func inPlaceInputs(ofOutput index: Int) -> [Int] { reusable[index] }
+  /// Whether output `index` has an element for each of the group's, so that it may be kept in 16 bits.
+  package func isFull(_ index: Int) -> Bool {
+    program.registers.contains { $0.place == .output(index) && $0.extent == .full }
+  }
   package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
     members.reduce(0) { sum, member in
       guard let shapes = try? member.op.outputShapes(member.shapes) else { return sum }

@@ -1,0 +1,32 @@
+#include "flow_cuda_api.h"
+
+#include <dlfcn.h>
+
+#define FIELD(name, symbol, parameters, arguments) int(*name) parameters;
+static struct {
+  FLOW_DRIVER_FUNCTIONS(FIELD)
+  FLOW_NVRTC_FUNCTIONS(FIELD)
+  FLOW_LT_FUNCTIONS(FIELD)
+  size_t (*cublasLtGetVersion)(void);
+} table;
+
+#define DEFINE(name, symbol, parameters, arguments) \
+  int flow_##name parameters { return table.name arguments; }
+FLOW_DRIVER_FUNCTIONS(DEFINE)
+FLOW_NVRTC_FUNCTIONS(DEFINE)
+FLOW_LT_FUNCTIONS(DEFINE)
+size_t flow_cublasLtGetVersion(void) { return table.cublasLtGetVersion(); }
+
+#define BIND(name, symbol, parameters, arguments) \
+  if (!(table.name = dlsym(handle, symbol))) return symbol;
+const char *flow_cuda_bind(int library, void *handle) {
+  switch (library) {
+    case FLOW_CUDA_DRIVER: FLOW_DRIVER_FUNCTIONS(BIND) break;
+    case FLOW_CUDA_NVRTC: FLOW_NVRTC_FUNCTIONS(BIND) break;
+    case FLOW_CUDA_LT:
+      FLOW_LT_FUNCTIONS(BIND)
+      if (!(table.cublasLtGetVersion = dlsym(handle, "cublasLtGetVersion"))) return "cublasLtGetVersion";
+      break;
+  }
+  return 0;
+}

@@ -1,0 +1,60 @@
+import CCUDA
+public import FlowTensor
+
+/// How the CUDA backend computes.
+public enum CUDAPrecision: String, Sendable, CaseIterable {
+  /// All in float32.
+  case float32
+  /// Products round their float32 operands to TF32 (10 bits).
+  case tf32
+  /// Intermediate values are kept in bfloat16, and products take such operands; sums and all else are float32, and so are
+  /// parameters.
+  case bfloat16
+}
+
+/// The CUDA backend: one device, all of a program's steps as one graph that is replayed.
+public struct CUDABackend: Backend {
+  /// How it computes.
+  public let precision: CUDAPrecision
+  let device: CUDADevice
+  let compiler: KernelCompiler
+  /// `cuda`.
+  public var name: String { "cuda" }
+
+  /// A backend on device number `ordinal`.
+  /// - Throws: `TensorError.device` that says what is missing, and what to do.
+  public init(device ordinal: Int = 0, precision: CUDAPrecision = .bfloat16) throws(TensorError) {
+    device = try CUDADevice(ordinal)
+    compiler = KernelCompiler(capability: device.capability)
+    self.precision = precision
+  }
+
+  /// The device, for a reader, such as `NVIDIA H200 (sm_90, 139 GiB)`.
+  public var summary: String {
+    "\(device.name) (sm_\(device.capability), \(device.memory >> 30) GiB)"
+  }
+
+  /// What decides results: the device's kind, the libraries' versions and the precision.
+  public var numericClass: String {
+    "cuda \(device.name), \(CUDALibraries.versions), \(precision.rawValue)"
+  }
+
+  /// Bytes of the device's memory that are free and in all, over all processes.
+  public func memory() throws(TensorError) -> (free: Int, total: Int) { (try device.free(), device.memory) }
+
+  /// See `Backend`.
+  public func makeBuffer(_ count: Int) throws -> any DeviceBuffer { try CUDABuffer(device, count) }
+
+  /// Kernels say themselves what they want.
+  public func workspace(_ op: any Op, _ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
+
+  /// bfloat16 where that is the precision.
+  public var narrowing: Narrowing? {
+    precision == .bfloat16
+      ? Narrowing(
+        type: .bfloat16, reads: { KernelTable.reads($0, $1) }, writes: { KernelTable.writes($0, $1) }) : nil
+  }
+
+  /// See `Backend`.
+  public func prepare(_ steps: [Step]) throws -> any PreparedSteps { try CUDASteps(self, steps) }
+}

@@ -1,0 +1,141 @@
+import CCUDA
+import FlowTensor
+import Foundation
+
+/// A device: its context and the one stream that all work goes through, in order. Handles are kept as numbers; they never
+/// change, and the driver may be called from any thread.
+final class CUDADevice: Sendable {
+  let name: String
+  /// Compute capability times ten, such as 90.
+  let capability: Int
+  let multiprocessors: Int
+  /// Bytes of shared memory that a block may take.
+  let sharedLimit: Int
+  /// Bytes of its memory.
+  let memory: Int
+  private let context: UInt
+  private let streamHandle: UInt
+  private let product: UInt
+
+  /// The stream.
+  var stream: UnsafeMutableRawPointer? { UnsafeMutableRawPointer(bitPattern: streamHandle) }
+  /// cuBLASLt's handle.
+  var products: UnsafeMutableRawPointer? { UnsafeMutableRawPointer(bitPattern: product) }
+
+  /// Device number `ordinal`.
+  /// - Throws: `TensorError.device` that says what is missing and what to do.
+  init(_ ordinal: Int) throws(TensorError) {
+    for library in CUDALibraries.report {
+      if let problem = library.problem { throw .device(CUDADevice.advice(library.name, problem)) }
+    }
+    try CUDADevice.check(flow_cuInit(0), "starting CUDA")
+    var version: Int32 = 0
+    try CUDADevice.check(flow_cuDriverGetVersion(&version), "asking for the driver's version")
+    guard version >= 12000 else {
+      throw .device(
+        "the NVIDIA driver supports CUDA \(version / 1000).\(version % 1000 / 10), which is too old: flow needs 12.0, "
+          + "driver 525 or later. Update the driver, or use device: cpu")
+    }
+    let compiler = CUDALibraries.nvrtc.version
+    if let major = Int(compiler.prefix { $0 != "." }), major > Int(version) / 1000 {
+      throw .device(
+        "the NVIDIA driver supports CUDA \(version / 1000).\(version % 1000 / 10), but NVRTC is \(compiler): its kernels "
+          + "would not load. Update the driver, or install nvidia-cuda-nvrtc==\(version / 1000).*")
+    }
+    var count: Int32 = 0
+    try CUDADevice.check(flow_cuDeviceGetCount(&count), "counting devices")
+    guard ordinal < Int(count) else {
+      throw .device(
+        "there is no CUDA device \(ordinal): this machine shows \(count) (see CUDA_VISIBLE_DEVICES)")
+    }
+    var device: Int32 = 0
+    try CUDADevice.check(flow_cuDeviceGet(&device, Int32(ordinal)), "opening device \(ordinal)")
+    func attribute(_ number: Int32) throws(TensorError) -> Int {
+      var value: Int32 = 0
+      try CUDADevice.check(flow_cuDeviceGetAttribute(&value, number, device), "asking device \(ordinal)")
+      return Int(value)
+    }
+    var text = [CChar](repeating: 0, count: 128)
+    try CUDADevice.check(flow_cuDeviceGetName(&text, 127, device), "asking device \(ordinal) for its name")
+    name = text.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
+    // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR, _MULTIPROCESSOR_COUNT, _MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+    capability = try attribute(75) * 10 + attribute(76)
+    multiprocessors = try attribute(16)
+    sharedLimit = try attribute(97)
+    guard capability >= 80 else {
+      throw .device(
+        "\(name) has compute capability \(capability / 10).\(capability % 10); flow needs 8.0 or later. Use device: cpu"
+      )
+    }
+    var bytes = 0
+    try CUDADevice.check(flow_cuDeviceTotalMem(&bytes, device), "asking device \(ordinal) for its memory")
+    memory = bytes
+    var handle: UnsafeMutableRawPointer?
+    try CUDADevice.check(
+      flow_cuDevicePrimaryCtxRetain(&handle, device), "opening a context on device \(ordinal)")
+    context = UInt(bitPattern: handle)
+    try CUDADevice.check(flow_cuCtxSetCurrent(handle), "taking the context of device \(ordinal)")
+    handle = nil
+    // CU_STREAM_NON_BLOCKING
+    try CUDADevice.check(flow_cuStreamCreate(&handle, 1), "making a stream")
+    streamHandle = UInt(bitPattern: handle)
+    handle = nil
+    let status = flow_cublasLtCreate(&handle)
+    guard status == 0 else { throw .device("cuBLASLt could not start: status \(status)") }
+    product = UInt(bitPattern: handle)
+  }
+
+  /// Makes the calling thread's calls go to this device.
+  func use() throws(TensorError) {
+    try CUDADevice.check(
+      flow_cuCtxSetCurrent(UnsafeMutableRawPointer(bitPattern: context)), "taking the context")
+  }
+
+  /// Waits until all work is done.
+  func synchronize() throws(TensorError) {
+    try CUDADevice.check(flow_cuStreamSynchronize(stream), "running kernels")
+  }
+
+  /// Bytes of the device's memory that are free, over all processes.
+  func free() throws(TensorError) -> Int {
+    try use()
+    var (free, total) = (0, 0)
+    try CUDADevice.check(flow_cuMemGetInfo(&free, &total), "asking for free memory")
+    return free
+  }
+
+  private static func advice(_ library: String, _ problem: String) -> String {
+    let next =
+      library == "libcuda"
+      ? "It comes with NVIDIA's driver: is there a GPU, and is the driver visible in this container?"
+      : "`scripts/setup --cuda` installs it, or set FLOW_CUDA_PATH to its folder."
+    return "CUDA can't be used: \(problem). \(next) device: cpu needs none of it"
+  }
+
+  /// Throws what the driver's error `status` means, for `action`.
+  static func check(_ status: Int32, _ action: @autoclosure () -> String) throws(TensorError) {
+    guard status != 0 else { return }
+    if status == 2 { throw .outOfMemory(bytes: 0) }
+    func text(_ get: (Int32, UnsafeMutablePointer<UnsafePointer<CChar>?>) -> Int32) -> String? {
+      var pointer: UnsafePointer<CChar>?
+      return get(status, &pointer) == 0 ? pointer.map { String(cString: $0) } : nil
+    }
+    let name = text { flow_cuGetErrorName($0, $1) } ?? "error \(status)"
+    let meaning = text { flow_cuGetErrorString($0, $1) }.map { ": " + $0 } ?? ""
+    let advice =
+      switch status {
+      // CUDA_ERROR_NO_DEVICE, _INVALID_DEVICE
+      case 100, 101:
+        ". No usable GPU is visible: check nvidia-smi and CUDA_VISIBLE_DEVICES, or use device: cpu"
+      // CUDA_ERROR_DEVICE_UNAVAILABLE
+      case 46: ". Another process may hold the GPU alone (compute mode): wait for it, or choose another GPU"
+      // CUDA_ERROR_SYSTEM_DRIVER_MISMATCH, _COMPAT_NOT_SUPPORTED_ON_DEVICE, _STUB_LIBRARY
+      case 803, 804, 34: ". The driver and its library don't fit each other: reinstall the driver or restart"
+      // CUDA_ERROR_ECC_UNCORRECTABLE, _ILLEGAL_ADDRESS, _LAUNCH_TIMEOUT, _LAUNCH_FAILED, _UNKNOWN and their like
+      case 214, 700, 702, 714...719, 721, 999:
+        ". The device is lost to this process; the last checkpoint is as it was. Run again to go on from it"
+      default: ""
+      }
+    throw .device("CUDA: \(action()): \(name)\(meaning)\(advice)")
+  }
+}
