@@ -13,15 +13,25 @@
 // written (not a number), copies not waited for, addresses past an allocation, misaligned accesses; and with
 // -fsanitize=thread every access that no barrier orders. FLOW_SHIM_SCHEDULE: ascending, descending, or a seed.
 #pragma once
+#ifdef SHIM_MODULE
+// The C library's own math.h: a tenth of the text that libstdc++'s brings.
+#define _GLIBCXX_INCLUDE_NEXT_C_HEADERS
+#endif
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
 
+#ifdef SHIM_MODULE
+// Marks, by which libraries/nvrtc.cpp finds the kernels.
+#define __global__ __attribute__((shim_kernel))
+#define __launch_bounds__(threads, ...) __attribute__((shim_bound(threads)))
+#else
 #define __global__
+#define __launch_bounds__(...)
+#endif
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __launch_bounds__(...)
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 #define __constant__ static const
@@ -53,6 +63,7 @@ struct shim_place {
 };
 
 // The calls that the scheduler of fibres serves.
+#pragma GCC visibility push(default)
 extern "C" {
 const shim_place *shim_here() __attribute__((const));
 /// All threads of the block; the number of them whose `predicate` isn't 0.
@@ -69,6 +80,7 @@ void shim_copy_async(void *to, const void *from, bool valid);
 void shim_copy_commit();
 void shim_copy_wait(int pending);
 }
+#pragma GCC visibility pop
 constexpr size_t shim_stride = 32;
 
 #define threadIdx (shim_here()->thread)

@@ -1,6 +1,5 @@
 // The arithmetic functions, vector types and atomics of CUDA C++ that kernels use without any header.
 #pragma once
-#include <math.h>
 
 // MARK: Bits
 
@@ -105,12 +104,13 @@ inline unsigned __float2uint_rn(float x) { return (unsigned)rintf(x); }
 inline unsigned __float2uint_rz(float x) { return (unsigned)x; }
 inline float __int2float_rn(int x) { return (float)x; }
 inline float __uint2float_rn(unsigned x) { return (float)x; }
-#ifdef isnan
+#ifdef SHIM_MODULE
+inline int abs(int x) { return x < 0 ? -x : x; }
+inline long long abs(long long x) { return x < 0 ? -x : x; }
+inline float abs(float x) { return fabsf(x); }
 #undef isnan
 #undef isinf
 #undef isfinite
-#endif
-#ifdef SHIM_MODULE
 inline bool isnan(float x) { return __builtin_isnan(x); }
 inline bool isinf(float x) { return __builtin_isinf(x); }
 inline bool isfinite(float x) { return __builtin_isfinite(x); }

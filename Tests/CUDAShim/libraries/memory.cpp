@@ -1,0 +1,112 @@
+// Memory of the device: each allocation's end lies at a closed page, and holds no numbers at first.
+#include "driver.hpp"
+
+#include <memory>
+
+namespace {
+struct Allocation {
+  shim::Pages pages;
+  size_t bytes;
+  u64 address;
+  // 256 is what the driver promises; what that leaves before the closed page is looked at when it is freed.
+  explicit Allocation(size_t bytes)
+      : pages((bytes + 255) / 256 * 256), bytes(bytes),
+        address((u64)(pages.start + pages.bytes - (bytes + 255) / 256 * 256)) {
+    memset(pages.start, 0xff, pages.bytes);
+  }
+  bool overrun() const {
+    for (const char *p = (char *)address + bytes; p < pages.start + pages.bytes; p++)
+      if (*p != (char)0xff) return true;
+    return false;
+  }
+};
+std::map<u64, std::unique_ptr<Allocation>> allocations;
+std::map<const char *, size_t> pinned;
+
+bool isPinned(const void *memory) {
+  auto after = pinned.upper_bound((const char *)memory);
+  if (after == pinned.begin()) return false;
+  --after;
+  return (const char *)memory < after->first + after->second;
+}
+}  // namespace
+
+EXPORT bool shim_is_device(u64 address, size_t bytes) {
+  auto after = allocations.upper_bound(address);
+  if (after == allocations.begin()) return false;
+  --after;
+  return address + bytes <= after->second->address + after->second->bytes;
+}
+
+EXPORT int cuMemAlloc_v2(u64 *address, size_t bytes) {
+  WITH_CONTEXT
+  if (!bytes) return invalidValue;
+  size_t limit = driver().fault.kind == "oom-at" ? (size_t)driver().fault.at : Driver::total;
+  if (driver().used + bytes > limit) return outOfMemory;
+  auto made = std::make_unique<Allocation>(bytes);
+  *address = made->address;
+  driver().used += bytes;
+  allocations[made->address] = std::move(made);
+  return done;
+}
+EXPORT int cuMemFree_v2(u64 address) {
+  std::lock_guard<std::recursive_mutex> guard(driver().lock);
+  auto found = allocations.find(address);
+  if (found == allocations.end()) return invalidValue;
+  drain();
+  if (found->second->overrun()) shim_failed(illegalAddress, "something wrote past the end of an allocation");
+  driver().used -= found->second->bytes;
+  allocations.erase(found);
+  return ready();
+}
+EXPORT int cuMemGetInfo_v2(size_t *free, size_t *total) {
+  WITH_CONTEXT
+  *free = Driver::total - driver().used, *total = Driver::total;
+  return done;
+}
+EXPORT int cuMemHostAlloc(void **memory, size_t bytes, unsigned) {
+  WITH_CONTEXT
+  if (!bytes) return invalidValue;
+  *memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+  memset(*memory, 0xff, bytes);
+  pinned[(const char *)*memory] = bytes;
+  return done;
+}
+EXPORT int cuMemFreeHost(void *memory) {
+  std::lock_guard<std::recursive_mutex> guard(driver().lock);
+  if (!pinned.erase((const char *)memory)) return invalidValue;
+  drain();
+  free(memory);
+  return done;
+}
+
+EXPORT int cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t bytes, void *stream) {
+  WITH_CONTEXT
+  if (!shim_is_device(to, bytes)) return invalidValue;
+  if (isPinned(from)) return shim_enqueue(stream, [=] { memcpy((void *)to, from, bytes); });
+  if (stream && ((Stream *)stream)->capturing) return captureUnsupported;
+  auto staged = std::make_shared<std::vector<char>>((const char *)from, (const char *)from + bytes);
+  return shim_enqueue(stream, [=] { memcpy((void *)to, staged->data(), bytes); });
+}
+EXPORT int cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t bytes, void *stream) {
+  WITH_CONTEXT
+  if (!shim_is_device(from, bytes)) return invalidValue;
+  if (!isPinned(to) && stream && ((Stream *)stream)->capturing) return captureUnsupported;
+  int status = shim_enqueue(stream, [=] { memcpy(to, (const void *)from, bytes); });
+  return status || isPinned(to) ? status : drain();
+}
+EXPORT int cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, void *stream) {
+  WITH_CONTEXT
+  if (!shim_is_device(to, bytes) || !shim_is_device(from, bytes)) return invalidValue;
+  return shim_enqueue(stream, [=] { memmove((void *)to, (const void *)from, bytes); });
+}
+EXPORT int cuMemsetD8Async(u64 to, unsigned char value, size_t count, void *stream) {
+  WITH_CONTEXT
+  if (!shim_is_device(to, count)) return invalidValue;
+  return shim_enqueue(stream, [=] { memset((void *)to, value, count); });
+}
+EXPORT int cuMemsetD32Async(u64 to, unsigned value, size_t count, void *stream) {
+  WITH_CONTEXT
+  if (to % 4 || !shim_is_device(to, count * 4)) return invalidValue;
+  return shim_enqueue(stream, [=] { std::fill_n((unsigned *)to, count, value); });
+}

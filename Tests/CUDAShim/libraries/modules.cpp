@@ -1,0 +1,108 @@
+// Modules and launches. A module's image is a length of 8 bytes after the name, then a shared library.
+#include "driver.hpp"
+
+#include <dlfcn.h>
+
+static const char magic[8] = {'F', 'L', 'O', 'W', 'S', 'H', 'I', 'M'};
+
+EXPORT int cuModuleLoadData(void **module, const void *image) {
+  WITH_CONTEXT
+  if (memcmp(image, magic, 8)) return invalidImage;
+  u64 bytes;
+  memcpy(&bytes, (const char *)image + 8, 8);
+  int file = memfd_create("kernels", 0);
+  const char *from = (const char *)image + 16;
+  for (u64 written = 0; written < bytes;) {
+    ssize_t step = write(file, from + written, bytes - written);
+    if (step <= 0) return close(file), invalidImage;
+    written += (u64)step;
+  }
+  std::string path = "/proc/self/fd/" + std::to_string(file);
+  void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  close(file);
+  if (!library) {
+    fprintf(stderr, "cuda shim: %s\n", dlerror());
+    return invalidImage;
+  }
+  auto bounds = (void (*)(char **, char **))dlsym(library, "shim_shared_bounds");
+  auto entries = (const Entry *)dlsym(library, "shim_entries");
+  if (!bounds || !entries) return invalidImage;
+  Module *made = new Module{library, entries, nullptr, nullptr};
+  bounds(&made->shared, &made->sharedEnd);
+  *module = made;
+  return done;
+}
+EXPORT int cuModuleUnload(void *module) {
+  std::lock_guard<std::recursive_mutex> guard(driver().lock);
+  drain();
+  dlclose(((Module *)module)->library);
+  delete (Module *)module;
+  return done;
+}
+EXPORT int cuModuleGetFunction(void **function, void *module, const char *name) {
+  WITH_CONTEXT
+  if (!module) return invalidHandle;
+  for (const Entry *entry = ((Module *)module)->entries; entry->name; entry++)
+    if (!strcmp(entry->name, name)) return *function = new Function{entry, (Module *)module}, done;
+  return notFound;
+}
+EXPORT int cuFuncSetAttribute(void *function, int attribute, int value) {
+  WITH_CONTEXT
+  // MAX_DYNAMIC_SHARED_SIZE_BYTES, PREFERRED_SHARED_MEMORY_CARVEOUT
+  if (attribute == 9) return done;
+  if (attribute != 8 || value > 227 << 10) return invalidValue;
+  ((Function *)function)->sharedLimit = value;
+  return done;
+}
+EXPORT int cuFuncGetAttribute(int *value, int attribute, void *function) {
+  WITH_CONTEXT
+  if (attribute != 0) return invalidValue;  // MAX_THREADS_PER_BLOCK
+  *value = (int)((Function *)function)->entry->threads;
+  return done;
+}
+
+/// A launch's arguments, copied.
+struct Arguments {
+  std::vector<u64> words;
+  std::vector<void *> pointers;
+};
+
+EXPORT int cuLaunchKernel(
+    void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
+    void *stream, void **parameters, void **extra) {
+  WITH_CONTEXT
+  Function *f = (Function *)function;
+  if (!f) return invalidHandle;
+  u64 threads = (u64)bx * by * bz;
+  if (!gx || !gy || !gz || !threads || extra || threads > 1024 || bz > 64) return invalidValue;
+  if (gx > 0x7fffffff || gy > 65535 || gz > 65535) return invalidValue;
+  if (threads > f->entry->threads || shared > (unsigned)f->sharedLimit) return invalidValue;
+  Driver &d = driver();
+  auto arguments = std::make_shared<Arguments>();
+  for (unsigned i = 0; i < f->entry->count; i++) {
+    arguments->words.resize(arguments->words.size() + (f->entry->sizes[i] + 7) / 8);
+    memcpy(
+        arguments->words.data() + arguments->words.size() - (f->entry->sizes[i] + 7) / 8, parameters[i],
+        f->entry->sizes[i]);
+  }
+  size_t at = 0;
+  for (unsigned i = 0; i < f->entry->count; i++) {
+    arguments->pointers.push_back(arguments->words.data() + at);
+    at += (f->entry->sizes[i] + 7) / 8;
+  }
+  return shim_enqueue(stream, [=, &d] {
+    if (d.fault.kind == "lost-at" && d.launches++ >= d.fault.at)
+      return shim_failed(eccUncorrectable, "the device is lost, as FLOW_SHIM_FAULT asks");
+    struct Call {
+      const Entry *entry;
+      void **arguments;
+    } call = {f->entry, arguments->pointers.data()};
+    shim::Request request{{gx, gy, gz}, {bx, by, bz}, shared, shim::scheduleOfEnvironment()};
+    request.body = [](void *call) { ((Call *)call)->entry->call(((Call *)call)->arguments); };
+    request.context = &call;
+    request.statics = f->module->shared;
+    request.static_bytes = (size_t)(f->module->sharedEnd - f->module->shared);
+    std::string error = shim::run(request);
+    if (!error.empty()) shim_failed(illegalAddress, std::string("kernel ") + f->entry->name + ": " + error);
+  });
+}
