@@ -82,6 +82,22 @@ DEVICE void store4(bf16 *p, const float (&v)[4]) {
   *(Pair *)p = q;
 }
 
+// MARK: Moves, of as many elements as an access holds
+
+template <class T> DEVICE void move(T &to, const T &from) { to = from; }
+DEVICE void move(float &to, const bf16 &from) { to = load(&from); }
+DEVICE void move(bf16 &to, const float &from) { store(&to, from); }
+DEVICE void move(Quad &to, const Pair &from) {
+  float v[4];
+  load4(v, (const bf16 *)&from);
+  store4((float *)&to, v);
+}
+DEVICE void move(Pair &to, const Quad &from) {
+  float v[4];
+  load4(v, (const float *)&from);
+  store4((bf16 *)&to, v);
+}
+
 // MARK: Warps
 
 DEVICE float warp_sum(float x) {
