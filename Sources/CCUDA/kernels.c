@@ -4,23 +4,83 @@
 static const char prelude[] = {
 #embed "kernels/prelude.cuh"
     , 0};
+static const char adamw[] = {
+#embed "kernels/adamw.cu"
+    , 0};
+static const char axis[] = {
+#embed "kernels/axis.cu"
+    , 0};
+static const char cast[] = {
+#embed "kernels/cast.cu"
+    , 0};
 static const char convolution[] = {
 #embed "kernels/convolution.cu"
+    , 0};
+static const char ctc[] = {
+#embed "kernels/ctc.cu"
+    , 0};
+static const char fourier[] = {
+#embed "kernels/fourier.cu"
+    , 0};
+static const char indexing[] = {
+#embed "kernels/indexing.cu"
+    , 0};
+static const char lstm[] = {
+#embed "kernels/lstm.cu"
+    , 0};
+static const char move[] = {
+#embed "kernels/move.cu"
+    , 0};
+static const char overlap[] = {
+#embed "kernels/overlap.cu"
     , 0};
 static const char partials[] = {
 #embed "kernels/partials.cu"
     , 0};
+static const char pool[] = {
+#embed "kernels/pool.cu"
+    , 0};
+static const char random[] = {
+#embed "kernels/random.cu"
+    , 0};
+static const char rows[] = {
+#embed "kernels/rows.cu"
+    , 0};
+static const char scatter[] = {
+#embed "kernels/scatter.cu"
+    , 0};
 static const char snake[] = {
 #embed "kernels/snake.cu"
+    , 0};
+static const char sum[] = {
+#embed "kernels/sum.cu"
+    , 0};
+static const char transpose[] = {
+#embed "kernels/transpose.cu"
     , 0};
 
 static const struct {
   const char *name, *text;
 } files[] = {
     {"prelude", prelude},
+    {"adamw", adamw},
+    {"axis", axis},
+    {"cast", cast},
     {"convolution", convolution},
+    {"ctc", ctc},
+    {"fourier", fourier},
+    {"indexing", indexing},
+    {"lstm", lstm},
+    {"move", move},
+    {"overlap", overlap},
     {"partials", partials},
+    {"pool", pool},
+    {"random", random},
+    {"rows", rows},
+    {"scatter", scatter},
     {"snake", snake},
+    {"sum", sum},
+    {"transpose", transpose},
 };
 
 const char *flow_cuda_source(const char *name) {

@@ -3,12 +3,16 @@ import FlowTensor
 /// The kernels of ops, by families; a family is a file of Kernels/.
 enum KernelTable {
   private static let families: [@Sendable (any Op, StepContext) -> Work?] = [
-    { fused($0, $1) }
+    { fused($0, $1) }, { elementwise($0, $1) }, { move($0, $1) }, { reduce($0, $1) }, { optimizer($0, $1) },
+    { scatter($0, $1) }, { axis($0, $1) }, { spectra($0, $1) }, { sequence($0, $1) },
   ]
 
   /// Which inputs a family's op can take in 16 bits, and which outputs it can give so.
   typealias Storage = (reads: [Int], writes: [Int])
-  private static let storages: [@Sendable (any Op) -> Storage?] = []
+  private static let storages: [@Sendable (any Op) -> Storage?] = [
+    { elementwiseStorage($0) }, { moveStorage($0) }, { reduceStorage($0) }, { optimizerStorage($0) },
+    { scatterStorage($0) }, { axisStorage($0) },
+  ]
 
   /// What `op` launches; `nil` when no family has a kernel for it and these types.
   static func work(_ op: any Op, _ context: StepContext) -> Work? {

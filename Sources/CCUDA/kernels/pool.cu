@@ -1,4 +1,5 @@
-// Maxima of windows of planes, and samples between samples. T0 is the type of what is moved or added, T1 the result's.
+// Maxima of windows of planes, and samples between samples. KEY is the type of the keys, T0 of what is moved or added,
+// T1 the result's.
 
 enum { THREADS = 256 };
 
@@ -12,18 +13,18 @@ DEVICE Windows windows_of(const i64 *sizes) {
 }
 
 /// The place in its plane of the largest key of the window of output (r, c): of equals the first, and NaN wins.
-DEVICE i64 largest_key(const Windows &s, const float *keys, i64 r, i64 c) {
+DEVICE i64 largest_key(const Windows &s, const KEY *keys, i64 r, i64 c) {
   i64 top = r * s.stride_row - s.padding_row, left = c * s.stride_column - s.padding_column, best = -1;
   float most = 0;
   for (i64 i = top < 0 ? 0 : top; i < top + s.window_rows && i < s.height; i++)
     for (i64 j = left < 0 ? 0 : left; j < left + s.window_columns && j < s.width; j++) {
-      float key = keys[i * s.width + j];
+      float key = load(keys + i * s.width + j);
       if (best < 0 || key > most || (key != key && most == most)) best = i * s.width + j, most = key;
     }
   return best;
 }
 
-KERNEL(256) window_take(T1 *y, const float *keys, const T0 *x, const i64 *sizes, i64 count) {
+KERNEL(256) window_take(T1 *y, const KEY *keys, const T0 *x, const i64 *sizes, i64 count) {
   i64 i = (i64)blockIdx.x * THREADS + threadIdx.x;
   if (i >= count) return;
   Windows s = windows_of(sizes);
@@ -32,7 +33,7 @@ KERNEL(256) window_take(T1 *y, const float *keys, const T0 *x, const i64 *sizes,
 }
 
 /// The places, for `window_put`.
-KERNEL(256) window_places(i64 *places, const float *keys, const i64 *sizes, i64 count) {
+KERNEL(256) window_places(i64 *places, const KEY *keys, const i64 *sizes, i64 count) {
   i64 i = (i64)blockIdx.x * THREADS + threadIdx.x;
   if (i >= count) return;
   Windows s = windows_of(sizes);

@@ -11,7 +11,7 @@ DEVICE void wave(float turns, float &c, float &s) {
   if (quarter & 2) s = -s;
 }
 
-KERNEL(256) random(float *y, const int *key, u32 stream, int normal, i64 count) {
+KERNEL(256) draw(float *y, const int *key, u32 stream, int normal, i64 count) {
   i64 block = (i64)blockIdx.x * 256 + threadIdx.x;
   if (4 * block >= count) return;
   u32 c[4] = {(u32)block, 0, stream, (u32)key[1]}, k0 = (u32)key[0], k1 = 0;

@@ -1,0 +1,147 @@
+import FlowTensor
+
+extension KernelTable {
+  /// Sums, and functions of rows.
+  static func reduce(_ op: any Op, _ c: StepContext) -> Work? {
+    guard reduceStorage(op) != nil, c.areNumbers else { return nil }
+    let (x, y) = (c.inputs[0], c.outputs[0])
+    let width = x.shape.last ?? 1
+    switch op {
+    case let op as Sum:
+      guard y.dtype == .float32 else { return nil }
+      return sum(op, x, y)
+    case is Softmax: return rows("softmax", x, y, [y.argument, x.argument], [])
+    case let op as RMSNormalize:
+      guard c.outputs[1].dtype == .float32, width > 0 else { return nil }
+      return rows(
+        "rms_normalize", x, y, [y.argument, c.outputs[1].argument, x.argument], [.float(op.epsilon)])
+    default: return nil
+    }
+  }
+
+  static func reduceStorage(_ op: any Op) -> Storage? {
+    switch op {
+    case is Sum: ([0], [])
+    case is Softmax, is RMSNormalize: ([0], [0])
+    default: nil
+    }
+  }
+
+  private static func rows(
+    _ entry: String, _ x: Operand, _ y: Operand, _ first: [Argument], _ rest: [Argument]
+  ) -> Work {
+    let width = x.shape.last ?? 1
+    let isShort = width <= 2048
+    var defines = ["T0=\(x.cType)", "T1=\(y.cType)", "GROUP=\(isShort ? 32 : 256)"]
+    if width % 4 == 0, x.isAligned, y.isAligned { defines.append("WIDE") }
+    let count = x.count / width
+    return Work(launches: [
+      Launch(
+        Kernel("rows", entry, defines), count: count, each: isShort ? 8 : 1, threads: 256,
+        first + [.long(Int64(count)), .long(Int64(width))] + rest)
+    ])
+  }
+
+  /// A sum over any axes is one over each run of neighbouring axes, the last first.
+  private static func sum(_ op: Sum, _ x: Operand, _ y: Operand) -> Work {
+    if x.count == 0 { return zeros(y) }
+    var runs: [(outer: Int, count: Int, inner: Int)] = []
+    var shape = x.shape
+    var axis = shape.count - 1
+    while axis >= 0 {
+      guard op.axes.contains(axis) else {
+        axis -= 1
+        continue
+      }
+      var first = axis
+      while first > 0, op.axes.contains(first - 1) { first -= 1 }
+      runs.append(
+        (
+          shape[..<first].reduce(1, *), shape[first...axis].reduce(1, *), shape[(axis + 1)...].reduce(1, *)
+        ))
+      for i in first...axis { shape[i] = 1 }
+      axis = first - 1
+    }
+    var plan = SumPlan()
+    var from = SumPlan.Source(at: x.argument, type: x.cType, isAligned: x.isAligned)
+    for (index, run) in runs.enumerated() {
+      let isLast = index == runs.count - 1
+      let to = isLast ? y.argument : plan.reserve(run.outer * run.inner)
+      plan.add(from, to: to, run.outer, run.count, run.inner)
+      from = .init(at: to, type: "float", isAligned: !isLast)
+    }
+    return plan.work
+  }
+
+  /// Zeros, for a sum over nothing.
+  static func zeros(_ y: Operand) -> Work {
+    Work(launches: [
+      Launch(
+        Kernel("sum", "zeros", ["T0=float"]), count: y.count, each: 256, threads: 256,
+        [y.argument, .long(Int64(y.count))])
+    ])
+  }
+}
+
+/// Launches of sum.cu. How a sum is cut into pieces depends on the sizes only.
+private struct SumPlan {
+  /// What is summed.
+  struct Source {
+    var at: Argument
+    var type: String
+    var isAligned: Bool
+  }
+
+  private(set) var work = Work(launches: [])
+
+  /// Scratch memory for `count` floats.
+  mutating func reserve(_ count: Int) -> Argument {
+    defer { work.scratch += (count * 4 + 255) / 256 * 256 }
+    return .scratch(work.scratch)
+  }
+
+  /// The sums of [outer, count, inner] over `count`.
+  mutating func add(_ from: Source, to: Argument, _ outer: Int, _ count: Int, _ inner: Int) {
+    inner == 1 ? addRows(from, to, outer, count) : addColumns(from, to, outer, count, inner)
+  }
+
+  private mutating func launch(
+    _ entry: String, _ from: Source, _ to: Argument, wide: Bool, _ units: Int, _ each: Int, _ sizes: [Int]
+  ) {
+    let defines = ["T0=\(from.type)"] + (wide && from.isAligned ? ["WIDE"] : [])
+    work.launches.append(
+      Launch(
+        Kernel("sum", entry, defines), count: units, each: each, threads: 256,
+        [to, from.at] + sizes.map { .long(Int64($0)) }))
+  }
+
+  private mutating func addRows(_ from: Source, _ to: Argument, _ rows: Int, _ count: Int) {
+    let wide = count % 4 == 0
+    if count <= 16 { return launch("sum_short_rows", from, to, wide: false, rows, 256, [rows, count]) }
+    if count <= 2048 { return launch("sum_rows", from, to, wide: wide, rows, 8, [rows, count]) }
+    let piece = 1 << 14
+    let pieces = (count + piece - 1) / piece
+    let parts = pieces == 1 ? to : reserve(rows * pieces)
+    launch("sum_long_rows", from, parts, wide: wide, rows * pieces, 1, [count, piece, pieces])
+    if pieces > 1 {
+      add(Source(at: parts, type: "float", isAligned: true), to: to, rows, pieces, 1)
+    }
+  }
+
+  private mutating func addColumns(
+    _ from: Source, _ to: Argument, _ outer: Int, _ count: Int, _ inner: Int
+  ) {
+    let wide = inner % 4 == 0 && from.isAligned
+    let across = (inner + (wide ? 127 : 31)) / (wide ? 128 : 32)
+    // Rows of a piece: enough pieces to fill a device, not more.
+    var piece = 128
+    while piece < count, outer * across * ((count + piece - 1) / piece) > 2048 { piece *= 2 }
+    let pieces = (count + piece - 1) / piece
+    let parts = pieces == 1 ? to : reserve(outer * pieces * inner)
+    launch(
+      "sum_columns", from, parts, wide: wide, outer * pieces * across, 1, [count, inner, piece, pieces])
+    if pieces > 1 {
+      add(Source(at: parts, type: "float", isAligned: true), to: to, outer, pieces, inner)
+    }
+  }
+}
