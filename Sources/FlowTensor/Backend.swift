@@ -90,14 +90,20 @@ public struct Narrowing: Sendable {
   public let reads: @Sendable (_ op: any Op, _ input: Int) -> Bool
   /// Whether it can give output number `output` so.
   public let writes: @Sendable (_ op: any Op, _ output: Int) -> Bool
+  /// Whether it should be given input number `input` so, by a copy if need be.
+  public let wants: @Sendable (_ op: any Op, _ input: Int) -> Bool
+  /// Elements from which a value is worth it.
+  public var smallest = 1024
+
   /// A narrowing to `type`.
   public init(
     type: DType, reads: @escaping @Sendable (any Op, Int) -> Bool,
-    writes: @escaping @Sendable (any Op, Int) -> Bool
+    writes: @escaping @Sendable (any Op, Int) -> Bool, wants: @escaping @Sendable (any Op, Int) -> Bool
   ) {
     self.type = type
     self.reads = reads
     self.writes = writes
+    self.wants = wants
   }
 }
 
@@ -115,6 +121,8 @@ public protocol Backend: Sendable {
   func workspace(_ op: any Op, _ inputs: [[Int]], _ outputs: [[Int]]) -> Int
   /// How intermediate values are kept, if not as they are recorded.
   var narrowing: Narrowing? { get }
+  /// Whether an op that could be fused, but has nothing to be fused with, is a fused group of its own.
+  func fusesAlone(_ op: any Op) -> Bool
 }
 
 extension Backend {
@@ -124,6 +132,8 @@ extension Backend {
   }
   /// As recorded.
   public var narrowing: Narrowing? { nil }
+  /// No: it has a kernel.
+  public func fusesAlone(_ op: any Op) -> Bool { false }
   /// It can't.
   public func borrow(_ memory: BorrowedMemory) -> (any DeviceBuffer)? { nil }
 

@@ -94,7 +94,7 @@ public final class Program {
   private func build(outputs: [String: Tensor], parameters: ParameterStore, fuse: Bool) throws {
     let assigned = graph.assignments
     let results = Array(outputs.values) + assigned.map(\.value)
-    let schedule = try Schedule(graph, roots: results + assigned.map(\.parameter), fuse: fuse)
+    let schedule = try Schedule(graph, roots: results + assigned.map(\.parameter), fuse: fuse, for: backend)
     let targets = inPlaceAssignments(schedule.units)
     let memory = MemoryPlan(
       schedule.units, kept: Set(results.map(Schedule.resolve)), targets: Set(targets.keys))

@@ -52,8 +52,12 @@ public struct CUDABackend: Backend {
   public var narrowing: Narrowing? {
     precision == .bfloat16
       ? Narrowing(
-        type: .bfloat16, reads: { KernelTable.reads($0, $1) }, writes: { KernelTable.writes($0, $1) }) : nil
+        type: .bfloat16, reads: { KernelTable.reads($0, $1) }, writes: { KernelTable.writes($0, $1) },
+        wants: { KernelTable.wants($0, $1) }) : nil
   }
+
+  /// All but copies, which have kernels that turn matrices.
+  public func fusesAlone(_ op: any Op) -> Bool { !(op is StridedCopy) }
 
   /// See `Backend`.
   public func prepare(_ steps: [Step]) throws -> any PreparedSteps { try CUDASteps(self, steps) }

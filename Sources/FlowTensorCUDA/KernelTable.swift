@@ -27,6 +27,15 @@ enum KernelTable {
     return false
   }
 
+  /// Whether the op is a product that is to be given input number `input` in bfloat16.
+  static func wants(_ op: any Op, _ input: Int) -> Bool {
+    switch op {
+    case is MatMul: true
+    case is Attention, is AttentionBack: reads(op, input)
+    default: false
+    }
+  }
+
   /// Whether it gives output number `output` in bfloat16.
   static func writes(_ op: any Op, _ output: Int) -> Bool {
     if op is MatMul { return true }

@@ -60,15 +60,17 @@ struct Grouping {
     }
   }
 
-  /// Makes the groups; one of a single op is dissolved if the op has a kernel. Without `joining` there are no others.
-  mutating func run(joining: Bool) {
+  /// Makes the groups; one of a single op is dissolved if the op has a kernel, and not `alone`. Without `joining` there are no
+  /// others.
+  mutating func run(joining: Bool, alone: (any Op) -> Bool) {
     var single: [Int] = []
     for index in needed {
       guard case .op(let op, let inputs) = graph.nodes[index].source, let op = op as? any RowOp, !op.isView,
         graph.nodes[index].dtype == .float32
       else { continue }
-      if !op.isAlwaysFused { single.append(index) }
-      if joining { place(index, op, inputs) } else if op.isAlwaysFused { start(index, op, inputs) }
+      let isAlone = op.isAlwaysFused || alone(op)
+      if !isAlone { single.append(index) }
+      if joining { place(index, op, inputs) } else if isAlone { start(index, op, inputs) }
     }
     for index in single where group[index]?.members.count == 1 { group[index] = nil }
   }

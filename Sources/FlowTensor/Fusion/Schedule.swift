@@ -14,14 +14,14 @@ struct Schedule {
   /// The nodes needed, ascending.
   let needed: [Int]
 
-  /// What `roots` need.
+  /// What `roots` need, for `backend`.
   /// - Throws: `TensorError` of the ops.
-  init(_ graph: Graph, roots: [Tensor], fuse: Bool) throws(TensorError) {
+  init(_ graph: Graph, roots: [Tensor], fuse: Bool, for backend: any Backend) throws(TensorError) {
     self.graph = graph
     needed = Schedule.reachable(graph, roots)
     let kept = Set(roots.map { Schedule.resolve($0) })
     var grouping = Grouping(graph, needed: needed, kept: kept, resolve: Schedule.resolve)
-    grouping.run(joining: fuse)
+    grouping.run(joining: fuse, alone: backend.fusesAlone)
     var readOutside = kept
     var drafts: [(key: Int, members: [Int])] = []
     for index in needed {
@@ -40,6 +40,9 @@ struct Schedule {
       } else {
         units.append(single(draft[0]))
       }
+    }
+    if let narrowing = backend.narrowing {
+      units = Narrowed(units, kept: kept, firstFree: graph.nodes.count, by: narrowing).units
     }
   }
 
