@@ -63,7 +63,7 @@ struct alignas(4 * sizeof(To)) ToFour {
   To at[4];
 };
 
-enum { EACH = 2, THREADS = 256 };
+enum { EACH = 4, THREADS = 256 };
 
 /// Four elements per access where `wide`, which both addresses allow then.
 KERNEL(256) cast(To *y, const From *x, i64 count, int wide) {

@@ -9,15 +9,15 @@ DEVICE void turn(const u64 *turns, i64 k, float &c, float &s) {
   c = __uint_as_float((u32)word), s = __uint_as_float((u32)(word >> 32));
 }
 
-/// Transforms `batch` sequences of 2^log that lie one after another. The halves of the memory are used in turn; gives the
+/// Transforms 2^more sequences of 2^log that lie one after another. The halves of the memory are used in turn; gives the
 /// one with the result. All of the block's threads call it, with the input behind a barrier; a barrier ends it.
-DEVICE float *transform(float *from, float *to, int log, int batch, const u64 *turns) {
-  int size = 1 << log, total = batch << log, stride = 0;
+DEVICE float *transform(float *from, float *to, int log, int more, const u64 *turns) {
+  int size = 1 << log, total = size << more, stride = 0;
   for (int left = log; left > 0;) {
     if (left >= 2) {
       int quarter = size / 4, mask = (1 << stride) - 1;
-      for (int i = threadIdx.x; i < batch * quarter; i += THREADS) {
-        int base = i / quarter * size, b = i & (quarter - 1), q = b & mask, p = b >> stride;
+      for (int i = threadIdx.x; i < quarter << more; i += THREADS) {
+        int base = i >> (log - 2) << log, b = i & (quarter - 1), q = b & mask, p = b >> stride;
         const float *x = from + base + b;
         float r0 = x[0], r1 = x[quarter], r2 = x[2 * quarter], r3 = x[3 * quarter];
         x += total;
@@ -39,8 +39,8 @@ DEVICE float *transform(float *from, float *to, int log, int batch, const u64 *t
       left -= 2, stride += 2;
     } else {
       int half = size / 2;
-      for (int i = threadIdx.x; i < batch * half; i += THREADS) {
-        int base = i / half * size + (i & (half - 1));
+      for (int i = threadIdx.x; i < half << more; i += THREADS) {
+        int base = (i >> (log - 1) << log) + (i & (half - 1));
         for (int part = 0; part <= total; part += total) {
           float a = from[base + part], b = from[base + part + half];
           to[base + part] = a + b, to[base + part + half] = a - b;
@@ -55,27 +55,27 @@ DEVICE float *transform(float *from, float *to, int log, int batch, const u64 *t
   return from;
 }
 
-/// Frames of rows of `length`, `frames` to a row; a block does `batch` pairs of the `count` frames.
+/// Frames of rows of `length`, `frames` to a row; a block does 2^more pairs of the `count` frames, fewer than 2^31.
 KERNEL(256)
 fourier(float *re, float *im, const float *x, const float *window, const u64 *turns, i64 length, i64 frames, i64 count,
-        i64 hop, int log, int batch) {
+        i64 hop, int log, int more) {
   SHARED_MEMORY(memory);
-  int size = 1 << log, total = batch << log;
+  int size = 1 << log, total = size << more;
   float *first = (float *)memory, *second = first + 2 * total;
   for (int i = threadIdx.x; i < 2 * total; i += THREADS) {
     // The real part of a pair is its first frame.
-    int part = i / total, pair = i % total >> log, t = i & (size - 1);
-    i64 frame = 2 * ((i64)blockIdx.x * batch + pair) + part;
+    int part = i >> (log + more), pair = (i & (total - 1)) >> log, t = i & (size - 1);
+    u32 frame = 2 * ((blockIdx.x << more) + pair) + part, row = frame / (u32)frames;
     float value = 0;
-    if (frame < count) value = x[frame / frames * length + frame % frames * hop + t] * window[t];
+    if (frame < count) value = x[row * length + (frame - row * (u32)frames) * hop + t] * window[t];
     first[i] = value;
   }
   __syncthreads();
-  const float *found = transform(first, second, log, batch, turns);
+  const float *found = transform(first, second, log, more, turns);
   int bins = size / 2 + 1;
-  for (int i = threadIdx.x; i < 2 * batch * bins; i += THREADS) {
-    int k = i % bins, pair = i / bins / 2, part = i / bins % 2, m = (size - k) & (size - 1);
-    i64 frame = 2 * ((i64)blockIdx.x * batch + pair) + part;
+  for (int i = threadIdx.x; i < 2 * bins << more; i += THREADS) {
+    int place = i / bins, k = i - place * bins, pair = place / 2, part = place % 2, m = (size - k) & (size - 1);
+    i64 frame = 2 * (((i64)blockIdx.x << more) + pair) + part;
     if (frame >= count) continue;
     const float *r = found + pair * size, *q = r + total;
     re[frame * bins + k] = 0.5f * (part ? q[k] + q[m] : r[k] + r[m]);
@@ -86,13 +86,13 @@ fourier(float *re, float *im, const float *x, const float *window, const u64 *tu
 /// Frames [count, size], before they are added up.
 KERNEL(256)
 fourier_back(float *y, const float *re, const float *im, const float *window, const u64 *turns, i64 count, int log,
-             int batch) {
+             int more) {
   SHARED_MEMORY(memory);
-  int size = 1 << log, total = batch << log, bins = size / 2 + 1;
+  int size = 1 << log, total = size << more, bins = size / 2 + 1;
   float *first = (float *)memory, *second = first + 2 * total;
-  for (int i = threadIdx.x; i < batch * bins; i += THREADS) {
-    int k = i % bins, pair = i / bins, m = (size - k) & (size - 1);
-    i64 a = 2 * ((i64)blockIdx.x * batch + pair), b = a + 1;
+  for (int i = threadIdx.x; i < bins << more; i += THREADS) {
+    int pair = i / bins, k = i - pair * bins, m = (size - k) & (size - 1);
+    i64 a = 2 * (((i64)blockIdx.x << more) + pair), b = a + 1;
     bool alone = m == k;
     float share = alone ? 1.0f : 0.5f;
     float ar = a < count ? share * re[a * bins + k] : 0, ai = a < count && !alone ? share * im[a * bins + k] : 0;
@@ -103,10 +103,10 @@ fourier_back(float *y, const float *re, const float *im, const float *window, co
     if (!alone) q[m] = ar + bi, r[m] = br - ai;
   }
   __syncthreads();
-  const float *found = transform(first, second, log, batch, turns);
+  const float *found = transform(first, second, log, more, turns);
   for (int i = threadIdx.x; i < 2 * total; i += THREADS) {
-    int part = i / total, pair = i % total >> log, t = i & (size - 1);
-    i64 frame = 2 * ((i64)blockIdx.x * batch + pair) + part;
+    int part = i >> (log + more), pair = (i & (total - 1)) >> log, t = i & (size - 1);
+    i64 frame = 2 * (((i64)blockIdx.x << more) + pair) + part;
     if (frame < count) y[frame * size + t] = found[pair * size + t + (part ? 0 : total)] * window[t];
   }
 }

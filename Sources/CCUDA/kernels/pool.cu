@@ -1,5 +1,5 @@
 // Maxima of windows of planes, and samples between samples. KEY is the type of the keys, T0 of what is moved or added,
-// T1 the result's.
+// T1 the result's. I is an integer that holds every index.
 
 enum { THREADS = 256 };
 
@@ -28,7 +28,8 @@ KERNEL(256) window_take(T1 *y, const KEY *keys, const T0 *x, const i64 *sizes, i
   i64 i = (i64)blockIdx.x * THREADS + threadIdx.x;
   if (i >= count) return;
   Windows s = windows_of(sizes);
-  i64 c = i % s.columns, r = i / s.columns % s.rows, plane = i / s.columns / s.rows * s.height * s.width;
+  I line = (I)i / (I)s.columns, above = line / (I)s.rows;
+  i64 c = (I)i - line * (I)s.columns, r = line - above * (I)s.rows, plane = (i64)above * s.height * s.width;
   store(y + i, load(x + plane + largest_key(s, keys + plane, r, c)));
 }
 
@@ -37,7 +38,8 @@ KERNEL(256) window_places(i64 *places, const KEY *keys, const i64 *sizes, i64 co
   i64 i = (i64)blockIdx.x * THREADS + threadIdx.x;
   if (i >= count) return;
   Windows s = windows_of(sizes);
-  i64 c = i % s.columns, r = i / s.columns % s.rows, plane = i / s.columns / s.rows * s.height * s.width;
+  I line = (I)i / (I)s.columns, above = line / (I)s.rows;
+  i64 c = (I)i - line * (I)s.columns, r = line - above * (I)s.rows, plane = (i64)above * s.height * s.width;
   places[i] = largest_key(s, keys + plane, r, c);
 }
 
@@ -46,11 +48,12 @@ KERNEL(256) window_put(T1 *y, const i64 *places, const T0 *g, const i64 *sizes, 
   i64 i = (i64)blockIdx.x * THREADS + threadIdx.x;
   if (i >= count) return;
   Windows s = windows_of(sizes);
-  i64 at = i % (s.height * s.width), plane = i / (s.height * s.width) * s.rows * s.columns;
-  i64 row = at / s.width + s.padding_row, column = at % s.width + s.padding_column;
-  i64 r0 = row < s.window_rows ? 0 : (row - s.window_rows) / s.stride_row + 1, r1 = row / s.stride_row;
-  i64 c0 = column < s.window_columns ? 0 : (column - s.window_columns) / s.stride_column + 1;
-  i64 c1 = column / s.stride_column;
+  I line = (I)i / (I)s.width, above = line / (I)s.height;
+  i64 at = i - (i64)above * s.height * s.width, plane = (i64)above * s.rows * s.columns;
+  i64 row = line - above * (I)s.height + s.padding_row, column = i - (i64)line * s.width + s.padding_column;
+  i64 r0 = row < s.window_rows ? 0 : (I)(row - s.window_rows) / (I)s.stride_row + 1, r1 = (I)row / (I)s.stride_row;
+  i64 c0 = column < s.window_columns ? 0 : (I)(column - s.window_columns) / (I)s.stride_column + 1;
+  i64 c1 = (I)column / (I)s.stride_column;
   float sum = 0;
   for (i64 r = r0; r <= r1 && r < s.rows; r++)
     for (i64 c = c0; c <= c1 && c < s.columns; c++) {
@@ -65,7 +68,8 @@ KERNEL(256) window_put(T1 *y, const i64 *places, const T0 *g, const i64 *sizes, 
 KERNEL(256) resample(T1 *y, const T0 *x, const u64 *table, i64 from, i64 to, i64 inner, i64 count) {
   i64 i = (i64)blockIdx.x * THREADS + threadIdx.x;
   if (i >= count) return;
-  i64 k = i / inner % to, column = i % inner, outer = i / inner / to * from;
+  I line = (I)i / (I)inner, above = line / (I)to, k = line - above * (I)to;
+  i64 column = i - (i64)line * inner, outer = (i64)above * from;
   u64 pair = table[2 * k];
   float share = __uint_as_float((u32)table[2 * k + 1]);
   float a = load(x + (outer + (i64)(pair & 0xffffffffu)) * inner + column);
@@ -79,13 +83,14 @@ KERNEL(256)
 resample_back(T1 *y, const T0 *g, const u64 *table, const u64 *starts, i64 from, i64 to, i64 inner, i64 count) {
   i64 i = (i64)blockIdx.x * THREADS + threadIdx.x;
   if (i >= count) return;
-  i64 n = i / inner % from, column = i % inner, outer = i / inner / from * to;
+  I line = (I)i / (I)inner, above = line / (I)from, n = line - above * (I)from;
+  i64 column = i - (i64)line * inner, outer = (i64)above * to;
   float sum = 0;
   for (u64 k = starts[n]; k < starts[n + 2]; k++) {
     u64 pair = table[2 * k];
     float share = __uint_as_float((u32)table[2 * k + 1]), flow = load(g + (outer + (i64)k) * inner + column);
-    if ((i64)(pair & 0xffffffffu) == n) sum += flow * (1 - share);
-    if ((i64)(pair >> 32) == n) sum += flow * share;
+    if ((I)(pair & 0xffffffffu) == n) sum += flow * (1 - share);
+    if ((I)(pair >> 32) == n) sum += flow * share;
   }
   store(y + i, sum);
 }

@@ -80,7 +80,7 @@ extension KernelTable {
   private static func pool(
     _ entry: String, _ key: Operand, _ x: Operand, _ y: Operand, _ count: Int, _ arguments: [Argument]
   ) -> Launch {
-    let defines = ["KEY=\(key.cType)", "T0=\(x.cType)", "T1=\(y.cType)"]
+    let defines = ["KEY=\(key.cType)", "T0=\(x.cType)", "T1=\(y.cType)", index(max(x.count, y.count))]
     return Launch(
       Kernel("pool", entry, defines), count: count, each: 256, threads: 256,
       arguments + [.long(Int64(count))])

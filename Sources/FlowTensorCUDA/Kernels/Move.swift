@@ -63,7 +63,7 @@ extension KernelTable {
     let wide = x.isAligned && y.isAligned
     return Work(launches: [
       Launch(
-        Kernel("cast", "cast", ["FROM=\(from)", "TO=\(to)"]), count: y.count, each: wide ? 2048 : 512,
+        Kernel("cast", "cast", ["FROM=\(from)", "TO=\(to)"]), count: y.count, each: wide ? 4096 : 1024,
         threads: 256, [y.argument, x.argument, .long(Int64(y.count)), .int(wide ? 1 : 0)])
     ])
   }
@@ -126,7 +126,9 @@ struct Access {
     if x.dtype == y.dtype {
       let types = [(16, "Quad"), (8, "Pair"), (4, "u32"), (2, "u16"), (1, "u8")]
       let size = x.dtype.size
-      guard let (bytes, type) = types.first(where: { $0.0 >= size && allows($0.0 / size) }) else { return nil }
+      guard let (bytes, type) = types.first(where: { $0.0 >= size && allows($0.0 / size) }) else {
+        return nil
+      }
       (elements, input, output) = (bytes / size, type, type)
     } else {
       guard x.isNumbers, y.isNumbers else { return nil }
@@ -141,7 +143,13 @@ struct Access {
 
   /// The launch of an entry of move.cu for `count` accesses.
   func launch(_ entry: String, _ count: Int, _ arguments: [Argument]) -> Launch {
-    let index = count < 1 << 31 ? "I=u32" : "I=i64"
-    return Launch(Kernel("move", entry, defines + [index]), count: count, each: 1024, threads: 256, arguments)
+    Launch(
+      Kernel("move", entry, defines + [KernelTable.index(count)]), count: count, each: 1024, threads: 256,
+      arguments)
   }
+}
+
+extension KernelTable {
+  /// The definition of the integer type that indices below `count` want.
+  static func index(_ count: Int) -> String { count < 1 << 31 ? "I=u32" : "I=i64" }
 }

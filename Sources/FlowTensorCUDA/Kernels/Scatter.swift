@@ -49,7 +49,8 @@ extension KernelTable {
     _ entry: String, _ x: Argument, _ type: String, _ y: Operand, _ arguments: [Argument]
   ) -> Launch {
     Launch(
-      Kernel("overlap", entry, ["T0=\(type)", "T1=\(y.cType)"]), count: y.count, each: 256, threads: 256,
+      Kernel("overlap", entry, ["T0=\(type)", "T1=\(y.cType)", index(y.count)]), count: y.count, each: 256,
+      threads: 256,
       [y.argument, x] + arguments + [.long(Int64(y.count))])
   }
 

@@ -16,17 +16,16 @@ extension KernelTable {
     let size: Int
     /// A power of two that shared memory holds; others go by the definition.
     let isFast: Bool
-    /// Pairs of frames in a block.
-    let batch: Int
     var log: Int { size.trailingZeroBitCount }
+    /// The logarithm of the number of pairs of frames in a block.
+    var more: Int { max(0, 10 - log) }
     /// Two complex arrays in turn.
-    var shared: Int { 16 * batch * size }
+    var shared: Int { 16 * size << more }
     let turns: Argument
 
     init(_ size: Int) {
       self.size = size
       isFast = size & (size - 1) == 0 && size >= 16 && size <= 8192
-      batch = max(1, 1024 / size)
       turns = .table(
         (0..<size).map { k in
           let angle = 2 * Double.pi * Double(k) / Double(size)
@@ -36,8 +35,8 @@ extension KernelTable {
 
     func launch(_ entry: String, _ frames: Int, _ arguments: [Argument]) -> Launch {
       Launch(
-        Kernel("fourier", entry), count: frames, each: 2 * batch, threads: 256, shared: shared,
-        arguments + [.int(Int32(log)), .int(Int32(batch))])
+        Kernel("fourier", entry), count: frames, each: 2 << more, threads: 256, shared: shared,
+        arguments + [.int(Int32(log)), .int(Int32(more))])
     }
 
     func direct(_ entry: String, _ frames: Int, across: Int, _ arguments: [Argument]) -> Launch {
@@ -52,7 +51,8 @@ extension KernelTable {
     let plan = Plan(window.count)
     let (length, frames) = (x.shape[x.shape.count - 1], re.shape[re.shape.count - 2])
     let count = re.count / (window.count / 2 + 1)
-    let first = [re, im, x, window].map(\.argument) + [plan.turns, .long(Int64(length)), .long(Int64(frames))]
+    let first =
+      [re, im, x, window].map(\.argument) + [plan.turns, .long(Int64(length)), .long(Int64(frames))]
     let hop = Argument.long(Int64(op.hop))
     return Work(launches: [
       plan.isFast
