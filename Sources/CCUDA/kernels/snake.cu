@@ -1,6 +1,6 @@
 // The alias-free snake activation of BigVGAN (Lee et al. 2023) and its gradients in one pass: a thread makes 16
 // neighbouring samples, with the double-rate samples that they need in registers. Defines: T0, T1, T2 (elements of the
-// inputs in order, then of the result; forward: T0 and T2), ALIGNED (rows begin at multiples of 16 bytes and are of
+// inputs in order, then of the result; forward: T0 and T2), VECTORS (rows begin at multiples of 16 bytes and are of
 // whole eights), PRECISE (the sine's argument is reduced in two parts, as float32's precision wants).
 
 enum { RUN = 16, WINDOW = RUN + 10, FAST = 2 * RUN + 10 };  // samples, samples seen, double-rate samples
@@ -32,7 +32,7 @@ DEVICE void store8(bf16 *p, const float *v) {
 
 /// Samples t-5 .. t+20 of a row; outside, its nearest sample or zero.
 template <bool edge, bool repeat, class T> DEVICE void window(float (&w)[WINDOW], const T *row, int t, int length) {
-  if constexpr (ALIGNED && !edge) {
+  if constexpr (VECTORS && !edge) {
     float all[RUN + 16];
 #pragma unroll
     for (int i = 0; i < RUN + 16; i += 8) load8(all + i, row + t - 8 + i);
@@ -71,7 +71,7 @@ DEVICE float reduced(float z) {
 }
 
 template <class T> DEVICE void put(T *row, const float (&v)[RUN], int t, int length) {
-  if (ALIGNED && t + RUN <= length) {
+  if (VECTORS && t + RUN <= length) {
 #pragma unroll
     for (int i = 0; i < RUN; i += 8) store8(row + t + i, v + i);
     return;
