@@ -1,0 +1,55 @@
+// Turns [batch, channels, places] into bfloat16 [batch, places, whole] with the channels innermost, `whole` of them (a
+// multiple of eight; those beyond the last are zeros), as the tiles of a convolution are loaded. Defines: T0 (elements),
+// PLACES (of a tile: 64, or 8 where there are few), VECTORS (every row begins at a multiple of 16 bytes).
+
+enum { TALL = 64, WIDTH = PLACES + 2 };  // an odd number of words, so that columns fall into different banks
+
+DEVICE void pack8(u32 (&to)[4], const float *p) {
+  float low[4], high[4];
+  load4(low, p), load4(high, p + 4);
+  to[0] = pack_bf16(low[0], low[1]), to[1] = pack_bf16(low[2], low[3]);
+  to[2] = pack_bf16(high[0], high[1]), to[3] = pack_bf16(high[2], high[3]);
+}
+DEVICE void pack8(u32 (&to)[4], const bf16 *p) {
+  Quad q = *(const Quad *)p;
+  to[0] = q.x, to[1] = q.y, to[2] = q.z, to[3] = q.w;
+}
+
+/// Blocks: tiles of places x tiles of channels x batch, places fastest.
+KERNEL(256) channels_last(bf16 *y, const T0 *x, int channels, int whole, i64 places) {
+  __shared__ u32 tile[TALL * WIDTH / 2];
+  i64 across = (places + PLACES - 1) / PLACES, p0 = blockIdx.x % across * PLACES;
+  int groups = (whole + TALL - 1) / TALL;
+  i64 rest = blockIdx.x / across, batch = rest / groups;
+  int c0 = (int)(rest % groups) * TALL;
+  x += batch * channels * places, y += batch * places * whole;
+  if (VECTORS) {
+#pragma unroll
+    for (int i = threadIdx.x; i < TALL * PLACES / 8; i += 256) {
+      int c = i / (PLACES / 8), p = i % (PLACES / 8) * 8;
+      u32 v[4] = {};
+      if (c0 + c < channels && p0 + p < places) pack8(v, x + (c0 + c) * places + p0 + p);
+#pragma unroll
+      for (int j = 0; j < 4; j++) tile[(c * WIDTH + p) / 2 + j] = v[j];
+    }
+  } else {
+#pragma unroll 4
+    for (int i = threadIdx.x; i < TALL * PLACES; i += 256) {
+      int c = i / PLACES, p = i % PLACES;
+      bool is_there = c0 + c < channels && p0 + p < places;
+      ((u16 *)tile)[c * WIDTH + p] = is_there ? round_bf16(load(x + (c0 + c) * places + p0 + p)) : 0;
+    }
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < TALL / 8 * PLACES; i += 256) {
+    int c = i % (TALL / 8) * 8, p = i / (TALL / 8);
+    if (c0 + c >= whole || p0 + p >= places) continue;
+    u32 v[4];
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      const u16 *at = (const u16 *)tile + (c + 2 * j) * WIDTH + p;
+      v[j] = at[0] | (u32)at[WIDTH] << 16;
+    }
+    *(Quad *)(y + (p0 + p) * whole + c0 + c) = {v[0], v[1], v[2], v[3]};
+  }
+}
