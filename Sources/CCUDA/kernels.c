@@ -58,6 +58,18 @@ static const char sum[] = {
 static const char transpose[] = {
 #embed "kernels/transpose.cu"
     , 0};
+static const char channels_last[] = {
+#embed "kernels/channels_last.cu"
+    , 0};
+static const char splits[] = {
+#embed "kernels/splits.cu"
+    , 0};
+static const char wide[] = {
+#embed "kernels/wide.cu"
+    , 0};
+static const char wide_weight[] = {
+#embed "kernels/wide_weight.cu"
+    , 0};
 
 static const struct {
   const char *name, *text;
@@ -81,6 +93,10 @@ static const struct {
     {"snake", snake},
     {"sum", sum},
     {"transpose", transpose},
+    {"channels_last", channels_last},
+    {"splits", splits},
+    {"wide", wide},
+    {"wide_weight", wide_weight},
 };
 
 const char *flow_cuda_source(const char *name) {

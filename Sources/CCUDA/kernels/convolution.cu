@@ -292,12 +292,3 @@ KERNEL(THREADS) convolution(T2 *y, float *parts, const T0 *b, const T1 *a, int b
       store(y + at, sum);
   });
 }
-
-/// The sum of the splits, one after another.
-KERNEL(256) convolution_sum(T2 *y, const float *parts, i64 count, int splits) {
-  i64 i = (i64)blockIdx.x * 256 + threadIdx.x;
-  if (i >= count) return;
-  float sum = 0;
-  for (int k = 0; k < splits; k++) sum += parts[k * count + i];
-  store(y + i, sum);
-}

@@ -1,0 +1,154 @@
+import FlowTensor
+
+/// The phases of a transposed convolution's result, each a convolution with some of the taps; the convolution itself has
+/// one. See `Task` in wide.cu.
+private struct Phases {
+  private(set) var phases: [Int32] = []
+  private(set) var taps: [Int32] = []
+  /// Phases, places of the largest of them, and taps of the one with most.
+  private(set) var count = 0, places = 0, most = 0
+
+  init(_ task: ConvolutionTask) {
+    let isBack = task.kind == .back
+    let steps = isBack ? task.stride : [1, 1]
+    let size = isBack ? task.image : task.result
+    for row in 0..<steps[0] {
+      for column in 0..<steps[1] {
+        let before = taps.count / 4
+        for y in 0..<task.taps[0] {
+          for x in 0..<task.taps[1] {
+            let (down, right) = (y * task.dilation[0], x * task.dilation[1])
+            var shift = [down - task.padding[0], right - task.padding[1]]
+            if isBack {
+              // Where the input is that this tap brings to the phase's first place, if it falls on one.
+              shift = [row - shift[0], column - shift[1]]
+              guard shift[0] % steps[0] == 0, shift[1] % steps[1] == 0 else { continue }
+              shift = [shift[0] / steps[0], shift[1] / steps[1]]
+            }
+            taps += [Int32(shift[0]), Int32(shift[1]), Int32(y * task.taps[1] + x), 0]
+          }
+        }
+        let rows = max(0, (size[0] - row + steps[0] - 1) / steps[0])
+        let columns = max(0, (size[1] - column + steps[1] - 1) / steps[1])
+        let own = taps.count / 4 - before
+        phases += [before, own, row, column, rows, columns, 0, 0].map { Int32($0) }
+        (places, most, count) = (max(places, rows * columns), max(most, own), count + 1)
+      }
+    }
+  }
+
+  /// As the kernel reads them: ints, two in a word.
+  var table: Argument {
+    let all = phases + taps
+    return .table(
+      stride(from: 0, to: all.count, by: 2).map {
+        UInt64(UInt32(bitPattern: all[$0])) | UInt64(UInt32(bitPattern: all[$0 + 1])) << 32
+      })
+  }
+}
+
+extension KernelTable {
+  /// x [batch, channels, places] as bfloat16 [batch, places, channels up to a multiple of 8].
+  static func channelsLast(
+    _ x: Operand, to: Argument, batch: Int, channels: Int, places: Int
+  ) -> Launch {
+    let whole = ceil(channels, 8) * 8
+    let tile = places <= 16 ? 8 : 64
+    let vectors = places % 8 == 0 && x.address % 16 == 0
+    return Launch(
+      Kernel(
+        "channels_last", "channels_last", ["T0=\(x.cType)", "PLACES=\(tile)", "VECTORS=\(vectors ? 1 : 0)"]),
+      grid: (ceil(places, tile) * ceil(whole, 64) * batch, 1, 1), threads: 256,
+      [to, x.argument, .int(Int32(channels)), .int(Int32(whole)), .long(Int64(places))])
+  }
+
+  /// Bytes of what `channelsLast` makes, up to a multiple of 256.
+  static func channelsLastBytes(batch: Int, channels: Int, places: Int) -> Int {
+    ceil(batch * places * ceil(channels, 8) * 16, 256) * 256
+  }
+
+  /// Many channels in one group, in bfloat16; `nil` otherwise.
+  static func wideConvolution(_ task: ConvolutionTask, _ c: StepContext) -> Work? {
+    let isBack = task.kind == .back
+    let (input, output) = isBack ? (task.outputs, task.channels) : (task.channels, task.outputs)
+    guard task.kind != .weight, isBrief(c), task.groups == 1, input >= 8, task.batch > 0 else { return nil }
+    let (from, to) = isBack ? (task.result, task.image) : (task.image, task.result)
+    let (granules, taps) = (ceil(input, 8), task.area(task.taps))
+    guard task.batch * task.area(from) * granules < 1 << 31, taps * output * granules < 1 << 31,
+      isBack ? task.area(task.stride) <= 64 && taps <= 4096 : taps <= 4096
+    else { return nil }
+    let phases = Phases(task)
+    // As few tiles of channels as can be, and of the widths that are compiled the one that fits best.
+    let fair = ceil(output, ceil(output, 128))
+    let tile = [8, 16, 24, 32, 48, 64, 96].first { fair <= $0 } ?? 128
+    let grid = (ceil(output, tile), ceil(task.batch * phases.places, 128))
+    guard grid.1 < 1 << 16, grid.0 * tile < 1 << 31 else { return nil }
+    let (blocks, steps) = (grid.0 * grid.1 * phases.count, ceil(phases.most * granules, 8))
+    let splits = max(1, min(2 * c.multiprocessors / blocks, steps / 4, 8))
+    let stages = 3 * (128 + tile) * 128
+    let parts = splits > 1 ? ceil(splits * c.outputs[0].count * 4, 256) * 256 : 0
+    let image = parts + channelsLastBytes(batch: task.batch, channels: input, places: task.area(from))
+    let weight = channelsLastBytes(batch: output, channels: input, places: taps)
+    let numbers =
+      [task.batch] + from + [granules, output] + to + [taps, phases.count]
+      + (isBack ? [1, 1] + task.stride : task.stride + [1, 1]) + [splits]
+    let product = Launch(
+      Kernel("wide", "wide", ["T2=\(c.outputs[0].cType)", "CHANNELS=\(tile)"]),
+      grid: (grid.0, grid.1, phases.count * splits), threads: 128, shared: max(stages, tile * 132 * 4),
+      [c.outputs[0].argument, .scratch(0), .scratch(parts), .scratch(image), phases.table]
+        + numbers.map { .int(Int32($0)) })
+    var launches = [
+      channelsLast(
+        c.inputs[0], to: .scratch(parts), batch: task.batch, channels: input, places: task.area(from)),
+      isBack
+        ? channelsLast(c.inputs[1], to: .scratch(image), batch: 1, channels: input, places: output * taps)
+        : channelsLast(c.inputs[1], to: .scratch(image), batch: output, channels: input, places: taps),
+      product,
+    ]
+    if splits > 1 { launches.append(sumSplits(to: c.outputs[0], splits: splits)) }
+    return Work(launches: launches, scratch: image + weight)
+  }
+
+  /// The gradient in the weight, of one group in bfloat16; `nil` otherwise.
+  static func wideWeight(_ task: ConvolutionTask, _ c: StepContext) -> Work? {
+    guard task.kind == .weight, isBrief(c), task.groups == 1, task.channels > 0, task.outputs > 0 else {
+      return nil
+    }
+    let (granules, taps) = (ceil(task.channels, 8), task.area(task.taps))
+    let places = task.batch * task.area(task.result)
+    guard places > 0, task.batch * task.area(task.image) * granules < 1 << 31,
+      taps * granules * 8 * task.outputs < 1 << 31
+    else { return nil }
+    let fair = ceil(task.outputs, ceil(task.outputs, 128))
+    let tile = [16, 32, 48, 64, 96].first { fair <= $0 } ?? 128
+    let grid = (ceil(taps * granules, 16), ceil(task.outputs, tile))
+    guard grid.1 < 1 << 16 else { return nil }
+    let size = task.outputs * taps * granules * 8
+    let room = max(1, (1 << 27) / (4 * size))
+    let splits = max(1, min(2 * c.multiprocessors / (grid.0 * grid.1), ceil(places, 64) / 4, room))
+    let parts = ceil(splits * size * 4, 256) * 256
+    let own =
+      parts + channelsLastBytes(batch: task.batch, channels: task.channels, places: task.area(task.image))
+    let flows = channelsLastBytes(batch: task.batch, channels: task.outputs, places: task.area(task.result))
+    var numbers = task.image + [granules, task.outputs]
+    numbers += task.result + task.taps + task.stride + task.padding + task.dilation + [splits]
+    let product = Launch(
+      Kernel("wide_weight", "wide_weight", ["OUTPUTS=\(tile)"]), grid: (grid.0, grid.1, splits), threads: 128,
+      shared: 3 * 64 * ((tile > 64 ? 256 : 128) + 256),
+      [.scratch(0), .scratch(parts), .scratch(own), .long(Int64(places))] + numbers.map { .int(Int32($0)) })
+    let shape = [task.outputs, task.channels, granules * 8, taps, splits]
+    let sum = Launch(
+      Kernel("splits", "sum_taps", ["T2=\(c.outputs[0].cType)"]), count: size, each: 256, threads: 256,
+      [c.outputs[0].argument, .scratch(0)] + shape.map { .int(Int32($0)) })
+    return Work(
+      launches: [
+        channelsLast(
+          c.inputs[0], to: .scratch(parts), batch: task.batch, channels: task.channels,
+          places: task.area(task.image)),
+        channelsLast(
+          c.inputs[1], to: .scratch(own), batch: task.batch, channels: task.outputs,
+          places: task.area(task.result)),
+        product, sum,
+      ], scratch: own + flows)
+  }
+}
