@@ -2,6 +2,10 @@
 #pragma once
 #include <algorithm>
 #include <memory>
+#ifdef SHIM_RACES
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#endif
 
 namespace shim {
 /// 0: warps and lanes ascending; 1: descending; else shuffled by this seed. FLOW_SHIM_SCHEDULE chooses
@@ -205,12 +209,15 @@ SHIM_RAW inline void runBlock(const Request &request, size_t index, Workplace &p
 }
 
 #ifdef SHIM_RACES
-/// All threads are started before the first block runs, and take turns by a word that TSan doesn't see, so nothing
-/// orders one block after another.
-SHIM_RAW inline void waitForTurn(volatile size_t *turn, size_t mine) {
-  while (__atomic_load_n(turn, __ATOMIC_ACQUIRE) != mine) usleep(50);
+/// All threads are started before the first block runs, and sleep until it is their turn on words that TSan doesn't see,
+/// so nothing orders one block after another.
+SHIM_RAW inline void waitForTurn(unsigned *turn) {
+  while (!__atomic_load_n(turn, __ATOMIC_ACQUIRE)) syscall(SYS_futex, turn, FUTEX_WAIT_PRIVATE, 0, nullptr, nullptr, 0);
 }
-SHIM_RAW inline void passTurn(volatile size_t *turn) { __atomic_fetch_add(turn, 1, __ATOMIC_RELEASE); }
+SHIM_RAW inline void giveTurn(unsigned *turn) {
+  __atomic_store_n(turn, 1, __ATOMIC_RELEASE);
+  syscall(SYS_futex, turn, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+}
 #endif
 
 /// Empty, or what went wrong first.
@@ -224,17 +231,17 @@ inline std::string run(const Request &request) {
   if (count > 400) return "too many blocks for a check of races";
   std::vector<std::thread> blocks;
   std::vector<std::string> errors(count);
-  static volatile size_t turn;
-  turn = 0;
+  std::vector<unsigned> turns(count + 1);
   for (size_t i = 0; i < count; i++)
-    blocks.emplace_back([&request, &errors, threads, i] {
-      waitForTurn(&turn, i);
+    blocks.emplace_back([&request, &errors, threads, i, turn = &turns[i]] {
+      waitForTurn(turn);
       {
         Workplace place(threads, request.shared);
         runBlock(request, i, place, errors[i]);
       }
-      passTurn(&turn);
+      giveTurn(turn + 1);
     });
+  giveTurn(&turns[0]);
   for (auto &thread : blocks) thread.join();
   for (auto &error : errors)
     if (!error.empty()) return error;
