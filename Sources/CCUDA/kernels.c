@@ -7,6 +7,21 @@ static const char prelude[] = {
 static const char adamw[] = {
 #embed "kernels/adamw.cu"
     , 0};
+static const char attention[] = {
+#embed "kernels/attention.cu"
+    , 0};
+static const char attention_back[] = {
+#embed "kernels/attention-back.cu"
+    , 0};
+static const char attention_float[] = {
+#embed "kernels/attention-float.cu"
+    , 0};
+static const char attention_mask[] = {
+#embed "kernels/attention-mask.cu"
+    , 0};
+static const char attention_numbers[] = {
+#embed "kernels/attention-numbers.cu"
+    , 0};
 static const char axis[] = {
 #embed "kernels/axis.cu"
     , 0};
@@ -76,6 +91,11 @@ static const struct {
 } files[] = {
     {"prelude", prelude},
     {"adamw", adamw},
+    {"attention", attention},
+    {"attention-back", attention_back},
+    {"attention-float", attention_float},
+    {"attention-mask", attention_mask},
+    {"attention-numbers", attention_numbers},
     {"axis", axis},
     {"cast", cast},
     {"convolution", convolution},

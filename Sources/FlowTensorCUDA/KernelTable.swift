@@ -5,7 +5,7 @@ enum KernelTable {
   private static let families: [@Sendable (any Op, StepContext) -> Work?] = [
     { fused($0, $1) }, { elementwise($0, $1) }, { move($0, $1) }, { reduce($0, $1) }, { optimizer($0, $1) },
     { scatter($0, $1) }, { axis($0, $1) }, { spectra($0, $1) }, { sequence($0, $1) },
-    { convolution($0, $1) }, { snake($0, $1) },
+    { attention($0, $1) }, { convolution($0, $1) }, { snake($0, $1) },
   ]
 
   /// Which inputs a family's op can take in 16 bits, and which outputs it can give so.
@@ -13,7 +13,7 @@ enum KernelTable {
   private static let storages: [@Sendable (any Op) -> Storage?] = [
     { elementwiseStorage($0) }, { moveStorage($0) }, { reduceStorage($0) }, { optimizerStorage($0) },
     { scatterStorage($0) }, { axisStorage($0) },
-    { convolutionStorage($0) }, { snakeStorage($0) },
+    { attentionStorage($0) }, { convolutionStorage($0) }, { snakeStorage($0) },
   ]
 
   /// What `op` launches; `nil` when no family has a kernel for it and these types.

@@ -47,6 +47,17 @@ DEVICE u16 round_bf16(float x) { return (u16)(pack_bf16(x, 0.0f)); }
 DEVICE float low_bf16(u32 pair) { return __uint_as_float(pair << 16); }
 DEVICE float high_bf16(u32 pair) { return __uint_as_float(pair & 0xffff0000u); }
 
+/// 2 to the power x, to about 2e-7 of it.
+#ifdef FLOW_SHIM
+DEVICE float fast_exp2(float x) { return exp2f(x); }
+#else
+DEVICE float fast_exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+#endif
+
 DEVICE float load(const float *p) { return *p; }
 DEVICE float load(const bf16 *p) { return __uint_as_float((u32)p->bits << 16); }
 DEVICE void store(float *p, float x) { *p = x; }
@@ -81,6 +92,13 @@ DEVICE void store4(bf16 *p, const float (&v)[4]) {
   ALIGNED(p, 8);
   *(Pair *)p = q;
 }
+
+/// Two elements at an address that is a multiple of two elements.
+DEVICE void store2(float *p, float x, float y) {
+  Pair pair = {__float_as_uint(x), __float_as_uint(y)};
+  *(Pair *)p = pair;
+}
+DEVICE void store2(bf16 *p, float x, float y) { *(u32 *)p = pack_bf16(x, y); }
 
 // MARK: Moves, of as many elements as an access holds
 
@@ -170,3 +188,43 @@ DEVICE void copy_async(void *to, const void *from, bool valid) {
 DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int pending> DEVICE void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory"); }
 #endif
+
+// MARK: Tiles of bfloat16 in shared memory, for the tensor cores
+//
+// A tile's columns stand in panels of 64: rows of 128 bytes, one below the other, whose 16-byte pieces are swizzled
+// (XOR with the row) so that eight rows' same piece lies in eight different groups of banks. It is the 128-byte swizzle
+// that `wgmma` and the copy engine read and write.
+
+/// Where the 16 bytes from `column` (a multiple of 8) on of row `row` lie.
+template <int rows> DEVICE u8 *tile_piece(u8 *tile, int row, int column) {
+  return tile + (column / 64 * rows + row) * 128 + ((column / 8 ^ row) & 7) * 16;
+}
+template <int rows, int columns> constexpr int tile_bytes = (columns + 63) / 64 * rows * 128;
+
+/// Begins to copy rows of `width` elements, `stride` apart, by all `threads` of the block; zeros after them and after
+/// `valid` rows.
+template <int rows, int columns, int threads, int width = columns>
+DEVICE void tile_load(u8 *tile, const bf16 *from, int stride, int valid) {
+  constexpr u32 pieces = rows * (columns / 8);
+#pragma unroll(width == columns ? 4 : 1)
+  for (u32 piece = threadIdx.x; piece < pieces; piece += threads) {
+    u32 row = piece / (columns / 8), column = piece % (columns / 8) * 8;
+    const bool is_there = (int)row < valid && (width == columns || column < width);
+    copy_async(tile_piece<rows>(tile, row, column), from + (row * stride + column), is_there);
+  }
+}
+/// The 16 x 16 elements from (row, column) on as operand `a` of `mma_bf16`.
+template <int rows> DEVICE void tile_a(u32 (&a)[4], u8 *tile, int row, int column) {
+  int lane = threadIdx.x % 32;
+  ldmatrix4(a, tile_piece<rows>(tile, row + lane % 16, column + lane / 16 * 8));
+}
+/// The same, transposed, as operand `b` of two products: (b[0], b[1]) has the first eight rows, (b[2], b[3]) the others.
+template <int rows> DEVICE void tile_b(u32 (&b)[4], u8 *tile, int row, int column) {
+  int lane = threadIdx.x % 32;
+  ldmatrix4(b, tile_piece<rows>(tile, row + lane % 8 + lane / 16 * 8, column + lane / 8 % 2 * 8));
+}
+/// As it stands, as operand `b` of two products: (b[0], b[1]) has the first eight columns, (b[2], b[3]) the others.
+template <int rows> DEVICE void tile_b_as_is(u32 (&b)[4], u8 *tile, int row, int column) {
+  int lane = threadIdx.x % 32;
+  ldmatrix4_transposed(b, tile_piece<rows>(tile, row + lane % 16, column + lane / 16 * 8));
+}

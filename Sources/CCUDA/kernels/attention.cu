@@ -1,0 +1,115 @@
+// softmax(scale q kT where mask) v, of bfloat16, without the matrix of scores (Dao 2023, "FlashAttention-2"): a block
+// takes 64 queries of one head and walks the tiles of 64 keys that its mask allows. Each warp has 16 queries.
+// WIDTH: of the heads, a multiple of 16 up to D, which is 16, 32, 64 or 128. TO: the result's type.
+// `attention-mask.cu` makes bits and lists. A matrix's rows lie at batch * (its _b) + head * (_h) + token * (_n).
+
+KERNEL(128)
+attention(const bf16 *q, const bf16 *k, const bf16 *v, TO *result, float *logarithms, const u64 *bits,
+          const int *lists, float scale, int n, int m, int mask_batch, int mask_head, i64 q_b, i64 q_h, i64 q_n,
+          i64 k_b, i64 k_h, i64 k_n, i64 v_b, i64 v_h, i64 v_n, i64 o_b, i64 o_h, i64 o_n) {
+  SHARED_MEMORY(memory);
+  constexpr int size = tile_bytes<64, D>;
+  u8 *queries = memory, *keys = memory + size, *values = memory + 2 * size;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, first_row = blockIdx.x * 64;
+  const int column_tiles = (m + 63) / 64, mask = (int)blockIdx.z * mask_batch + (int)blockIdx.y * mask_head;
+  k += blockIdx.z * k_b + blockIdx.y * k_h, v += blockIdx.z * v_b + blockIdx.y * v_h;
+  const int *list = lists + ((i64)mask * gridDim.x + blockIdx.x) * (column_tiles + 1);
+  const int count = list[0];
+  // Of the warp's accumulators a thread has two rows, the second 8 below, and of 8 columns two.
+  const int row = first_row + warp * 16 + lane / 4, column = lane % 4 * 2;
+  bits += ((i64)mask * n + row) * column_tiles;
+
+  tile_load<64, D, 128, WIDTH>(queries, q + blockIdx.z * q_b + blockIdx.y * q_h + first_row * q_n, q_n, n - first_row);
+  int entry = count > 0 ? list[1] : 0;
+  if (count > 0) tile_load<64, D, 128, WIDTH>(keys, k + (entry >> 1) * 64 * k_n, k_n, m - (entry >> 1) * 64);
+  copy_commit();
+  copy_wait<0>();
+  __syncthreads();
+  u32 a[D / 16][4];
+#pragma unroll
+  for (int i = 0; i < D / 16; i++) tile_a<64>(a[i], queries, warp * 16, i * 16);
+
+  float out[D / 8][4] = {}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
+  const float to_bits = scale * 1.4426950408889634f;  // exp(x) is taken as exp2
+#pragma unroll 1
+  for (int step = 0; step < count; step++) {
+    const int tile = entry >> 1, first_key = tile * 64;
+    const bool mixed = entry & 1;
+    tile_load<64, D, 128, WIDTH>(values, v + first_key * v_n, v_n, m - first_key);
+    copy_commit();
+    float s[8][4] = {};
+#pragma unroll
+    for (int i = 0; i < D / 16; i++)
+#pragma unroll
+      for (int j = 0; j < 4; j++) {
+        u32 b[4];
+        tile_b<64>(b, keys, j * 16, i * 16);
+        mma_bf16(s[2 * j], a[i], b[0], b[1]);
+        mma_bf16(s[2 * j + 1], a[i], b[2], b[3]);
+      }
+    copy_wait<0>();
+    __syncthreads();
+    if (step + 1 < count) {
+      entry = list[step + 2];
+      tile_load<64, D, 128, WIDTH>(keys, k + (entry >> 1) * 64 * k_n, k_n, m - (entry >> 1) * 64);
+    }
+    copy_commit();
+
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      if (mixed) {
+        u64 allowed = row + 8 * r < n ? bits[(i64)8 * r * column_tiles + tile] >> column : 0;
+#pragma unroll
+        for (int j = 0; j < 8; j++)
+#pragma unroll
+          for (int e = 0; e < 2; e++)
+            if (!((u32)(allowed >> (j / 4 * 32)) >> (j % 4 * 8 + e) & 1)) s[j][2 * r + e] = -INFINITY;
+      }
+      float high = top[r];
+#pragma unroll
+      for (int j = 0; j < 8; j++) high = fmaxf(high, fmaxf(s[j][2 * r], s[j][2 * r + 1]));
+      high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, 1));
+      high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, 2));
+      const float base = high == -INFINITY ? 0.0f : high * to_bits;
+      const float shrink = fast_exp2(top[r] * to_bits - base);
+      top[r] = high;
+      sum[r] *= shrink;
+#pragma unroll
+      for (int j = 0; j < 8; j++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) sum[r] += s[j][2 * r + e] = fast_exp2(s[j][2 * r + e] * to_bits - base);
+#pragma unroll
+      for (int j = 0; j < D / 8; j++) out[j][2 * r] *= shrink, out[j][2 * r + 1] *= shrink;
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const u32 p[4] = {pack_bf16(s[2 * i][0], s[2 * i][1]), pack_bf16(s[2 * i][2], s[2 * i][3]),
+                        pack_bf16(s[2 * i + 1][0], s[2 * i + 1][1]), pack_bf16(s[2 * i + 1][2], s[2 * i + 1][3])};
+#pragma unroll
+      for (int j = 0; j < D / 16; j++) {
+        u32 b[4];
+        tile_b_as_is<64>(b, values, i * 16, j * 16);
+        mma_bf16(out[2 * j], p, b[0], b[1]);
+        mma_bf16(out[2 * j + 1], p, b[2], b[3]);
+      }
+    }
+    copy_wait<0>();
+    __syncthreads();
+  }
+
+  result += blockIdx.z * o_b + blockIdx.y * o_h;
+  logarithms += ((i64)blockIdx.z * gridDim.y + blockIdx.y) * n;
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 1);
+    sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 2);
+    if (row + 8 * r >= n) continue;
+    // No key, or none whose score counts: zeros. A sum that is not a number stays one.
+    const bool empty = sum[r] == 0 || (top[r] * scale <= -1e30f && sum[r] == sum[r]);
+    const float factor = empty ? 0 : 1 / sum[r];
+    if (column == 0) logarithms[row + 8 * r] = empty ? 0 : top[r] * scale + logf(sum[r]);
+#pragma unroll
+    for (int j = 0; j < WIDTH / 8; j++)
+      store2(result + (row + 8 * r) * o_n + j * 8 + column, out[j][2 * r] * factor, out[j][2 * r + 1] * factor);
+  }
+}
