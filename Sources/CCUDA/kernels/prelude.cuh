@@ -157,6 +157,7 @@ DEVICE void ldmatrix4(u32 (&r)[4], const void *row) { shim_ldmatrix(r, 4, false,
 DEVICE void ldmatrix4_transposed(u32 (&r)[4], const void *row) { shim_ldmatrix(r, 4, true, row); }
 /// 16 bytes to shared memory, not waited for; zeros unless `valid`.
 DEVICE void copy_async(void *to, const void *from, bool valid) { shim_copy_async(to, from, valid); }
+DEVICE void copy_async_near(void *to, const void *from, bool valid) { shim_copy_async(to, from, valid); }
 DEVICE void copy_commit() { shim_copy_commit(); }
 template <int pending> DEVICE void copy_wait() { shim_copy_wait(pending); }
 #else
@@ -183,6 +184,11 @@ DEVICE void ldmatrix4_transposed(u32 (&r)[4], const void *row) {
 }
 DEVICE void copy_async(void *to, const void *from, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0)
+               : "memory");
+}
+/// Likewise, through the multiprocessor's own cache, as what is soon copied again wants.
+DEVICE void copy_async_near(void *to, const void *from, bool valid) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0)
                : "memory");
 }
 DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }

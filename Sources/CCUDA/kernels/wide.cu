@@ -4,36 +4,51 @@
 // result. Defines: T2 (elements of the result), CHANNELS (of a tile: a multiple of 8, above 64 of 16).
 
 enum { THREADS = 128, PLACES = 128, STAGES = 3, ROW = 128 };  // ROW: bytes, of 64 channels
-enum { ACROSS = CHANNELS > 64 ? 2 : 1, WARP_P = PLACES * ACROSS / 4, WARP_C = CHANNELS / ACROSS };
-enum { STAGE = (PLACES + CHANNELS) * ROW, NOWHERE = -(1 << 30) };
+enum { STAGE = (PLACES + CHANNELS) * ROW };
 
-/// Where a place's input is: its image's first granule of 8 channels, and its row and column before taps shift them.
-struct alignas(16) Source {
-  int base, y, x, unused;
+/// A place's input before taps shift it, in granules of 8 channels, and which of the taps fall into the image.
+struct alignas(8) Source {
+  int first;
+  u32 taps;
 };
 
-/// What is convolved. `table` holds, in ints, per phase: first tap, taps, first row and column in the result, rows,
-/// columns, two unused; then per tap: rows and columns to its input, its number in the weight, one unused.
+/// A tap: rows and columns to its input, the same in granules, and its number in the weight.
+struct alignas(16) Tap {
+  int down, right, shift, number;
+};
+
+/// A phase of the result: its first tap and their number (at most 32), the first row and column, rows, columns.
+struct alignas(16) Phase {
+  int first, count, row, column, rows, columns, unused[2];
+};
+
+/// What is convolved; `taps` are those of a phase.
 struct Task {
   const bf16 *x, *w;
-  const int *table;
-  int height, width, granules, outputs, taps;
+  const Tap *taps;
+  int count, granules, outputs, all_taps;
 };
 
-/// A step of the sums: 8 granules of channels, each of its own tap.
-DEVICE void load_step(u8 *stage, const Task &t, const Source *sources, const int *taps, int count, int step, int m0) {
-  int column = threadIdx.x % 8, row = threadIdx.x / 8, granule = step * 8 + column;
-  bool is_there = granule < count * t.granules;
-  int tap = is_there ? granule / t.granules : 0, c = is_there ? granule - tap * t.granules : 0;
-  int down = taps[4 * tap], right = taps[4 * tap + 1], number = taps[4 * tap + 2];
+/// A step of the sums: 8 granules. 8 granules of a channel group go through all taps before the next 8, so that what
+/// the taps share is still near; granules left over at the end are taken together, tap by tap.
+DEVICE void load_step(u8 *stage, const Task &t, const Source *sources, int step, int m0) {
+  int column = threadIdx.x % 8, row = threadIdx.x / 8, groups = t.granules / 8, group = step / t.count;
+  int tap = step - group * t.count, c = group * 8 + column;
+  bool is_there = true;
+  if (group >= groups) {
+    int rest = t.granules - groups * 8, granule = (step - groups * t.count) * 8 + column;
+    tap = granule / rest, c = groups * 8 + granule - tap * rest;
+    is_there = tap < t.count;
+    if (!is_there) tap = 0;
+  }
+  Tap own = t.taps[tap];
   u8 *to = stage + row * ROW + (column ^ row & 7) * 16;
 #pragma unroll
   for (int i = 0; i < PLACES / 16; i++) {
     Source s = sources[row + 16 * i];
-    int y = s.y + down, x = s.x + right;
-    bool is_inside = is_there && (u32)y < (u32)t.height && (u32)x < (u32)t.width;
-    const bf16 *from = t.x + (is_inside ? ((i64)s.base + (i64)(y * t.width + x) * t.granules + c) * 8 : 0);
-    copy_async(to + i * 16 * ROW, from, is_inside);
+    bool is_inside = is_there && s.taps >> tap & 1;
+    // Taps overlap: through the cache that they share.
+    copy_async_near(to + i * 16 * ROW, t.x + (is_inside ? (i64)(s.first + own.shift + c) * 8 : 0), is_inside);
   }
   to += PLACES * ROW;
 #pragma unroll
@@ -41,36 +56,111 @@ DEVICE void load_step(u8 *stage, const Task &t, const Source *sources, const int
     int m = m0 + row + 16 * i;
     if (CHANNELS % 16 != 0 && row + 16 * i >= CHANNELS) break;
     bool is_inside = is_there && m < t.outputs;
-    const bf16 *from = t.w + (is_inside ? (((i64)m * t.taps + number) * t.granules + c) * 8 : 0);
+    const bf16 *from = t.w + (is_inside ? (((i64)m * t.all_taps + own.number) * t.granules + c) * 8 : 0);
     copy_async(to + i * 16 * ROW, from, is_inside);
   }
 }
 
+#if HOPPER
+enum { TILES_P = 2, TILES_C = CHANNELS / 8 };
+
 struct Sums {
-  float d[WARP_P / 16][WARP_C / 8][4];
+  float d[TILES_P][TILES_C][4];
 };
+/// The first place and channel of tile (i, n) that the thread has sums of: places p and p + 8, channels c and c + 1.
+DEVICE int place_of(int i) { return i * 64 + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4; }
+DEVICE int channel_of(int n) { return n * 8 + threadIdx.x % 4 * 2; }
+
+/// What tells the tensor cores of a tile in shared memory (PTX ISA, "Matrix Descriptor Format"): rows of 128 bytes whose
+/// 16-byte parts are exchanged by the row's last three bits, 8 rows after 1024 bytes.
+DEVICE u64 descriptor(const u8 *tile) {
+  return (u64)(shared_address(tile) >> 4 & 0x3fff) | (u64)1 << 16 | (u64)64 << 32 | (u64)1 << 62;
+}
+
+#define SUM(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
+#define NAMES1 "%2,%3,%4,%5"
+#define NAMES2 NAMES1 ",%6,%7,%8,%9"
+#define NAMES3 NAMES2 ",%10,%11,%12,%13"
+#define NAMES4 NAMES3 ",%14,%15,%16,%17"
+#define NAMES6 NAMES4 ",%18,%19,%20,%21,%22,%23,%24,%25"
+#define NAMES8 NAMES6 ",%26,%27,%28,%29,%30,%31,%32,%33"
+#define NAMES12 NAMES8 ",%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49"
+#define NAMES16 NAMES12 ",%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65"
+#define MULTIPLY(n, names, ...)                                                                          \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" names "}, %0, %1, 1, 1, 1, 0, 0;" \
+               : "+l"(a), "+l"(b), __VA_ARGS__)
+
+/// d [64, CHANNELS] += a [64, 16] b [CHANNELS, 16], not waited for.
+DEVICE void multiply_group(float (&d)[TILES_C][4], u64 a, u64 b) {
+#if CHANNELS == 8
+  MULTIPLY(8, NAMES1, SUM(0));
+#elif CHANNELS == 16
+  MULTIPLY(16, NAMES2, SUM(0), SUM(1));
+#elif CHANNELS == 24
+  MULTIPLY(24, NAMES3, SUM(0), SUM(1), SUM(2));
+#elif CHANNELS == 32
+  MULTIPLY(32, NAMES4, SUM(0), SUM(1), SUM(2), SUM(3));
+#elif CHANNELS == 48
+  MULTIPLY(48, NAMES6, SUM(0), SUM(1), SUM(2), SUM(3), SUM(4), SUM(5));
+#elif CHANNELS == 64
+  MULTIPLY(64, NAMES8, SUM(0), SUM(1), SUM(2), SUM(3), SUM(4), SUM(5), SUM(6), SUM(7));
+#elif CHANNELS == 96
+  MULTIPLY(96, NAMES12, SUM(0), SUM(1), SUM(2), SUM(3), SUM(4), SUM(5), SUM(6), SUM(7), SUM(8), SUM(9), SUM(10),
+           SUM(11));
+#else
+  MULTIPLY(128, NAMES16, SUM(0), SUM(1), SUM(2), SUM(3), SUM(4), SUM(5), SUM(6), SUM(7), SUM(8), SUM(9), SUM(10),
+           SUM(11), SUM(12), SUM(13), SUM(14), SUM(15));
+#endif
+}
+
+/// Makes what was copied readable by the tensor cores, and waits for those of this warp.
+DEVICE void settle() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+}
+
+DEVICE void multiply(Sums &sums, const u8 *stage) {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+  u64 a = descriptor(stage), b = descriptor(stage + PLACES * ROW);
+#pragma unroll
+  for (int k = 0; k < 4; k++)
+#pragma unroll
+    for (int i = 0; i < TILES_P; i++) multiply_group(sums.d[i], a + i * 64 * ROW / 16 + k * 2, b + k * 2);
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+#else
+enum { ACROSS = CHANNELS > 64 ? 2 : 1, TILES_P = PLACES * ACROSS / 64, TILES_C = CHANNELS / ACROSS / 8 };
+
+struct Sums {
+  float d[TILES_P][TILES_C][4];
+};
+DEVICE int place_of(int i) { return (threadIdx.x / 32 / ACROSS * TILES_P + i) * 16 + threadIdx.x % 32 / 4; }
+DEVICE int channel_of(int n) { return (threadIdx.x / 32 % ACROSS * TILES_C + n) * 8 + threadIdx.x % 4 * 2; }
+
+DEVICE void settle() {}
 
 DEVICE void multiply(Sums &sums, const u8 *stage) {
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, low = lane & 7;
-  const u8 *places = stage + (warp / ACROSS * WARP_P + lane % 16) * ROW;
-  const u8 *channels = stage + (PLACES + warp % ACROSS * WARP_C + low) * ROW;
+  const u8 *places = stage + (warp / ACROSS * TILES_P * 16 + lane % 16) * ROW;
+  const u8 *channels = stage + (PLACES + warp % ACROSS * TILES_C * 8 + low) * ROW;
 #pragma unroll
   for (int half = 0; half < 2; half++) {
-    u32 b[WARP_C / 8][4];
+    u32 b[TILES_C][4];
 #pragma unroll
-    for (int n = 0; n < WARP_C / 8; n++) ldmatrix4(b[n], channels + n * 8 * ROW + ((half * 4 + lane / 8) ^ low) * 16);
+    for (int n = 0; n < TILES_C; n++) ldmatrix4(b[n], channels + n * 8 * ROW + ((half * 4 + lane / 8) ^ low) * 16);
 #pragma unroll
-    for (int i = 0; i < WARP_P / 16; i++) {
+    for (int i = 0; i < TILES_P; i++) {
 #pragma unroll
       for (int k = 0; k < 2; k++) {
         u32 a[4];
         ldmatrix4(a, places + i * 16 * ROW + ((half * 4 + k * 2 + lane / 16) ^ low) * 16);
 #pragma unroll
-        for (int n = 0; n < WARP_C / 8; n++) mma_bf16(sums.d[i][n], a, b[n][2 * k], b[n][2 * k + 1]);
+        for (int n = 0; n < TILES_C; n++) mma_bf16(sums.d[i][n], a, b[n][2 * k], b[n][2 * k + 1]);
       }
     }
   }
 }
+#endif
 
 DEVICE void copy8(float *to, const float *from) {
   *(Quad *)to = *(const Quad *)from, *(Quad *)(to + 4) = *(const Quad *)(from + 4);
@@ -81,15 +171,13 @@ DEVICE void copy8(bf16 *to, const bf16 *from) { *(Quad *)to = *(const Quad *)fro
 template <class T>
 DEVICE void give(T *y, T *tile, const Sums &sums, const i64 *places, int m0, int outputs, i64 area) {
   enum { WIDTH = PLACES + 16 / sizeof(T) };
-  int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  int p0 = warp / ACROSS * WARP_P + lane / 4, c0 = warp % ACROSS * WARP_C + lane % 4 * 2;
 #pragma unroll
-  for (int i = 0; i < WARP_P / 16; i++)
+  for (int i = 0; i < TILES_P; i++)
 #pragma unroll
-    for (int n = 0; n < WARP_C / 8; n++)
+    for (int n = 0; n < TILES_C; n++)
 #pragma unroll
       for (int e = 0; e < 4; e++)
-        store(tile + (c0 + n * 8 + e % 2) * WIDTH + p0 + i * 16 + e / 2 * 8, sums.d[i][n][e]);
+        store(tile + (channel_of(n) + e % 2) * WIDTH + place_of(i) + e / 2 * 8, sums.d[i][n][e]);
   __syncthreads();
   for (int i = threadIdx.x; i < CHANNELS * PLACES / 8; i += THREADS) {
     int c = i / (PLACES / 8), p = i % (PLACES / 8) * 8;
@@ -107,49 +195,60 @@ DEVICE void give(T *y, T *tile, const Sums &sums, const i64 *places, int m0, int
 }
 
 /// Blocks: (tiles of channels, tiles of places, phases x splits). With several splits, the sums of each go to `parts`.
-KERNEL(THREADS) wide(T2 *y, float *parts, const bf16 *x, const bf16 *w, const int *table, int batch, int height, int width,
-                     int granules, int outputs, int rows, int columns, int taps, int phases, int in_stride_y,
-                     int in_stride_x, int out_stride_y, int out_stride_x, int splits) {
+/// The taps of all phases follow the phases.
+KERNEL(THREADS) wide(T2 *y, float *parts, const bf16 *x, const bf16 *w, const Phase *table, int batch, int height,
+                     int width, int granules, int outputs, int rows, int columns, int all_taps, int phases,
+                     int in_stride_y, int in_stride_x, int out_stride_y, int out_stride_x, int splits) {
   SHARED_MEMORY(memory);
   __shared__ Source sources[PLACES];
-  __shared__ i64 places[PLACES];
-  Task t = {x, w, table, height, width, granules, outputs, taps};
-  const int *phase = table + blockIdx.z / splits * 8, *list = table + phases * 8 + phase[0] * 4;
-  int count = phase[1], across = phase[5], split = blockIdx.z % splits;
-  i64 within = (i64)phase[4] * across, area = (i64)rows * columns, n0 = (i64)blockIdx.y * PLACES;
-  if (n0 >= batch * within) return;
-  int m0 = blockIdx.x * CHANNELS;
+  Phase phase = table[blockIdx.z / splits];
+  const Tap *taps = (const Tap *)(table + phases) + phase.first;
+  int split = blockIdx.z % splits, m0 = blockIdx.x * CHANNELS;
+  i64 within = (i64)phase.rows * phase.columns, area = (i64)rows * columns;
+  i64 n = (i64)blockIdx.y * PLACES + threadIdx.x;
+  if ((i64)blockIdx.y * PLACES >= batch * within) return;
+  int b = (int)(n / within), p = (int)(n % within), row = p / phase.columns, column = p % phase.columns;
   {
-    i64 n = n0 + threadIdx.x;
-    if (n < batch * within) {
-      int b = (int)(n / within), p = (int)(n % within), q = p / across, r = p % across;
-      sources[threadIdx.x] = {b * height * width * granules, q * in_stride_y, r * in_stride_x, 0};
-      places[threadIdx.x] =
-          b * outputs * area + (i64)(phase[2] + q * out_stride_y) * columns + phase[3] + r * out_stride_x;
-    } else {
-      sources[threadIdx.x] = {0, NOWHERE, NOWHERE, 0};
-      places[threadIdx.x] = -1;
-    }
+    int y0 = row * in_stride_y, x0 = column * in_stride_x;
+    u32 mask = 0;
+    if (n < batch * within)
+      for (int i = 0; i < phase.count; i++) {
+        bool is_inside = (u32)(y0 + taps[i].down) < (u32)height && (u32)(x0 + taps[i].right) < (u32)width;
+        mask |= (u32)is_inside << i;
+      }
+    sources[threadIdx.x] = {((b * height + y0) * width + x0) * granules, mask};
   }
   __syncthreads();
-  int steps = (count * granules + 7) / 8, share = (steps + splits - 1) / splits, first = split * share;
-  int last = first + share < steps ? first + share : steps;
+  Task t = {x, w, taps, phase.count, granules, outputs, all_taps};
+  int rest = granules % 8;
+  int steps = granules / 8 * phase.count + (rest * phase.count + 7) / 8, share = (steps + splits - 1) / splits;
+  int first = split * share, last = first + share < steps ? first + share : steps;
   Sums sums = {};
 #pragma unroll
   for (int i = 0; i < STAGES - 1; i++) {
-    if (first + i < last) load_step(memory + i * STAGE, t, sources, list, count, first + i, m0);
+    if (first + i < last) load_step(memory + i * STAGE, t, sources, first + i, m0);
     copy_commit();
   }
+  int stage = 0;
   for (int step = first; step < last; step++) {
     copy_wait<STAGES - 2>();
+    settle();
     __syncthreads();
-    int next = step + STAGES - 1;
-    if (next < last) load_step(memory + (next - first) % STAGES * STAGE, t, sources, list, count, next, m0);
+    multiply(sums, memory + stage * STAGE);
+    int next = step + STAGES - 1, to = stage == 0 ? STAGES - 1 : stage - 1;
+    if (next < last) load_step(memory + to * STAGE, t, sources, next, m0);
     copy_commit();
-    multiply(sums, memory + (step - first) % STAGES * STAGE);
+    stage = stage == STAGES - 1 ? 0 : stage + 1;
   }
   copy_wait<0>();
+  settle();
   __syncthreads();
+  // Behind the tile of sums.
+  i64 *places = (i64 *)(memory + CHANNELS * (PLACES + 8) * 4);
+  places[threadIdx.x] = -1;
+  if (n < batch * within)
+    places[threadIdx.x] = b * outputs * area + (i64)(phase.row + row * out_stride_y) * columns + phase.column +
+                          column * out_stride_x;
   if (splits > 1)
     give(parts + split * batch * outputs * area, (float *)memory, sums, places, m0, outputs, area);
   else

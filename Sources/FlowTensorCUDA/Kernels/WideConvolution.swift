@@ -1,14 +1,14 @@
 import FlowTensor
 
 /// The phases of a transposed convolution's result, each a convolution with some of the taps; the convolution itself has
-/// one. See `Task` in wide.cu.
+/// one. See `Phase` in wide.cu.
 private struct Phases {
   private(set) var phases: [Int32] = []
   private(set) var taps: [Int32] = []
   /// Phases, places of the largest of them, and taps of the one with most.
   private(set) var count = 0, places = 0, most = 0
 
-  init(_ task: ConvolutionTask) {
+  init(_ task: ConvolutionTask, granules: Int) {
     let isBack = task.kind == .back
     let steps = isBack ? task.stride : [1, 1]
     let size = isBack ? task.image : task.result
@@ -25,7 +25,8 @@ private struct Phases {
               guard shift[0] % steps[0] == 0, shift[1] % steps[1] == 0 else { continue }
               shift = [shift[0] / steps[0], shift[1] / steps[1]]
             }
-            taps += [Int32(shift[0]), Int32(shift[1]), Int32(y * task.taps[1] + x), 0]
+            let rows = shift[0] * (isBack ? task.result : task.image)[1] + shift[1]
+            taps += [shift[0], shift[1], rows * granules, y * task.taps[1] + x].map { Int32($0) }
           }
         }
         let rows = max(0, (size[0] - row + steps[0] - 1) / steps[0])
@@ -75,15 +76,17 @@ extension KernelTable {
     let (from, to) = isBack ? (task.result, task.image) : (task.image, task.result)
     let (granules, taps) = (ceil(input, 8), task.area(task.taps))
     guard task.batch * task.area(from) * granules < 1 << 31, taps * output * granules < 1 << 31,
-      isBack ? task.area(task.stride) <= 64 && taps <= 4096 : taps <= 4096
+      taps <= 4096, !isBack || task.area(task.stride) <= 64
     else { return nil }
-    let phases = Phases(task)
+    let phases = Phases(task, granules: granules)
+    guard phases.most <= 32 else { return nil }
     // As few tiles of channels as can be, and of the widths that are compiled the one that fits best.
     let fair = ceil(output, ceil(output, 128))
     let tile = [8, 16, 24, 32, 48, 64, 96].first { fair <= $0 } ?? 128
     let grid = (ceil(output, tile), ceil(task.batch * phases.places, 128))
     guard grid.1 < 1 << 16, grid.0 * tile < 1 << 31 else { return nil }
-    let (blocks, steps) = (grid.0 * grid.1 * phases.count, ceil(phases.most * granules, 8))
+    let blocks = grid.0 * grid.1 * phases.count
+    let steps = granules / 8 * phases.most + ceil(granules % 8 * phases.most, 8)
     let splits = max(1, min(2 * c.multiprocessors / blocks, steps / 4, 8))
     let stages = 3 * (128 + tile) * 128
     let parts = splits > 1 ? ceil(splits * c.outputs[0].count * 4, 256) * 256 : 0
@@ -93,8 +96,10 @@ extension KernelTable {
       [task.batch] + from + [granules, output] + to + [taps, phases.count]
       + (isBack ? [1, 1] + task.stride : task.stride + [1, 1]) + [splits]
     let product = Launch(
-      Kernel("wide", "wide", ["T2=\(c.outputs[0].cType)", "CHANNELS=\(tile)"]),
-      grid: (grid.0, grid.1, phases.count * splits), threads: 128, shared: max(stages, tile * 132 * 4),
+      Kernel(
+        "wide", "wide",
+        ["T2=\(c.outputs[0].cType)", "CHANNELS=\(tile)", "HOPPER=\(c.capability == 90 ? 1 : 0)"]),
+      grid: (grid.0, grid.1, phases.count * splits), threads: 128, shared: max(stages, tile * 136 * 4 + 1024),
       [c.outputs[0].argument, .scratch(0), .scratch(parts), .scratch(image), phases.table]
         + numbers.map { .int(Int32($0)) })
     var launches = [
