@@ -43,6 +43,7 @@ struct Module {
   void *library;
   const Entry *entries;
   char *shared, *sharedEnd;
+  int file;
 };
 
 struct Function {

@@ -18,16 +18,18 @@ EXPORT int cuModuleLoadData(void **module, const void *image) {
     written += (u64)step;
   }
   std::string path = "/proc/self/fd/" + std::to_string(file);
+  // The file stays open while the module is there: the loader knows a library by its path, and the next file of the same
+  // number would be taken for it.
   void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  close(file);
   if (!library) {
+    close(file);
     fprintf(stderr, "cuda shim: %s\n", dlerror());
     return invalidImage;
   }
   auto bounds = (void (*)(char **, char **))dlsym(library, "shim_shared_bounds");
   auto entries = (const Entry *)dlsym(library, "shim_entries");
-  if (!bounds || !entries) return invalidImage;
-  Module *made = new Module{library, entries, nullptr, nullptr};
+  if (!bounds || !entries) return close(file), invalidImage;
+  Module *made = new Module{library, entries, nullptr, nullptr, file};
   bounds(&made->shared, &made->sharedEnd);
   *module = made;
   return done;
@@ -36,6 +38,7 @@ EXPORT int cuModuleUnload(void *module) {
   std::lock_guard<std::recursive_mutex> guard(driver().lock);
   drain();
   dlclose(((Module *)module)->library);
+  close(((Module *)module)->file);
   delete (Module *)module;
   return done;
 }
