@@ -152,7 +152,11 @@ let package = Package(
       name: "FlowTestSupport", dependencies: ["FlowCore", "CZlib"], path: "Tests/FlowTestSupport",
       swiftSettings: optimized),
     tests("FlowCore"),
-    tests("FlowTensor", ["FlowTensorCPU"]),
+    // Read by the tests of every device and by flow-gpu-check, which runs where there is no test runner.
+    .target(
+      name: "FlowOpTable", dependencies: ["FlowCore", "FlowTensor"], path: "Tests/FlowOpTable",
+      swiftSettings: optimized),
+    tests("FlowTensor", ["FlowTensorCPU", "FlowOpTable"]),
     tests("FlowNN", ["FlowTensor", "FlowTensorCPU", "CZlib"]),
     tests("FlowAudio"),
     tests("FlowScore"),

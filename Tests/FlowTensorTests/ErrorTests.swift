@@ -1,3 +1,4 @@
+import FlowOpTable
 import FlowTensorCPU
 import Testing
 

@@ -1,4 +1,5 @@
 import FlowCore
+import FlowOpTable
 import FlowTensorCPU
 import Testing
 

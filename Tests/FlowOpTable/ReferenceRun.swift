@@ -1,10 +1,14 @@
-@testable import FlowTensor
+@testable package import FlowTensor
 
 /// A graph in double precision: every op computed by its reference.
-struct ReferenceRun {
+package struct ReferenceRun {
   let graph: Graph
+
+  /// Of the ops in `graph`.
+  package init(graph: Graph) { self.graph = graph }
+
   /// The values of `outputs` for the inputs by name.
-  func values(_ outputs: [Tensor], _ inputs: [String: [Double]]) -> [[Double]] {
+  package func values(_ outputs: [Tensor], _ inputs: [String: [Double]]) -> [[Double]] {
     var known: [Int: [[Double]]] = [:]
     func value(_ tensor: Tensor) -> [Double] { known[tensor.node]?[tensor.output] ?? [] }
     for index in 0...(outputs.map(\.node).max() ?? 0) {

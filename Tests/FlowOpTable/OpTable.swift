@@ -2,7 +2,7 @@
 
 /// Every op with inputs to test it on. An op that is not here fails `OpTests.everyOpIsInTheTable`.
 extension OpCase {
-  static let all: [OpCase] =
+  package static let all: [OpCase] =
     elementwise + casts + arrangements + reductions + products + attentions + convolutions + draws + axes
     + images
     + sequences

@@ -1,57 +1,36 @@
 import FlowCore
-import FlowTensorCPU
-import Testing
 
-@testable import FlowTensor
-
-/// A device that the table is run on, and the type that float inputs are kept in.
-struct Device: CustomTestStringConvertible, Sendable {
-  let testDescription: String
-  let backend: any Backend
-  var storage = DType.float32
-  /// What it rounds to, relative to 1.
-  let tolerance: Double
-
-  /// All that this machine has. Thread counts that don't divide the sizes are the ones that find mistakes.
-  static let all = [
-    Device(testDescription: "blas", backend: CPUBackend(threads: 1), tolerance: 2e-5),
-    Device(testDescription: "blas, 3 threads", backend: CPUBackend(threads: 3), tolerance: 2e-5),
-    Device(
-      testDescription: "blas, bfloat16", backend: CPUBackend(threads: 2), storage: .bfloat16, tolerance: 2e-5),
-    Device(
-      testDescription: "blas, float16", backend: CPUBackend(threads: 2), storage: .float16, tolerance: 2e-5),
-  ]
-}
+@testable package import FlowTensor
 
 /// How an input reaches the op: as it is, or as a view of something else.
-enum InputView: CaseIterable {
+package enum InputView: CaseIterable, Sendable {
   case plain, permuted, sliced
 }
 
 /// One use of an op: shapes of its inputs, and where their values are drawn from.
-struct OpCase: CustomTestStringConvertible, Sendable {
-  let op: any Op
-  let shapes: [[Int]]
-  var domain: ClosedRange<Double> = -2...2
+package struct OpCase: CustomStringConvertible, Sendable {
+  package let op: any Op
+  package let shapes: [[Int]]
+  package var domain: ClosedRange<Double> = -2...2
   /// An int32 input, and what its numbers are below.
-  var indices: (input: Int, limit: Int)?
+  package var indices: (input: Int, limit: Int)?
   /// An input of zeros and ones, which has no gradient.
-  var mask: Int?
-  var differentiable = true
+  package var mask: Int?
+  package var differentiable = true
   /// The type of an op's input that takes any; without one it is the device's.
-  var type: DType?
+  package var type: DType?
   /// Inputs that follow from others.
-  var derive: (@Sendable ([[Double]], [[Int]]) -> [[Double]])?
+  package var derive: (@Sendable ([[Double]], [[Int]]) -> [[Double]])?
   /// The largest magnitude that the kernel must bear; products of two must not overflow.
-  var large = 1e18
+  package var large = 1e18
   /// Inputs that extreme values are put into.
-  var extremes: [Int] {
+  package var extremes: [Int] {
     derive == nil && !(op is AliasFreeSnakeBack) && type ?? .float32 == .float32
       ? floats.filter { !(op is AdamW) || $0 < 4 } : []
   }
-  var testDescription: String { "\(op.name) \(shapes)\(type.map { " \($0)" } ?? "")" }
+  package var description: String { "\(op.name) \(shapes)\(type.map { " \($0)" } ?? "")" }
 
-  init(
+  package init(
     _ op: any Op, _ shapes: [[Int]], _ domain: ClosedRange<Double> = -2...2, indices: (Int, Int)? = nil,
     mask: Int? = nil, differentiable: Bool = true, type: DType? = nil, large: Double = 1e18,
     derive: (@Sendable ([[Double]], [[Int]]) -> [[Double]])? = nil
@@ -68,20 +47,20 @@ struct OpCase: CustomTestStringConvertible, Sendable {
     self.derive = derive
   }
 
-  var isEmpty: Bool { shapes.contains { $0.contains(0) } }
+  package var isEmpty: Bool { shapes.contains { $0.contains(0) } }
   /// Inputs that a gradient is taken with respect to.
-  var floats: [Int] { shapes.indices.filter { indices?.input != $0 && mask != $0 } }
+  package var floats: [Int] { shapes.indices.filter { indices?.input != $0 && mask != $0 } }
 
   /// The type of an input where floats are kept in `storage`.
-  func type(_ input: Int, _ storage: DType) -> DType {
+  package func type(_ input: Int, _ storage: DType) -> DType {
     if indices?.input == input { return .int32 }
     if mask == input, op.name.hasPrefix("attention") { return .bool }
     // What follows from other inputs must not be rounded apart from them.
     return derive != nil ? .float32 : type ?? storage
   }
 
-  func values(_ seed: UInt64, _ storage: DType = .float32) -> [[Double]] {
-    var random = Philox(seed: seed, label: testDescription)
+  package func values(_ seed: UInt64, _ storage: DType = .float32) -> [[Double]] {
+    var random = Philox(seed: seed, label: description)
     let drawn = shapes.enumerated().map { position, shape in
       (0..<shape.reduce(1, *)).map { _ in
         if let indices, indices.input == position {
@@ -96,15 +75,15 @@ struct OpCase: CustomTestStringConvertible, Sendable {
   }
 
   /// A recording of the op on inputs `x0`, `x1`, …
-  struct Recording {
-    let graph: Graph
-    let inputs: [Tensor]
-    let results: [Tensor]
+  package struct Recording {
+    package let graph: Graph
+    package let inputs: [Tensor]
+    package let results: [Tensor]
     /// Of the first result, weighted, with respect to `floats`.
-    let gradients: [Tensor]
+    package let gradients: [Tensor]
     private let weights: Tensor
 
-    init(_ test: OpCase, _ view: InputView = .plain, _ storage: DType = .float32) throws {
+    package init(_ test: OpCase, _ view: InputView = .plain, _ storage: DType = .float32) throws {
       let graph = Graph()
       let inputs = try test.shapes.indices.map { i in
         let (name, shape, type) = ("x\(i)", test.shapes[i], test.type(i, storage))
@@ -130,11 +109,11 @@ struct OpCase: CustomTestStringConvertible, Sendable {
     }
 
     /// The scalar whose gradients are `gradients`.
-    func loss() throws -> Tensor { try (results[0] * weights).total() }
+    package func loss() throws -> Tensor { try (results[0] * weights).total() }
   }
 
   /// What is given to the input `index` so that it has `values` after its view.
-  func given(_ index: Int, _ values: [Double], _ view: InputView, _ storage: DType) throws -> HostTensor {
+  package func given(_ index: Int, _ values: [Double], _ view: InputView, _ storage: DType) throws -> HostTensor {
     let shape = shapes[index]
     let type = type(index, storage)
     let floats = values.map { Float($0) }
@@ -161,7 +140,7 @@ struct OpCase: CustomTestStringConvertible, Sendable {
   }
 
   /// Outputs and gradients as a device computes them.
-  func run(
+  package func run(
     _ values: [[Double]], on backend: any Backend, _ view: InputView = .plain, _ storage: DType = .float32
   ) throws -> [[Float]] {
     let recording = try Recording(self, view, storage)
@@ -173,17 +152,17 @@ struct OpCase: CustomTestStringConvertible, Sendable {
     var feed: [String: HostTensor] = [:]
     for i in shapes.indices { feed["x\(i)"] = try given(i, values[i], view, storage) }
     let out = try program.run(feed)
-    return try all.indices.map { try #require(out["y\($0)"]).floats }
+    return all.indices.map { out["y\($0)"]?.floats ?? [] }
   }
 
   /// The same in double precision, by the references.
-  func reference(_ values: [[Double]]) throws -> [[Double]] {
+  package func reference(_ values: [[Double]]) throws -> [[Double]] {
     let recording = try Recording(self)
     return ReferenceRun(graph: recording.graph).values(
       recording.results + recording.gradients, OpCase.named(values))
   }
 
-  static func named(_ values: [[Double]]) -> [String: [Double]] {
+  package static func named(_ values: [[Double]]) -> [String: [Double]] {
     Dictionary(uniqueKeysWithValues: values.enumerated().map { ("x\($0)", $1) })
   }
 }
