@@ -32,6 +32,14 @@ let numeric: [SwiftSetting] =
 let kernelFlags: [CSetting] =
   debugging ? [] : [.unsafeFlags(["-O3", "-fno-math-errno", "-ffp-contract=fast"])]
 
+/// For programs that are carried to machines without Swift: its libraries are linked in, and others are looked for in lib/
+/// beside the program, by those libraries too (the newer kind of path is not handed on).
+let portable: [LinkerSetting] = [
+  .unsafeFlags(["-static-stdlib", "-lCoreFoundation", "-l_FoundationCollections"]),
+  .unsafeFlags(["-l_FoundationCShims", "-l_FoundationICU", "-use-ld=lld"]),
+  .unsafeFlags(["-Xlinker", "-rpath", "-Xlinker", "$ORIGIN/lib", "-Xlinker", "--disable-new-dtags"]),
+]
+
 /// A C library of the system, with the Debian package that brings its header.
 func system(_ name: String, _ pkgConfig: String, apt: String) -> Target {
   .systemLibrary(name: name, path: "Sources/\(name)", pkgConfig: pkgConfig, providers: [.apt([apt])])
@@ -116,8 +124,8 @@ let package = Package(
     .target(
       name: "FlowStages",
       dependencies: [
-        "FlowCore", "FlowStageKit", "FlowScore", "FlowAudio", "FlowTensor", "FlowTensorCPU", "FlowNN",
-        "FlowModels",
+        "FlowCore", "FlowStageKit", "FlowScore", "FlowAudio", "FlowTensor", "FlowTensorCPU", "FlowTensorCUDA",
+        "FlowNN", "FlowModels",
       ],
       swiftSettings: optimized),
 
@@ -142,10 +150,15 @@ let package = Package(
     .executableTarget(
       name: "flow-bench",
       dependencies: [
-        "FlowAudio", "FlowCore", "FlowStore", "FlowTensor", "FlowTensorCPU", "FlowNN", "FlowModels",
-      ], path: "Benchmarks/flow-bench",
-      swiftSettings: optimized
-    ),
+        "FlowAudio", "FlowCore", "FlowStore", "FlowTensor", "FlowTensorCPU", "FlowTensorCUDA", "FlowNN",
+        "FlowModels",
+      ], path: "Benchmarks/flow-bench", swiftSettings: optimized, linkerSettings: portable),
+    // Its table of ops is the tests', so that it is built for debugging alone (optimised all the same).
+    .executableTarget(
+      name: "flow-gpu-check",
+      dependencies: [
+        "FlowCore", "FlowOpTable", "FlowTensor", "FlowTensorCPU", "FlowTensorCUDA", "FlowNN", "FlowModels",
+      ], path: "Benchmarks/flow-gpu-check", swiftSettings: optimized, linkerSettings: portable),
 
     // Tests
     .target(

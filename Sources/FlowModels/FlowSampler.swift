@@ -101,6 +101,11 @@ public final class FlowSampler {
     step = try Program(graph, outputs: outputs, parameters: store)
   }
 
+  /// Its programs, by what they are for.
+  package var programs: [(name: String, program: Program)] {
+    (prefill.map { [("prefill", $0)] } ?? []) + [("step", step)]
+  }
+
   /// The style of both branches, with what the singer adds.
   private static func style(
     _ config: DiTConfig, _ conditions: ConditionSizes?, _ list: ParameterList, _ branches: Int

@@ -113,14 +113,34 @@ public final class TrainingLoop {
   /// The lowest validation loss so far.
   public var bestValidation: Float? { best?.loss }
 
+  private static let opposed = "opponent's loss"
+
+  /// The inputs of step `number`, one dictionary per accumulated batch.
+  package func batch(ofStep number: Int) throws -> [[String: HostTensor]] { try batches(number) }
+
+  /// Takes step `number` on `batch`, the opponent's first, and reports the step's scalars; the history is left as it is.
+  package func take(_ batch: [[String: HostTensor]], step number: Int) throws -> [String: Float] {
+    let opposed = try opponent?.step.run(batch, step: number)["loss"]
+    var result = try step.run(batch, step: number)
+    result[TrainingLoop.opposed] = opposed
+    return result
+  }
+
+  /// Its programs of loss and gradients, by what they are for.
+  package var programs: [(name: String, program: Program)] {
+    [("step", step.program)] + (opponent.map { [("opponent's step", $0.step.program)] } ?? [])
+  }
+
+  /// FLOP of a step's matrix products, convolutions and attention, of one batch.
+  package var productFlops: Int { programs.reduce(0) { $0 + $1.program.productFlops } }
+
   /// Takes steps until the last one, calling `progress` after each; what that throws ends the run between two steps.
   /// - Throws: `TrainingError.diverged`, `TensorError`, and what the closures throw.
   public func run(_ progress: (TrainingPoint) throws -> Void = { _ in }) throws {
     while !isFinished {
       let number = nextStep
-      let batch = try batches(number)
-      let opposed = try opponent?.step.run(batch, step: number)["loss"]
-      let result = try step.run(batch, step: number)
+      let result = try take(batch(ofStep: number), step: number)
+      let opposed = result[TrainingLoop.opposed]
       let loss = result["loss"] ?? .nan
       let norm = result["gradient_norm"] ?? .nan
       guard loss.isFinite, norm.isFinite, opposed?.isFinite ?? true else {

@@ -73,7 +73,9 @@ package struct Poisoned<Device: Backend>: Backend {
     let piece = [UInt32](repeating: 0x7fff_ffff, count: min(count, 1 << 20))
     for start in stride(from: 0, to: count, by: max(1, piece.count)) {
       let words = min(piece.count, count - start)
-      try piece.withUnsafeBytes { try buffer.write(UnsafeRawBufferPointer(rebasing: $0[..<(words * 4)]), at: start) }
+      try piece.withUnsafeBytes {
+        try buffer.write(UnsafeRawBufferPointer(rebasing: $0[..<(words * 4)]), at: start)
+      }
     }
     return buffer
   }
@@ -86,8 +88,12 @@ package struct Poisoned<Device: Backend>: Backend {
     device.workspace(op, inputs, outputs)
   }
 
-  /// As the device does.
-  package var narrowing: Narrowing? { device.narrowing }
+  /// As the device does, however small a value is.
+  package var narrowing: Narrowing? {
+    var narrowing = device.narrowing
+    narrowing?.smallest = 1
+    return narrowing
+  }
 
   /// As the device does.
   package func fusesAlone(_ op: any Op) -> Bool { device.fusesAlone(op) }

@@ -113,7 +113,9 @@ package struct OpCase: CustomStringConvertible, Sendable {
   }
 
   /// What is given to the input `index` so that it has `values` after its view.
-  package func given(_ index: Int, _ values: [Double], _ view: InputView, _ storage: DType) throws -> HostTensor {
+  package func given(_ index: Int, _ values: [Double], _ view: InputView, _ storage: DType) throws
+    -> HostTensor
+  {
     let shape = shapes[index]
     let type = type(index, storage)
     let floats = values.map { Float($0) }

@@ -1,0 +1,27 @@
+// What scripts/gpu-check runs on a machine with a GPU; each part appends lines of JSON to a file as it goes:
+//   flow-gpu-check libraries            what was found of CUDA, and the device
+//   flow-gpu-check ops                  every op against its reference in double precision
+//   flow-gpu-check train                the same training on the CPU and the device, twice, and killed and resumed
+//   flow-gpu-check golden FOLDER        PyTorch's numbers
+// Options: --device cuda|blas, --precision float32|tf32|bfloat16, --seed N, --steps N, --only TEXT, --every N, --out FILE.
+// Exit code 1: something is wrong; 2: it could not be run.
+import FlowTensor
+import FlowTensorCPU
+import FlowTensorCUDA
+import Foundation
+
+var options = Options(CommandLine.arguments.dropFirst())
+do {
+  let isRight: Bool
+  switch options.part {
+  case "libraries": isRight = try checkLibraries(options)
+  case "ops": isRight = try checkOps(options)
+  case "train": isRight = try checkTraining(options)
+  case "train-until-killed": try trainUntilKilled(options)
+  case "golden": isRight = try checkGolden(options)
+  default: Options.fail("flow-gpu-check doesn't know '\(options.part)'")
+  }
+  exit(isRight ? 0 : 1)
+} catch {
+  Options.fail("\(error)")
+}
