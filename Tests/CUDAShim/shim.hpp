@@ -191,6 +191,8 @@ inline void shim_ldmatrix(unsigned *r, int matrices, bool transposed, const void
   }
 }
 
+#include "shim_wgmma.hpp"
+
 #include "shim_math.hpp"
 #ifndef SHIM_MODULE
 #include "emulator.hpp"

@@ -8,10 +8,15 @@ template <bool of_keys>
 DEVICE void back(u8 *memory, const bf16 *a, const bf16 *a2, const bf16 *b, const bf16 *b2, const float *numbers,
                  TG *out, TG *out2, const u64 *bits, const int *lists, float scale, int rows, int others, int mask,
                  i64 a_n, i64 a2_n, i64 b_n, i64 b2_n, i64 out_n, i64 out2_n) {
-  constexpr int size = tile_bytes<64, D>, stage = 2 * size + (of_keys ? 512 : 0);
+  constexpr int size = tile_bytes<64, D>;
   // Of a tile that walks past, at once: what the registers hold.
+#ifdef FLOW_SM90A
+  constexpr int part = 64;
+#else
   constexpr int part = WIDTH == D ? 32 : 16;
+#endif
   u8 *const tile_a1 = memory, *const tile_a2 = memory + size, *const stages = memory + 2 * size;
+  u8 *const walking_numbers = memory + 6 * size;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, first_row = blockIdx.x * 64;
   const int tiles = (others + 63) / 64;
   const int *list = lists + ((i64)mask * gridDim.x + blockIdx.x) * (tiles + 1);
@@ -20,12 +25,12 @@ DEVICE void back(u8 *memory, const bf16 *a, const bf16 *a2, const bf16 *b, const
   bits += ((i64)mask * rows + row) * tiles;
 
   auto begin = [&](int step) {
-    u8 *to = stages + step % 2 * stage;
+    u8 *to = stages + step % 2 * 2 * size;
     const int first = (list[1 + step] >> 1) * 64;
     tile_load<64, D, 128, WIDTH>(to, b + first * b_n, b_n, others - first);
     tile_load<64, D, 128, WIDTH>(to + size, b2 + first * b2_n, b2_n, others - first);
     if (of_keys && threadIdx.x < 32)
-      copy_async(to + 2 * size + threadIdx.x * 16, numbers + 2 * first + threadIdx.x * 4, true);
+      copy_async(walking_numbers + step % 2 * 512 + threadIdx.x * 16, numbers + 2 * first + threadIdx.x * 4, true);
   };
   tile_load<64, D, 128, WIDTH>(tile_a1, a + first_row * a_n, a_n, rows - first_row);
   tile_load<64, D, 128, WIDTH>(tile_a2, a2 + first_row * a2_n, a2_n, rows - first_row);
@@ -41,11 +46,10 @@ DEVICE void back(u8 *memory, const bf16 *a, const bf16 *a2, const bf16 *b, const
   const float to_bits = scale * 1.4426950408889634f;
 #pragma unroll 1
   for (int step = 0; step < count; step++) {
-    copy_wait<0>();
-    __syncthreads();
+    tiles_wait();
     if (step + 1 < count) begin(step + 1);
     copy_commit();
-    u8 *const tile_b1 = stages + step % 2 * stage, *const tile_b2 = tile_b1 + size;
+    u8 *const tile_b1 = stages + step % 2 * 2 * size, *const tile_b2 = tile_b1 + size;
     const int entry = list[1 + step];
     u64 allowed[2] = {~0ull, ~0ull};
     if (entry & 1) {
@@ -56,57 +60,34 @@ DEVICE void back(u8 *memory, const bf16 *a, const bf16 *a2, const bf16 *b, const
 #pragma unroll 1
     for (int start = 0; start < 64; start += part) {
       float s[part / 8][4] = {}, d[part / 8][4] = {};
-#pragma unroll
-      for (int i = 0; i < D / 16; i++) {
-        u32 x[4], y[4];
-        tile_a<64>(x, tile_a1, warp * 16, i * 16);
-#pragma unroll
-        for (int j = 0; j < part / 16; j++) {
-          tile_b<64>(y, tile_b1, start + j * 16, i * 16);
-          mma_bf16(s[2 * j], x, y[0], y[1]);
-          mma_bf16(s[2 * j + 1], x, y[2], y[3]);
-        }
-        tile_a<64>(x, tile_a2, warp * 16, i * 16);
-#pragma unroll
-        for (int j = 0; j < part / 16; j++) {
-          tile_b<64>(y, tile_b2, start + j * 16, i * 16);
-          mma_bf16(d[2 * j], x, y[0], y[1]);
-          mma_bf16(d[2 * j + 1], x, y[2], y[3]);
-        }
-      }
+      multiply_tiles<64, D / 16>(s, tile_a1, tile_b1, start);
+      multiply_tiles<64, D / 16>(d, tile_a2, tile_b2, start);
+      multiply_wait(s);
+      multiply_wait(d);
 #pragma unroll
       for (int j = 0; j < part / 8; j++) {
         float other[4];
-        if (of_keys) load4(other, (const float *)(tile_b1 + 2 * size) + 2 * (start + j * 8 + column));
+        if (of_keys) load4(other, (const float *)(walking_numbers + step % 2 * 512) + 2 * (start + j * 8 + column));
 #pragma unroll
         for (int e = 0; e < 4; e++) {
           const int r = e / 2, c = e % 2;
-          const bool may = (u32)(allowed[r] >> start) >> (j * 8 + c) & 1;
+          const bool may = (u32)(allowed[r] >> (start + j / 4 * 32)) >> (j % 4 * 8 + c) & 1;
           const float logarithm = of_keys ? other[2 * c] : own[2 * r];
           const float mean = of_keys ? other[2 * c + 1] : own[2 * r + 1];
           s[j][e] = may ? fast_exp2(s[j][e] * to_bits - logarithm) : 0;
           d[j][e] = s[j][e] * (d[j][e] - mean);
         }
       }
-#pragma unroll
-      for (int i = 0; i < part / 16; i++) {
-        const u32 p[4] = {pack_bf16(s[2 * i][0], s[2 * i][1]), pack_bf16(s[2 * i][2], s[2 * i][3]),
-                          pack_bf16(s[2 * i + 1][0], s[2 * i + 1][1]), pack_bf16(s[2 * i + 1][2], s[2 * i + 1][3])};
-        const u32 f[4] = {pack_bf16(d[2 * i][0], d[2 * i][1]), pack_bf16(d[2 * i][2], d[2 * i][3]),
-                          pack_bf16(d[2 * i + 1][0], d[2 * i + 1][1]), pack_bf16(d[2 * i + 1][2], d[2 * i + 1][3])};
-#pragma unroll
-        for (int j = 0; j < D / 16; j++) {
-          u32 y[4];
-          tile_b_as_is<64>(y, tile_b1, start + i * 16, j * 16);
-          mma_bf16(sums[2 * j], f, y[0], y[1]);
-          mma_bf16(sums[2 * j + 1], f, y[2], y[3]);
-          if (of_keys) {
-            tile_b_as_is<64>(y, tile_b2, start + i * 16, j * 16);
-            mma_bf16(sums2[2 * j], p, y[0], y[1]);
-            mma_bf16(sums2[2 * j + 1], p, y[2], y[3]);
-          }
-        }
+      u32 f[part / 16][4];
+      pack_tiles(f, d);
+      multiply_as_is<64>(sums, f, tile_b1, start);
+      if constexpr (of_keys) {
+        u32 p[part / 16][4];
+        pack_tiles(p, s);
+        multiply_as_is<64>(sums2, p, tile_b2, start);
+        multiply_wait(sums2);
       }
+      multiply_wait(sums);
     }
   }
   copy_wait<0>();

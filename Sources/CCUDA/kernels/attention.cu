@@ -23,8 +23,7 @@ attention(const bf16 *q, const bf16 *k, const bf16 *v, TO *result, float *logari
   int entry = count > 0 ? list[1] : 0;
   if (count > 0) tile_load<64, D, 128, WIDTH>(keys, k + (entry >> 1) * 64 * k_n, k_n, m - (entry >> 1) * 64);
   copy_commit();
-  copy_wait<0>();
-  __syncthreads();
+  tiles_wait();
   u32 a[D / 16][4];
 #pragma unroll
   for (int i = 0; i < D / 16; i++) tile_a<64>(a[i], queries, warp * 16, i * 16);
@@ -38,17 +37,9 @@ attention(const bf16 *q, const bf16 *k, const bf16 *v, TO *result, float *logari
     tile_load<64, D, 128, WIDTH>(values, v + first_key * v_n, v_n, m - first_key);
     copy_commit();
     float s[8][4] = {};
-#pragma unroll
-    for (int i = 0; i < D / 16; i++)
-#pragma unroll
-      for (int j = 0; j < 4; j++) {
-        u32 b[4];
-        tile_b<64>(b, keys, j * 16, i * 16);
-        mma_bf16(s[2 * j], a[i], b[0], b[1]);
-        mma_bf16(s[2 * j + 1], a[i], b[2], b[3]);
-      }
-    copy_wait<0>();
-    __syncthreads();
+    multiply<64>(s, a, keys, 0);
+    multiply_wait(s);
+    tiles_wait();
     if (step + 1 < count) {
       entry = list[step + 2];
       tile_load<64, D, 128, WIDTH>(keys, k + (entry >> 1) * 64 * k_n, k_n, m - (entry >> 1) * 64);
@@ -81,20 +72,11 @@ attention(const bf16 *q, const bf16 *k, const bf16 *v, TO *result, float *logari
 #pragma unroll
       for (int j = 0; j < D / 8; j++) out[j][2 * r] *= shrink, out[j][2 * r + 1] *= shrink;
     }
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      const u32 p[4] = {pack_bf16(s[2 * i][0], s[2 * i][1]), pack_bf16(s[2 * i][2], s[2 * i][3]),
-                        pack_bf16(s[2 * i + 1][0], s[2 * i + 1][1]), pack_bf16(s[2 * i + 1][2], s[2 * i + 1][3])};
-#pragma unroll
-      for (int j = 0; j < D / 16; j++) {
-        u32 b[4];
-        tile_b_as_is<64>(b, values, i * 16, j * 16);
-        mma_bf16(out[2 * j], p, b[0], b[1]);
-        mma_bf16(out[2 * j + 1], p, b[2], b[3]);
-      }
-    }
-    copy_wait<0>();
-    __syncthreads();
+    u32 p[4][4];
+    pack_tiles(p, s);
+    multiply_as_is<64>(out, p, values, 0);
+    multiply_wait(out);
+    tiles_wait();
   }
 
   result += blockIdx.z * o_b + blockIdx.y * o_h;

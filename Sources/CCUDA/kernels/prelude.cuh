@@ -160,6 +160,7 @@ DEVICE void copy_async(void *to, const void *from, bool valid) { shim_copy_async
 DEVICE void copy_async_near(void *to, const void *from, bool valid) { shim_copy_async(to, from, valid); }
 DEVICE void copy_commit() { shim_copy_commit(); }
 template <int pending> DEVICE void copy_wait() { shim_copy_wait(pending); }
+DEVICE u32 shared_address(const void *p) { return (u32)((const u8 *)p - (const u8 *)shim_shared_memory()); }
 #else
 DEVICE u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
 /// d [16, 8] += a [16, 16] b [16, 8], m16n8k16.
@@ -224,13 +225,168 @@ template <int rows> DEVICE void tile_a(u32 (&a)[4], u8 *tile, int row, int colum
   int lane = threadIdx.x % 32;
   ldmatrix4(a, tile_piece<rows>(tile, row + lane % 16, column + lane / 16 * 8));
 }
-/// The same, transposed, as operand `b` of two products: (b[0], b[1]) has the first eight rows, (b[2], b[3]) the others.
+/// The same, transposed, as operand `b` of two products: (b[0], b[1]) has the first eight rows, (b[2], b[3]) the rest.
 template <int rows> DEVICE void tile_b(u32 (&b)[4], u8 *tile, int row, int column) {
   int lane = threadIdx.x % 32;
   ldmatrix4(b, tile_piece<rows>(tile, row + lane % 8 + lane / 16 * 8, column + lane / 8 % 2 * 8));
 }
-/// As it stands, as operand `b` of two products: (b[0], b[1]) has the first eight columns, (b[2], b[3]) the others.
+/// As it stands, as operand `b` of two products: (b[0], b[1]) has the first eight columns, (b[2], b[3]) the rest.
 template <int rows> DEVICE void tile_b_as_is(u32 (&b)[4], u8 *tile, int row, int column) {
   int lane = threadIdx.x % 32;
   ldmatrix4_transposed(b, tile_piece<rows>(tile, row + lane % 16, column + lane / 16 * 8));
 }
+
+// MARK: Products of tiles, 16 rows a warp
+//
+// d += a b by the tensor cores; a warp has 16 rows of d and a, in the layout of `mma_bf16`. With FLOW_SM90A the four
+// warps of a block do it together by `wgmma`, which reads b in shared memory itself (PTX ISA, "Asynchronous Warpgroup
+// Level Matrix Multiply-Accumulate Instructions"): nothing may touch d or a until `multiply_wait`.
+
+/// Accumulators of two neighbouring tiles of columns as operand `a` of a product over those columns.
+template <int k, int n> DEVICE void pack_tiles(u32 (&a)[k][4], const float (&d)[n][4]) {
+  static_assert(n == 2 * k, "16 columns each");
+#pragma unroll
+  for (int i = 0; i < k; i++)
+#pragma unroll
+    for (int e = 0; e < 4; e++) a[i][e] = pack_bf16(d[2 * i + e / 2][e % 2 * 2], d[2 * i + e / 2][e % 2 * 2 + 1]);
+}
+
+#ifndef FLOW_SM90A
+/// b: the transpose of n rows of a tile, from `row` on.
+template <int rows, int n, int k> DEVICE void multiply(float (&d)[n][4], const u32 (&a)[k][4], u8 *tile, int row) {
+#pragma unroll
+  for (int i = 0; i < k; i++)
+#pragma unroll
+    for (int j = 0; j < n / 2; j++) {
+      u32 b[4];
+      tile_b<rows>(b, tile, row + j * 16, i * 16);
+      mma_bf16(d[2 * j], a[i], b[0], b[1]);
+      mma_bf16(d[2 * j + 1], a[i], b[2], b[3]);
+    }
+}
+/// The same; a: k pieces of 16 columns of a tile, each warp its 16 rows.
+template <int rows, int k, int n> DEVICE void multiply_tiles(float (&d)[n][4], u8 *tile_of_a, u8 *tile, int row) {
+#pragma unroll
+  for (int i = 0; i < k; i++) {
+    u32 a[4];
+    tile_a<rows>(a, tile_of_a, threadIdx.x / 32 * 16, i * 16);
+#pragma unroll
+    for (int j = 0; j < n / 2; j++) {
+      u32 b[4];
+      tile_b<rows>(b, tile, row + j * 16, i * 16);
+      mma_bf16(d[2 * j], a, b[0], b[1]);
+      mma_bf16(d[2 * j + 1], a, b[2], b[3]);
+    }
+  }
+}
+/// b: rows of a tile as they stand, from `row` on.
+template <int rows, int n, int k>
+DEVICE void multiply_as_is(float (&d)[n][4], const u32 (&a)[k][4], u8 *tile, int row) {
+#pragma unroll
+  for (int i = 0; i < k; i++)
+#pragma unroll
+    for (int j = 0; j < n / 2; j++) {
+      u32 b[4];
+      tile_b_as_is<rows>(b, tile, row + i * 16, j * 16);
+      mma_bf16(d[2 * j], a[i], b[0], b[1]);
+      mma_bf16(d[2 * j + 1], a[i], b[2], b[3]);
+    }
+}
+template <int n> DEVICE void multiply_wait(float (&)[n][4]) {}
+/// All copies begun, of all threads.
+#define tiles_wait() (copy_wait<0>(), __syncthreads())
+#else
+
+/// A matrix in shared memory for `wgmma`: in swizzled panels of `rows` rows, from `row` (a multiple of 8) and `column`
+/// (a multiple of 16) on.
+template <int rows> DEVICE u64 tile_matrix(u8 *tile, int row, int column) {
+  u32 address = shared_address(tile) + (column / 64 * rows + row) * 128 + column % 64 * 2;
+  // From one panel to the next (read only across columns), from 8 rows to the next 8; the swizzle of 128 bytes.
+  return (u64)(address / 16) | (u64)(rows * 128 / 16) << 16 | (u64)(1024 / 16) << 32 | (u64)1 << 62;
+}
+#ifdef FLOW_SHIM
+template <int n, bool as_is> DEVICE void wgmma(float (&d)[n][4], const u32 (&a)[4], u64 b) {
+  shim_wgmma(&d[0][0], n * 8, a, 0, b, as_is);
+}
+template <int n> DEVICE void wgmma_tiles(float (&d)[n][4], u64 a, u64 b) {
+  shim_wgmma(&d[0][0], n * 8, 0, a, b, false);
+}
+DEVICE void wgmma_begin() {}
+DEVICE void wgmma_commit() {}
+DEVICE void wgmma_wait() {}
+DEVICE void wgmma_see_shared() {}
+template <class T, int n> DEVICE void wgmma_pin(T (&)[n][4]) {}
+#else
+#define FOUR(d, i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
+#define EIGHT_BY_FOUR(d, i) \
+  FOUR(d, i), FOUR(d, i + 1), FOUR(d, i + 2), FOUR(d, i + 3), FOUR(d, i + 4), FOUR(d, i + 5), FOUR(d, i + 6), \
+      FOUR(d, i + 7)
+/// d [64, 8 n] += a [64, 16] b, b being given as rows of k (`as_is`) or of n.
+template <int n, bool as_is> DEVICE void wgmma(float (&d)[n][4], const u32 (&a)[4], u64 b) {
+  static_assert(n == 8 || n == 16, "64 or 128 columns");
+  if constexpr (n == 8)
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, "
+        "%13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, "
+        "%34, %35}, %36, 1, 1, 1, %37;"
+                 : EIGHT_BY_FOUR(d, 0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(as_is));
+  else
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, "
+        "%12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, "
+        "%33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, "
+        "%54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, {%64, %65, %66, %67}, %68, 1, 1, 1, %69;"
+                 : EIGHT_BY_FOUR(d, 0), EIGHT_BY_FOUR(d, 8)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(as_is));
+}
+/// d [64, 64] += a bT, both of rows of k.
+DEVICE void wgmma_tiles(float (&d)[8][4], u64 a, u64 b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, "
+      "%13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, 1, "
+      "1, 1, 0, 0;"
+               : EIGHT_BY_FOUR(d, 0)
+               : "l"(a), "l"(b));
+}
+DEVICE void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+/// What this thread has written to shared memory, `wgmma` after the next barrier sees.
+DEVICE void wgmma_see_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+/// No use of d's registers is moved across this.
+template <int n> DEVICE void wgmma_pin(float (&d)[n][4]) {
+#pragma unroll
+  for (int i = 0; i < n; i++) asm volatile("" : FOUR(d, i)::"memory");
+}
+#endif
+
+template <int rows, int n, int k> DEVICE void multiply(float (&d)[n][4], const u32 (&a)[k][4], u8 *tile, int row) {
+  wgmma_pin(d);
+  wgmma_begin();
+#pragma unroll
+  for (int i = 0; i < k; i++) wgmma<n, false>(d, a[i], tile_matrix<rows>(tile, row, i * 16));
+  wgmma_commit();
+}
+template <int rows, int k, int n> DEVICE void multiply_tiles(float (&d)[n][4], u8 *tile_of_a, u8 *tile, int row) {
+  wgmma_pin(d);
+  wgmma_begin();
+#pragma unroll
+  for (int i = 0; i < k; i++)
+    wgmma_tiles(d, tile_matrix<rows>(tile_of_a, 0, i * 16), tile_matrix<rows>(tile, row, i * 16));
+  wgmma_commit();
+}
+template <int rows, int n, int k>
+DEVICE void multiply_as_is(float (&d)[n][4], const u32 (&a)[k][4], u8 *tile, int row) {
+  wgmma_pin(d);
+  wgmma_begin();
+#pragma unroll
+  for (int i = 0; i < k; i++) wgmma<n, true>(d, a[i], tile_matrix<rows>(tile, row + i * 16, 0));
+  wgmma_commit();
+}
+template <int n> DEVICE void multiply_wait(float (&d)[n][4]) {
+  wgmma_wait();
+  wgmma_pin(d);
+}
+#define tiles_wait() (copy_wait<0>(), wgmma_see_shared(), __syncthreads())
+#endif

@@ -80,6 +80,7 @@ private struct AttentionStep {
   let mask: Operand
   let output: Operand
   let scale: Float
+  let capability: Int
   /// Batch, heads, queries, keys, width.
   let (b, h, n, m, d): (Int, Int, Int, Int, Int)
 
@@ -88,6 +89,7 @@ private struct AttentionStep {
     (b, h, n, m, d) = (q.shape[0], q.shape[1], q.shape[2], k.shape[2], q.shape[3])
     self.output = output
     self.scale = scale
+    capability = c.capability
     let all = [q, k, v, output] + c.outputs + c.inputs.dropFirst(4)
     // Blocks along y and z.
     guard b < 65536, h < 65536, mask.dtype == .bool,
@@ -103,8 +105,11 @@ private struct AttentionStep {
   var columnTiles: Int { (m + 63) / 64 }
   /// Bytes of 64 rows in shared memory.
   var tileBytes: Int { (d + 63) / 64 * 8192 }
-  /// The tensor cores' kernels fill narrower heads up with zeros.
-  var widths: [String] { ["WIDTH=\(d)", "D=\([16, 32, 64].first { $0 >= d } ?? 128)"] }
+  /// The tensor cores' kernels fill narrower heads up with zeros; wide ones take Hopper's own instructions there.
+  var widths: [String] {
+    let filled = [16, 32, 64].first { $0 >= d } ?? 128
+    return ["WIDTH=\(d)", "D=\(filled)"] + (capability == 90 && filled >= 64 ? ["FLOW_SM90A"] : [])
+  }
   /// Blocks per 64 rows of the float32 kernels.
   var parts: Int { (d + 63) / 64 }
 
