@@ -3,6 +3,10 @@ import FlowTensor
 extension KernelTable {
   /// Sums, and functions of rows.
   static func reduce(_ op: any Op, _ c: StepContext) -> Work? {
+    // A product over nothing is a sum over nothing.
+    if op is MatMul, c.inputs.contains(where: { $0.count == 0 }), c.outputs[0].dtype == .float32 {
+      return zeros(c.outputs[0])
+    }
     guard reduceStorage(op) != nil, c.areNumbers else { return nil }
     let (x, y) = (c.inputs[0], c.outputs[0])
     let width = x.shape.last ?? 1
