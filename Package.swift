@@ -38,6 +38,7 @@ let portable: [LinkerSetting] = [
   .unsafeFlags(["-static-stdlib", "-lCoreFoundation", "-l_FoundationCollections"]),
   .unsafeFlags(["-l_FoundationCShims", "-l_FoundationICU", "-use-ld=lld"]),
   .unsafeFlags(["-Xlinker", "-rpath", "-Xlinker", "$ORIGIN/lib", "-Xlinker", "--disable-new-dtags"]),
+  .unsafeFlags(["-Xlinker", "--gc-sections"]),
 ]
 
 /// A C library of the system, with the Debian package that brings its header.
@@ -150,9 +151,10 @@ let package = Package(
     .executableTarget(
       name: "flow-bench",
       dependencies: [
-        "FlowAudio", "FlowCore", "FlowStore", "FlowTensor", "FlowTensorCPU", "FlowTensorCUDA", "FlowNN",
-        "FlowModels",
-      ], path: "Benchmarks/flow-bench", swiftSettings: optimized, linkerSettings: portable),
+        "FlowAudio", "FlowCore", "FlowStore", "FlowTensor", "FlowTensorCPU", "FlowNN", "FlowModels",
+      ], path: "Benchmarks/flow-bench",
+      swiftSettings: optimized
+    ),
     // Its table of ops is the tests', so that it is built for debugging alone (optimised all the same).
     .executableTarget(
       name: "flow-gpu-check",

@@ -1,4 +1,4 @@
-"""Plain PyTorch on the cases that `flow-bench cuda` runs: the same sizes, random weights and data.
+"""Plain PyTorch on the cases that `flow-gpu-check speed` runs: the same sizes, random weights and data.
 
     peer.py [--cases a,b,...] [--budget SECONDS] [--out FILE] [--tiny] [--cpu]
 

@@ -7,7 +7,6 @@
 //   flow-bench profile CASE THREADS       where the time of such a case goes
 //   flow-bench real-size make FOLDER      files of the published sizes with made-up values (5.1 GB)
 //   flow-bench real-size step FOLDER [THREADS] [recompute]   a step of a low-rank training on them, with times and memory
-//   flow-bench cuda all|CASE,…             the cases of Benchmarks/cuda at the published sizes; without more it says its options
 //   flow-bench pcm16 FILE WAV        writes FILE's sound as 16-bit samples
 import FlowAudio
 import FlowNN
@@ -29,7 +28,7 @@ let arguments = CommandLine.arguments
 guard arguments.count >= 3 else {
   fail(
     "usage: flow-bench f0 FILE [RUNS] | codec FOLDER FILE... | hash FILE | tensor CASE THREADS RUNS"
-      + " | profile CASE [THREADS] | real-size make|step FOLDER | cuda CASES | pcm16 FILE WAV")
+      + " | profile CASE [THREADS] | real-size make|step FOLDER | pcm16 FILE WAV")
 }
 do {
   switch arguments[1] {
@@ -57,7 +56,6 @@ do {
         arguments[3], threads: arguments.count > 4 ? Int(arguments[4]) ?? 2 : 2,
         recomputes: arguments.last == "recompute")
     }
-  case "cuda": try timeCUDA(CUDAOptions(arguments[2...]))
   case "pcm16":
     guard arguments.count == 4 else { fail("usage: flow-bench pcm16 FILE WAV") }
     try AudioFile.write(AudioFile.read(arguments[2]), to: arguments[3], format: .wavPCM16)

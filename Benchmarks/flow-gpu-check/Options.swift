@@ -14,11 +14,19 @@ struct Options {
   var only = ""
   var every = 1
   var output = ""
+  /// The cases that are timed; all when empty.
+  var cases: [String] = []
+  var isTiny = false
+  /// Seconds for all of them.
+  var budget = 600.0
+  var runs = 10
+  /// Says where the time of each case goes.
+  var profiles = false
 
   init(_ arguments: ArraySlice<String>) {
     var rest = arguments
     guard let first = rest.popFirst() else {
-      Options.fail("usage: flow-gpu-check libraries|ops|train|golden FOLDER [options]")
+      Options.fail("usage: flow-gpu-check libraries|ops|train|golden FOLDER|speed [options]")
     }
     part = first
     func number(_ option: String) -> Int {
@@ -38,6 +46,11 @@ struct Options {
       case "--seed": seed = UInt64(number(option))
       case "--steps": steps = max(20, number(option))
       case "--every": every = max(1, number(option))
+      case "--cases": cases = (rest.popFirst() ?? "").split(separator: ",").map(String.init)
+      case "--tiny": isTiny = true
+      case "--budget": budget = Double(number(option))
+      case "--runs": runs = max(1, number(option))
+      case "--profile": profiles = true
       case "--only": only = rest.popFirst() ?? ""
       case "--out": output = rest.popFirst() ?? ""
       case let text where !text.hasPrefix("-"): folder = text

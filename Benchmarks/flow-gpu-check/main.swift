@@ -3,6 +3,7 @@
 //   flow-gpu-check ops                  every op against its reference in double precision
 //   flow-gpu-check train                the same training on the CPU and the device, twice, and killed and resumed
 //   flow-gpu-check golden FOLDER        PyTorch's numbers
+//   flow-gpu-check speed                the cases of Benchmarks/cuda/peer.py: --cases LIST, --budget SECONDS, --tiny, --runs N, --profile
 // Options: --device cuda|blas, --precision float32|tf32|bfloat16, --seed N, --steps N, --only TEXT, --every N, --out FILE.
 // Exit code 1: something is wrong; 2: it could not be run.
 import FlowTensor
@@ -18,6 +19,7 @@ do {
   case "ops": isRight = try checkOps(options)
   case "train": isRight = try checkTraining(options)
   case "train-until-killed": try trainUntilKilled(options)
+  case "speed": isRight = try timeCases(options)
   case "golden": isRight = try checkGolden(options)
   default: Options.fail("flow-gpu-check doesn't know '\(options.part)'")
   }

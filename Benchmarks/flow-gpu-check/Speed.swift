@@ -1,90 +1,60 @@
+import FlowCore
 import FlowModels
 import FlowNN
 import FlowTensor
-import FlowTensorCPU
 import FlowTensorCUDA
 import Foundation
 
-/// What `flow-bench cuda` was asked for.
-struct CUDAOptions {
-  var cases = ["dit-train", "dit-lora", "sample", "vocoder-train"]
-  var device = "cuda"
-  var precision = CUDAPrecision.bfloat16
-  var isTiny = false
-  /// Seconds for all cases.
-  var budget = 600.0
-  var output = "flow.jsonl"
-  /// Prints where the time of each case goes.
-  var profiles = false
-  var runs = 10
-
-  static let usage =
-    "usage: flow-bench cuda all|CASE,… [--device cuda|blas] [--precision float32|tf32|bfloat16] [--tiny]"
-    + " [--budget SECONDS] [--runs N] [--out FILE] [--profile]"
-
-  init(_ arguments: ArraySlice<String>) {
-    var rest = arguments
-    guard let first = rest.popFirst(), !first.hasPrefix("-") else { fail(CUDAOptions.usage) }
-    if first != "all" { cases = first.split(separator: ",").map(String.init) }
-    func value() -> String { rest.popFirst() ?? "" }
-    while let option = rest.popFirst() {
-      switch option {
-      case "--device": device = value()
-      case "--precision":
-        guard let known = CUDAPrecision(rawValue: value()) else { fail(CUDAOptions.usage) }
-        precision = known
-      case "--tiny": isTiny = true
-      case "--budget": budget = Double(value()) ?? budget
-      case "--runs": runs = Int(value()) ?? runs
-      case "--out": output = value()
-      case "--profile": profiles = true
-      default: fail(CUDAOptions.usage)
-      }
-    }
-  }
-}
-
 /// Runs the cases of `Benchmarks/cuda/peer.py` one after the other; a line of JSON is appended as each ends.
-func timeCUDA(_ options: CUDAOptions) throws {
-  let bench = try CUDABench(options)
+func timeCases(_ options: Options) throws -> Bool {
+  let bench = try SpeedBench(options)
+  var isRight = true
   let cases: [String: () throws -> Void] = [
     "dit-train": { try bench.training("dit-train", isLowRank: false) },
     "dit-lora": { try bench.training("dit-lora", isLowRank: true) },
     "sample": bench.sampling, "vocoder-train": bench.vocoding,
   ]
-  for name in options.cases {
+  for name in options.cases.isEmpty ? ["dit-train", "dit-lora", "sample", "vocoder-train"] : options.cases {
     guard let run = cases[name] else {
-      fail("no case '\(name)'; there are \(cases.keys.sorted().joined(separator: ", "))")
+      Options.fail("no case '\(name)'; there are \(cases.keys.sorted().joined(separator: ", "))")
     }
     guard bench.secondsLeft > 1 else {
       FileHandle.standardError.write(Data("no time left for \(name)\n".utf8))
       continue
     }
     do { try run() } catch {
+      isRight = false
       try bench.record(name, [:], error: "\(error)")
     }
   }
+  return isRight
+}
+
+/// The most memory this process had, in bytes.
+private func peakMemory() -> Int {
+  let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
+  let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") } ?? ""
+  return (line.split(whereSeparator: \.isWhitespace).compactMap { Int($0) }.first ?? 0) * 1024
+}
+
+/// Normal numbers of a stream.
+func drawn(_ stream: Int, _ count: Int) -> [Float] {
+  var random = Philox(seed: UInt64(stream), label: "speed")
+  return (0..<count).map { _ in Float(random.normal()) }
 }
 
 /// One run of the cases.
-final class CUDABench {
-  let options: CUDAOptions
+final class SpeedBench {
+  let options: Options
   let backend: any Backend
   private let cuda: CUDABackend?
   private let start = DispatchTime.now().uptimeNanoseconds
   private var values: [String: HostTensor] = [:]
 
-  init(_ options: CUDAOptions) throws {
+  init(_ options: Options) throws {
     self.options = options
-    switch options.device {
-    case "cuda":
-      let cuda = try CUDABackend(precision: options.precision)
-      (self.cuda, backend) = (cuda, cuda)
-    case "blas":
-      cuda = nil
-      backend = CPUBackend(threads: ProcessInfo.processInfo.activeProcessorCount)
-    default: fail("--device takes cuda or blas")
-    }
+    backend = try options.backend()
+    cuda = backend as? CUDABackend
   }
 
   private func elapsed() -> Double { Double(DispatchTime.now().uptimeNanoseconds - start) * 1e-9 }
@@ -121,17 +91,7 @@ final class CUDABench {
       line["all_ms"] = times
     }
     line["error"] = error
-    var data = try JSONSerialization.data(
-      withJSONObject: line, options: [.sortedKeys, .withoutEscapingSlashes])
-    data.append(10)
-    if !FileManager.default.fileExists(atPath: options.output) {
-      _ = FileManager.default.createFile(atPath: options.output, contents: nil)
-    }
-    let file = try FileHandle(forWritingTo: URL(fileURLWithPath: options.output))
-    try file.seekToEnd()
-    try file.write(contentsOf: data)
-    try file.close()
-    FileHandle.standardOutput.write(data)
+    try options.record(line)
   }
 
   /// Random values for the parameters of a list, alike where shape and initialiser are: a billion are made in a second.

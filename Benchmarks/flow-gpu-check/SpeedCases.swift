@@ -4,7 +4,7 @@ import FlowNN
 import FlowTensor
 import Foundation
 
-extension CUDABench {
+extension SpeedBench {
   private var transformer: DiTConfig {
     options.isTiny ? DiTConfig(dim: 64, depth: 2, heads: 2) : DiTConfig(dim: 2048, depth: 16, heads: 16)
   }
@@ -46,8 +46,8 @@ extension CUDABench {
     let count = frames - 5
     let songs = try (0..<batch).map { index in
       FlowSong(
-        latents: try HostTensor(hashed(index, count * transformer.melDim), [count, transformer.melDim]),
-        tokens: (0..<text).map { Int32($0 % 360 + 1) }, style: hashed(9 + index, transformer.condDim))
+        latents: try HostTensor(drawn(index, count * transformer.melDim), [count, transformer.melDim]),
+        tokens: (0..<text).map { Int32($0 % 360 + 1) }, style: drawn(9 + index, transformer.condDim))
     }
     let begun = secondsLeft
     let list = try parameters()
@@ -87,7 +87,7 @@ extension CUDABench {
     let tokens = (0..<text).map { Int32($0 % 360 + 1) }
     func song(_ count: Int) throws {
       _ = try sampler.sample(
-        text: tokens, style: hashed(3, config.condDim), blocks: count, steps: 16, keepLastFrame: true,
+        text: tokens, style: drawn(3, config.condDim), blocks: count, steps: 16, keepLastFrame: true,
         noise: { block in
           var random = Philox(seed: 5, label: "noise \(block)")
           return (0..<config.blockSize * config.melDim).map { _ in Float(random.normal()) }
@@ -131,7 +131,7 @@ extension CUDABench {
     let graph = Graph()
     let list = ParameterList(graph)
     _ = try Vocoder(decoder, list.scope["decoder"])(graph.input("latents", [1, decoder.inChannels, 1]))
-    let wave = hashed(4, settings.frames * decoder.hop * 2).map { $0 * 0.3 }
+    let wave = drawn(4, settings.frames * decoder.hop * 2).map { $0 * 0.3 }
     let begun = secondsLeft
     let trainer = try VocoderTrainer(
       settings, songs: [wave], validation: [], seed: 1, backend: backend, initial: weights(list))
