@@ -85,6 +85,9 @@ static const char wide[] = {
 static const char wide_weight[] = {
 #embed "kernels/wide_weight.cu"
     , 0};
+static const char near[] = {
+#embed "kernels/near.cu"
+    , 0};
 
 static const struct {
   const char *name, *text;
@@ -117,6 +120,7 @@ static const struct {
     {"splits", splits},
     {"wide", wide},
     {"wide_weight", wide_weight},
+    {"near", near},
 };
 
 const char *flow_cuda_source(const char *name) {

@@ -17,9 +17,10 @@ struct alignas(16) Tap {
   int down, right, shift, number;
 };
 
-/// A phase of the result: its first tap and their number (at most 32), the first row and column, rows, columns.
+/// A phase of the result: its first tap and their number (at most 32), the first row and column, rows, columns, and the
+/// least that its taps go down and right.
 struct alignas(16) Phase {
-  int first, count, row, column, rows, columns, unused[2];
+  int first, count, row, column, rows, columns, down, right;
 };
 
 /// What is convolved; `taps` are those of a phase.
@@ -61,7 +62,7 @@ DEVICE void load_step(u8 *stage, const Task &t, const Source *sources, int step,
   }
 }
 
-#if HOPPER
+#if HOPPER && !defined(FLOW_SHIM)
 enum { TILES_P = 2, TILES_C = CHANNELS / 8 };
 
 struct Sums {

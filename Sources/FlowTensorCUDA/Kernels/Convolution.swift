@@ -69,7 +69,8 @@ extension KernelTable {
     guard let task = ConvolutionTask(op, c),
       (c.inputs + c.outputs).allSatisfy({ $0.dtype == .float32 || $0.dtype == .bfloat16 })
     else { return nil }
-    return wideConvolution(task, c) ?? wideWeight(task, c) ?? gatheredConvolution(task, c)
+    return nearConvolution(task, c) ?? wideConvolution(task, c) ?? wideWeight(task, c)
+      ?? gatheredConvolution(task, c)
   }
 
   /// y of `splits` parts at the start of the scratch memory.

@@ -2,11 +2,13 @@ import FlowTensor
 
 /// The phases of a transposed convolution's result, each a convolution with some of the taps; the convolution itself has
 /// one. See `Phase` in wide.cu.
-private struct Phases {
+struct Phases {
   private(set) var phases: [Int32] = []
   private(set) var taps: [Int32] = []
   /// Phases, places of the largest of them, and taps of the one with most.
   private(set) var count = 0, places = 0, most = 0
+  /// How much further down and right the last tap of a phase goes than the first, at most.
+  private(set) var spans = [0, 0]
 
   init(_ task: ConvolutionTask, granules: Int) {
     let isBack = task.kind == .back
@@ -32,7 +34,13 @@ private struct Phases {
         let rows = max(0, (size[0] - row + steps[0] - 1) / steps[0])
         let columns = max(0, (size[1] - column + steps[1] - 1) / steps[1])
         let own = taps.count / 4 - before
-        phases += [before, own, row, column, rows, columns, 0, 0].map { Int32($0) }
+        let shifts = stride(from: before * 4, to: taps.count, by: 4)
+        let down = shifts.map { taps[$0] }, right = shifts.map { taps[$0 + 1] }
+        let (top, left) = (down.min() ?? 0, right.min() ?? 0)
+        spans = [
+          max(spans[0], Int((down.max() ?? 0) - top)), max(spans[1], Int((right.max() ?? 0) - left)),
+        ]
+        phases += [before, own, row, column, rows, columns].map { Int32($0) } + [top, left]
         (places, most, count) = (max(places, rows * columns), max(most, own), count + 1)
       }
     }
@@ -49,23 +57,39 @@ private struct Phases {
 }
 
 extension KernelTable {
-  /// x [batch, channels, places] as bfloat16 [batch, places, channels up to a multiple of 8].
+  /// x [batch, channels, places] as bfloat16 [batch, places, whole], `whole` a multiple of 8.
   static func channelsLast(
-    _ x: Operand, to: Argument, batch: Int, channels: Int, places: Int
+    _ x: Operand, to: Argument, batch: Int, channels: Int, whole: Int, places: Int
   ) -> Launch {
-    let whole = ceil(channels, 8) * 8
     let tile = places <= 16 ? 8 : 64
     let vectors = places % 8 == 0 && x.address % 16 == 0
+    let defines = ["T0=\(x.cType)", "PLACES=\(tile)", "VECTORS=\(vectors ? 1 : 0)"]
     return Launch(
-      Kernel(
-        "channels_last", "channels_last", ["T0=\(x.cType)", "PLACES=\(tile)", "VECTORS=\(vectors ? 1 : 0)"]),
+      Kernel("channels_last", "channels_last", defines),
       grid: (ceil(places, tile) * ceil(whole, 64) * batch, 1, 1), threads: 256,
       [to, x.argument, .int(Int32(channels)), .int(Int32(whole)), .long(Int64(places))])
   }
 
-  /// Bytes of what `channelsLast` makes, up to a multiple of 256.
-  static func channelsLastBytes(batch: Int, channels: Int, places: Int) -> Int {
-    ceil(batch * places * ceil(channels, 8) * 16, 256) * 256
+  /// The image and the weight of a convolution or a transpose with the channels innermost, `whole` of them, in scratch
+  /// memory from byte `start` on.
+  static func channelsLast(
+    _ task: ConvolutionTask, _ c: StepContext, whole: Int, from start: Int
+  ) -> (launches: [Launch], image: Argument, weight: Argument, end: Int) {
+    let isBack = task.kind == .back
+    let (input, output) = isBack ? (task.outputs, task.channels) : (task.channels, task.outputs)
+    let (places, taps) = (task.area(isBack ? task.result : task.image), task.area(task.taps))
+    let middle = start + ceil(task.batch * places * whole * 2, 256) * 256
+    let launches = [
+      channelsLast(
+        c.inputs[0], to: .scratch(start), batch: task.batch, channels: input, whole: whole, places: places),
+      // A transpose's weight has its result's channels and the taps innermost.
+      channelsLast(
+        c.inputs[1], to: .scratch(middle), batch: isBack ? 1 : output, channels: input, whole: whole,
+        places: isBack ? output * taps : taps),
+    ]
+    return (
+      launches, .scratch(start), .scratch(middle), middle + ceil(output * taps * whole * 2, 256) * 256
+    )
   }
 
   /// Many channels in one group, in bfloat16; `nil` otherwise.
@@ -90,8 +114,7 @@ extension KernelTable {
     let splits = max(1, min(2 * c.multiprocessors / blocks, steps / 4, 8))
     let stages = 3 * (128 + tile) * 128
     let parts = splits > 1 ? ceil(splits * c.outputs[0].count * 4, 256) * 256 : 0
-    let image = parts + channelsLastBytes(batch: task.batch, channels: input, places: task.area(from))
-    let weight = channelsLastBytes(batch: output, channels: input, places: taps)
+    let ready = channelsLast(task, c, whole: granules * 8, from: parts)
     let numbers =
       [task.batch] + from + [granules, output] + to + [taps, phases.count]
       + (isBack ? [1, 1] + task.stride : task.stride + [1, 1]) + [splits]
@@ -100,18 +123,11 @@ extension KernelTable {
         "wide", "wide",
         ["T2=\(c.outputs[0].cType)", "CHANNELS=\(tile)", "HOPPER=\(c.capability == 90 ? 1 : 0)"]),
       grid: (grid.0, grid.1, phases.count * splits), threads: 128, shared: max(stages, tile * 136 * 4 + 1024),
-      [c.outputs[0].argument, .scratch(0), .scratch(parts), .scratch(image), phases.table]
+      [c.outputs[0].argument, .scratch(0), ready.image, ready.weight, phases.table]
         + numbers.map { .int(Int32($0)) })
-    var launches = [
-      channelsLast(
-        c.inputs[0], to: .scratch(parts), batch: task.batch, channels: input, places: task.area(from)),
-      isBack
-        ? channelsLast(c.inputs[1], to: .scratch(image), batch: 1, channels: input, places: output * taps)
-        : channelsLast(c.inputs[1], to: .scratch(image), batch: output, channels: input, places: taps),
-      product,
-    ]
+    var launches = ready.launches + [product]
     if splits > 1 { launches.append(sumSplits(to: c.outputs[0], splits: splits)) }
-    return Work(launches: launches, scratch: image + weight)
+    return Work(launches: launches, scratch: ready.end)
   }
 
   /// The gradient in the weight, of one group in bfloat16; `nil` otherwise.
@@ -132,9 +148,8 @@ extension KernelTable {
     let room = max(1, (1 << 27) / (4 * size))
     let splits = max(1, min(2 * c.multiprocessors / (grid.0 * grid.1), ceil(places, 64) / 4, room))
     let parts = ceil(splits * size * 4, 256) * 256
-    let own =
-      parts + channelsLastBytes(batch: task.batch, channels: task.channels, places: task.area(task.image))
-    let flows = channelsLastBytes(batch: task.batch, channels: task.outputs, places: task.area(task.result))
+    let (whole, ownWhole) = (granules * 8, ceil(task.outputs, 8) * 8)
+    let own = parts + ceil(task.batch * task.area(task.image) * whole * 2, 256) * 256
     var numbers = task.image + [granules, task.outputs]
     numbers += task.result + task.taps + task.stride + task.padding + task.dilation + [splits]
     let product = Launch(
@@ -148,12 +163,12 @@ extension KernelTable {
     return Work(
       launches: [
         channelsLast(
-          c.inputs[0], to: .scratch(parts), batch: task.batch, channels: task.channels,
+          c.inputs[0], to: .scratch(parts), batch: task.batch, channels: task.channels, whole: whole,
           places: task.area(task.image)),
         channelsLast(
-          c.inputs[1], to: .scratch(own), batch: task.batch, channels: task.outputs,
+          c.inputs[1], to: .scratch(own), batch: task.batch, channels: task.outputs, whole: ownWhole,
           places: task.area(task.result)),
         product, sum,
-      ], scratch: own + flows)
+      ], scratch: own + places * ownWhole * 2)
   }
 }

@@ -1,0 +1,144 @@
+// Convolutions of few channels, and their transposes, on tensor cores: a tile of the image with all that its taps reach is
+// in shared memory once, beside the weights of all taps, and each tap's factor is rows of it. Blocks stay and take tile
+// after tile. Defines: T2 (elements of the result), IN (channels that the image has in memory: a multiple of 16), OUT
+// (channels of a tile of the result: a multiple of 8), RUNS (of 16 places, of a warp), WIDE (places of a row of a tile:
+// a multiple of 16).
+
+enum { THREADS = 128, PLACES = 64 * RUNS, TALL = PLACES / WIDE, GRANULES = IN / 8 };
+enum { PITCH = IN * 2 + 16 };                   // bytes of a place: an odd number of 16, so that neighbours differ in banks
+enum { OUT_ROWS = (OUT + 15) / 16 * 16 };
+
+/// See wide.cu.
+struct alignas(16) Tap {
+  int down, right, shift, number;
+};
+struct alignas(16) Phase {
+  int first, count, row, column, rows, columns, down, right;
+};
+
+/// The image's tile: rows and columns, and columns of one remainder by the stride, which are kept together so that the
+/// places of a tap are neighbours.
+struct Tile {
+  int rows, columns, alike;
+};
+
+DEVICE void load_weights(u8 *to, const bf16 *w, const Tap *taps, int count, int all_taps, int m0, int outputs) {
+  for (int i = threadIdx.x; i < count * OUT_ROWS * GRANULES; i += THREADS) {
+    int c = i % GRANULES, row = i / GRANULES, m = m0 + row % OUT_ROWS, number = taps[row / OUT_ROWS].number;
+    bool is_there = m < outputs;
+    copy_async(to + row * PITCH + c * 16, w + (is_there ? (((i64)m * all_taps + number) * GRANULES + c) * 8 : 0), is_there);
+  }
+}
+
+/// The image from row y0 and column x0 on, zeros outside.
+DEVICE void load_tile(u8 *to, const bf16 *x, const Tile &tile, int height, int width, int y0, int x0, int stride) {
+  for (int r = threadIdx.x / 32; r < tile.rows; r += THREADS / 32) {
+    int y = y0 + r;
+    bool is_row = (u32)y < (u32)height;
+    const bf16 *row = x + (is_row ? (i64)y * width * IN : 0);
+    for (int i = threadIdx.x % 32; i < tile.columns * GRANULES; i += 32) {
+      int column = i / GRANULES, c = i % GRANULES, at = x0 + column;
+      int slot = stride == 1 ? column : column % stride * tile.alike + column / stride;
+      bool is_inside = is_row && (u32)at < (u32)width;
+      copy_async(to + (r * tile.alike * stride + slot) * PITCH + c * 16, row + (is_inside ? (i64)at * IN + c * 8 : 0),
+                 is_inside);
+    }
+  }
+}
+
+struct Sums {
+  float d[RUNS][OUT / 8][4];
+};
+
+/// The place in the tile that row `row` of the warp's run i has.
+DEVICE int place_of(int i, int row) { return (threadIdx.x / 32 * RUNS + i) * 16 + row; }
+
+DEVICE void multiply(Sums &sums, const u8 *image, const u8 *weights, const int *shifts, int count, int line, int stride_y) {
+  int lane = threadIdx.x % 32;
+  const u8 *rows[RUNS];
+#pragma unroll
+  for (int i = 0; i < RUNS; i++) {
+    int p = place_of(i, lane % 16);
+    rows[i] = image + (p / WIDE * stride_y * line + p % WIDE) * PITCH + lane / 16 * 16;
+  }
+  weights += (lane % 8 + lane / 16 * 8) * PITCH + lane / 8 % 2 * 16;
+  for (int tap = 0; tap < count; tap++) {
+    int shift = shifts[tap] * PITCH;
+#pragma unroll
+    for (int k = 0; k < IN / 16; k++) {
+      u32 b[OUT_ROWS / 16][4];
+#pragma unroll
+      for (int n = 0; n < OUT_ROWS / 16; n++) ldmatrix4(b[n], weights + n * 16 * PITCH + k * 32);
+#pragma unroll
+      for (int i = 0; i < RUNS; i++) {
+        u32 a[4];
+        ldmatrix4(a, rows[i] + shift + k * 32);
+#pragma unroll
+        for (int n = 0; n < OUT / 8; n++) mma_bf16(sums.d[i][n], a, b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]);
+      }
+    }
+    weights += OUT_ROWS * PITCH;
+  }
+}
+
+DEVICE void copy8(float *to, const float *from) {
+  *(Quad *)to = *(const Quad *)from, *(Quad *)(to + 4) = *(const Quad *)(from + 4);
+}
+DEVICE void copy8(bf16 *to, const bf16 *from) { *(Quad *)to = *(const Quad *)from; }
+
+/// Blocks: (those that share the tiles, tiles of outputs, phases).
+KERNEL(THREADS) near(T2 *y, const bf16 *x, const bf16 *w, const Phase *table, int batch, int height, int width, int outputs,
+                     int rows, int columns, int all_taps, int in_stride_y, int in_stride_x, int out_stride_y,
+                     int out_stride_x, int tile_rows, int tile_columns, int alike) {
+  enum { LINE = PLACES + 16 / sizeof(T2) };
+  SHARED_MEMORY(memory);
+  __shared__ int shifts[32];
+  Phase phase = table[blockIdx.z];
+  const Tap *taps = (const Tap *)(table + gridDim.z) + phase.first;
+  Tile tile = {tile_rows, tile_columns, alike};
+  int m0 = blockIdx.y * OUT, line = alike * in_stride_x;
+  u8 *weights = memory, *image = memory + phase.count * OUT_ROWS * PITCH;
+  load_weights(weights, w, taps, phase.count, all_taps, m0, outputs);
+  if (threadIdx.x < phase.count) {
+    int down = taps[threadIdx.x].down - phase.down, right = taps[threadIdx.x].right - phase.right;
+    shifts[threadIdx.x] = down * line + right % in_stride_x * alike + right / in_stride_x;
+  }
+  int across = (phase.columns + WIDE - 1) / WIDE, within = (phase.rows + TALL - 1) / TALL * across;
+  i64 area = (i64)rows * columns;
+  for (int at = blockIdx.x; at < batch * within; at += gridDim.x) {
+    int b = at / within, qy = at % within / across * TALL, qx = at % within % across * WIDE;
+    load_tile(image, x + (i64)b * height * width * IN, tile, height, width, qy * in_stride_y + phase.down,
+              qx * in_stride_x + phase.right, in_stride_x);
+    copy_commit();
+    copy_wait<0>();
+    __syncthreads();
+    Sums sums = {};
+    multiply(sums, image, weights, shifts, phase.count, line, in_stride_y);
+    __syncthreads();
+    // The sums take the image's place, so that neighbours in memory are written together.
+    T2 *out = (T2 *)image;
+#pragma unroll
+    for (int i = 0; i < RUNS; i++)
+#pragma unroll
+      for (int n = 0; n < OUT / 8; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+          store(out + (n * 8 + threadIdx.x % 4 * 2 + e % 2) * LINE + place_of(i, threadIdx.x % 32 / 4 + e / 2 * 8),
+                sums.d[i][n][e]);
+    __syncthreads();
+    for (int i = threadIdx.x; i < OUT * PLACES / 8; i += THREADS) {
+      int m = i / (PLACES / 8), p = i % (PLACES / 8) * 8, row = qy + p / WIDE, column = qx + p % WIDE;
+      if (m0 + m >= outputs || row >= phase.rows) continue;
+      T2 *to = y + ((i64)b * outputs + m0 + m) * area + (i64)(phase.row + row * out_stride_y) * columns + phase.column +
+               (i64)column * out_stride_x;
+      const T2 *from = out + m * LINE + p;
+      if (out_stride_x == 1 && column + 8 <= phase.columns && (u64)to % 16 == 0) {
+        copy8(to, from);
+      } else {
+        for (int j = 0; j < 8; j++)
+          if (column + j < phase.columns) to[j * out_stride_x] = from[j];
+      }
+    }
+    __syncthreads();
+  }
+}
