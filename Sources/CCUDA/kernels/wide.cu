@@ -62,7 +62,7 @@ DEVICE void load_step(u8 *stage, const Task &t, const Source *sources, int step,
   }
 }
 
-#if HOPPER && !defined(FLOW_SHIM)
+#ifdef FLOW_SM90A
 enum { TILES_P = 2, TILES_C = CHANNELS / 8 };
 
 struct Sums {
@@ -93,7 +93,9 @@ DEVICE u64 descriptor(const u8 *tile) {
 
 /// d [64, CHANNELS] += a [64, 16] b [CHANNELS, 16], not waited for.
 DEVICE void multiply_group(float (&d)[TILES_C][4], u64 a, u64 b) {
-#if CHANNELS == 8
+#if defined(FLOW_SHIM)
+  shim_wgmma(&d[0][0], CHANNELS, 0, a, b, false);
+#elif CHANNELS == 8
   MULTIPLY(8, NAMES1, SUM(0));
 #elif CHANNELS == 16
   MULTIPLY(16, NAMES2, SUM(0), SUM(1));
@@ -115,19 +117,20 @@ DEVICE void multiply_group(float (&d)[TILES_C][4], u64 a, u64 b) {
 }
 
 /// Makes what was copied readable by the tensor cores, and waits for those of this warp.
-DEVICE void settle() {
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+DEVICE void settle() { wgmma_see_shared(), wgmma_wait(); }
+DEVICE void pin(Sums &sums) {
+#pragma unroll
+  for (int i = 0; i < TILES_P; i++) wgmma_pin(sums.d[i]);
 }
 
 DEVICE void multiply(Sums &sums, const u8 *stage) {
-  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+  wgmma_begin();
   u64 a = descriptor(stage), b = descriptor(stage + PLACES * ROW);
 #pragma unroll
   for (int k = 0; k < 4; k++)
 #pragma unroll
     for (int i = 0; i < TILES_P; i++) multiply_group(sums.d[i], a + i * 64 * ROW / 16 + k * 2, b + k * 2);
-  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+  wgmma_commit();
 }
 #else
 enum { ACROSS = CHANNELS > 64 ? 2 : 1, TILES_P = PLACES * ACROSS / 64, TILES_C = CHANNELS / ACROSS / 8 };
@@ -139,6 +142,7 @@ DEVICE int place_of(int i) { return (threadIdx.x / 32 / ACROSS * TILES_P + i) * 
 DEVICE int channel_of(int n) { return (threadIdx.x / 32 % ACROSS * TILES_C + n) * 8 + threadIdx.x % 4 * 2; }
 
 DEVICE void settle() {}
+DEVICE void pin(Sums &) {}
 
 DEVICE void multiply(Sums &sums, const u8 *stage) {
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, low = lane & 7;
@@ -225,6 +229,7 @@ KERNEL(THREADS) wide(T2 *y, float *parts, const bf16 *x, const bf16 *w, const Ph
   int steps = granules / 8 * phase.count + (rest * phase.count + 7) / 8, share = (steps + splits - 1) / splits;
   int first = split * share, last = first + share < steps ? first + share : steps;
   Sums sums = {};
+  pin(sums);
 #pragma unroll
   for (int i = 0; i < STAGES - 1; i++) {
     if (first + i < last) load_step(memory + i * STAGE, t, sources, first + i, m0);
@@ -243,6 +248,7 @@ KERNEL(THREADS) wide(T2 *y, float *parts, const bf16 *x, const bf16 *w, const Ph
   }
   copy_wait<0>();
   settle();
+  pin(sums);
   __syncthreads();
   // Behind the tile of sums.
   i64 *places = (i64 *)(memory + CHANNELS * (PLACES + 8) * 4);

@@ -121,7 +121,7 @@ extension KernelTable {
     let product = Launch(
       Kernel(
         "wide", "wide",
-        ["T2=\(c.outputs[0].cType)", "CHANNELS=\(tile)", "HOPPER=\(c.capability == 90 ? 1 : 0)"]),
+        ["T2=\(c.outputs[0].cType)", "CHANNELS=\(tile)"] + (c.capability == 90 ? ["FLOW_SM90A"] : [])),
       grid: (grid.0, grid.1, phases.count * splits), threads: 128, shared: max(stages, tile * 136 * 4 + 1024),
       [c.outputs[0].argument, .scratch(0), ready.image, ready.weight, phases.table]
         + numbers.map { .int(Int32($0)) })
