@@ -56,8 +56,8 @@ public struct CUDABackend: Backend {
         wants: { KernelTable.wants($0, $1) }) : nil
   }
 
-  /// All but copies, which have kernels that turn matrices.
-  public func fusesAlone(_ op: any Op) -> Bool { !(op is StridedCopy) }
+  /// All but copies, which have kernels that turn matrices, and sums, of which small ones are one launch.
+  public func fusesAlone(_ op: any Op) -> Bool { !(op is StridedCopy || op is Sum) }
 
   /// See `Backend`.
   public func prepare(_ steps: [Step]) throws -> any PreparedSteps { try CUDASteps(self, steps) }

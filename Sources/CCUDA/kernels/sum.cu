@@ -43,20 +43,34 @@ KERNEL(256) sum_short_rows(float *y, const T0 *x, i64 rows, i64 count) {
   y[row] = sum;
 }
 
+/// Where the sum of a row of [rows / kept, kept] goes in [kept, rows / kept], so that what belongs to one of the `kept` lies
+/// together.
+DEVICE i64 turned(i64 row, i64 rows, i64 kept) { return kept == rows ? row : row % kept * (rows / kept) + row / kept; }
+
 /// A warp per row.
-KERNEL(256) sum_rows(float *y, const T0 *x, i64 rows, i64 count) {
+KERNEL(256) sum_rows(float *y, const T0 *x, i64 rows, i64 kept, i64 count) {
   i64 row = (i64)blockIdx.x * (THREADS / 32) + threadIdx.x / 32;
   if (row >= rows) return;
   float sum = warp_sum(run(x + row * count, threadIdx.x % 32, 32, count));
-  if (threadIdx.x % 32 == 0) y[row] = sum;
+  if (threadIdx.x % 32 == 0) y[turned(row, rows, kept)] = sum;
 }
 
 /// A block per piece of a row.
-KERNEL(256) sum_long_rows(float *y, const T0 *x, i64 count, i64 piece, i64 pieces) {
+KERNEL(256) sum_long_rows(float *y, const T0 *x, i64 rows, i64 kept, i64 count, i64 piece, i64 pieces) {
   __shared__ float scratch[THREADS / 32];
-  i64 row = blockIdx.x / pieces, start = blockIdx.x % pieces * piece;
+  i64 row = blockIdx.x / pieces, part = blockIdx.x % pieces, start = part * piece;
   i64 length = count - start < piece ? count - start : piece;
   float sum = block_sum(run(x + row * count + start, threadIdx.x, THREADS, length), scratch);
+  if (threadIdx.x == 0) y[turned(row, rows, kept) * pieces + part] = sum;
+}
+
+/// x [outer, kept, count] over all but `kept`; a block for each of those.
+KERNEL(256) sum_around(float *y, const T0 *x, i64 outer, i64 count) {
+  __shared__ float scratch[THREADS / 32];
+  float sum = 0;
+  for (i64 i = 0; i < outer; i++)
+    sum += run(x + (i * gridDim.x + blockIdx.x) * count, threadIdx.x, THREADS, count);
+  sum = block_sum(sum, scratch);
   if (threadIdx.x == 0) y[blockIdx.x] = sum;
 }
 

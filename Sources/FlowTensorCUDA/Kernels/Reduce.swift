@@ -67,7 +67,12 @@ extension KernelTable {
       axis = first - 1
     }
     var plan = SumPlan()
-    var from = SumPlan.Source(at: x.argument, type: x.cType, isAligned: x.isAligned)
+    let whole = SumPlan.Source(at: x.argument, type: x.cType, isAligned: x.isAligned)
+    if runs.count == 2, runs[0].inner == 1, runs[1].outer == 1 {
+      plan.addAround(whole, to: y.argument, runs[1].count, y.count, runs[0].count)
+      return plan.work
+    }
+    var from = whole
     for (index, run) in runs.enumerated() {
       let isLast = index == runs.count - 1
       let to = isLast ? y.argument : plan.reserve(run.outer * run.inner)
@@ -106,7 +111,16 @@ private struct SumPlan {
 
   /// The sums of [outer, count, inner] over `count`.
   mutating func add(_ from: Source, to: Argument, _ outer: Int, _ count: Int, _ inner: Int) {
-    inner == 1 ? addRows(from, to, outer, count) : addColumns(from, to, outer, count, inner)
+    inner == 1
+      ? addRows(from, to, outer, kept: outer, count) : addColumns(from, to, outer, count, inner)
+  }
+
+  /// The sums of [outer, kept, count] over all but `kept`: those of a layer's bias.
+  mutating func addAround(_ from: Source, to: Argument, _ outer: Int, _ kept: Int, _ count: Int) {
+    if outer * count <= 1 << 15 {
+      return launch("sum_around", from, to, wide: count % 4 == 0, kept, 1, [outer, count])
+    }
+    addRows(from, to, outer * kept, kept: kept, count)
   }
 
   private mutating func launch(
@@ -119,17 +133,24 @@ private struct SumPlan {
         [to, from.at] + sizes.map { .long(Int64($0)) }))
   }
 
-  private mutating func addRows(_ from: Source, _ to: Argument, _ rows: Int, _ count: Int) {
+  /// The sums of rows; of [rows / kept, kept] rows, those that belong to one of the `kept` are summed too.
+  private mutating func addRows(_ from: Source, _ to: Argument, _ rows: Int, kept: Int, _ count: Int) {
     let wide = count % 4 == 0
-    if count <= 16 { return launch("sum_short_rows", from, to, wide: false, rows, 256, [rows, count]) }
-    if count <= 2048 { return launch("sum_rows", from, to, wide: wide, rows, 8, [rows, count]) }
-    let piece = 1 << 14
-    let pieces = (count + piece - 1) / piece
-    let parts = pieces == 1 ? to : reserve(rows * pieces)
-    launch("sum_long_rows", from, parts, wide: wide, rows * pieces, 1, [count, piece, pieces])
-    if pieces > 1 {
-      add(Source(at: parts, type: "float", isAligned: true), to: to, rows, pieces, 1)
+    if count <= 16, kept == rows {
+      return launch("sum_short_rows", from, to, wide: false, rows, 256, [rows, count])
     }
+    let isLong = count > 2048
+    let piece = 1 << 14
+    let pieces = isLong ? (count + piece - 1) / piece : 1
+    let left = rows / kept * pieces
+    let parts = left == 1 ? to : reserve(rows * pieces)
+    if isLong {
+      launch(
+        "sum_long_rows", from, parts, wide: wide, rows * pieces, 1, [rows, kept, count, piece, pieces])
+    } else {
+      launch("sum_rows", from, parts, wide: wide, rows, 8, [rows, kept, count])
+    }
+    if left > 1 { add(Source(at: parts, type: "float", isAligned: true), to: to, kept, left, 1) }
   }
 
   private mutating func addColumns(
