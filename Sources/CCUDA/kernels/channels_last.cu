@@ -1,8 +1,8 @@
 // Turns [batch, channels, places] into bfloat16 [batch, places, whole] with the channels innermost, `whole` of them (a
 // multiple of eight; those beyond the last are zeros), as the tiles of a convolution are loaded. Defines: T0 (elements),
-// PLACES (of a tile: 64, or 8 where there are few), VECTORS (every row begins at a multiple of 16 bytes).
+// VECTORS (every row begins at a multiple of 16 bytes).
 
-enum { TALL = 64, WIDTH = PLACES + 2 };  // an odd number of words, so that columns fall into different banks
+enum { TALL = 64, PLACES = 64, WIDTH = PLACES + 2 };  // an odd number of words, so that columns fall into different banks
 
 DEVICE void pack8(u32 (&to)[4], const float *p) {
   float low[4], high[4];
@@ -51,5 +51,27 @@ KERNEL(256) channels_last(bf16 *y, const T0 *x, int channels, int whole, i64 pla
       v[j] = at[0] | (u32)at[WIDTH] << 16;
     }
     *(Quad *)(y + (p0 + p) * whole + c0 + c) = {v[0], v[1], v[2], v[3]};
+  }
+}
+
+/// The same for at most 16 places, such as a weight's taps: blocks (tiles of 512 channels, batch).
+KERNEL(256) few_channels_last(bf16 *y, const T0 *x, int channels, int whole, int places) {
+  enum { MANY = 512 };
+  __shared__ u16 tile[MANY * 16];
+  int c0 = blockIdx.x * MANY, count = (channels - c0 < MANY ? channels - c0 : MANY) * places;
+  x += ((i64)blockIdx.y * channels + c0) * places, y += (i64)blockIdx.y * places * whole + c0;
+  int wanted = (whole - c0 < MANY ? whole - c0 : MANY) / 8;
+#pragma unroll 4
+  for (int i = threadIdx.x; i < wanted * 8 * places; i += 256) tile[i] = i < count ? round_bf16(load(x + i)) : 0;
+  __syncthreads();
+  for (int i = threadIdx.x; i < wanted * places; i += 256) {
+    int c = i % wanted * 8, p = i / wanted;
+    u32 v[4];
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      const u16 *at = tile + (c + 2 * j) * places + p;
+      v[j] = at[0] | (u32)at[places] << 16;
+    }
+    *(Quad *)(y + (i64)p * whole + c) = {v[0], v[1], v[2], v[3]};
   }
 }

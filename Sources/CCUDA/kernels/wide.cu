@@ -209,10 +209,10 @@ KERNEL(THREADS) wide(T2 *y, float *parts, const bf16 *x, const bf16 *w, const Ph
   Phase phase = table[blockIdx.z / splits];
   const Tap *taps = (const Tap *)(table + phases) + phase.first;
   int split = blockIdx.z % splits, m0 = blockIdx.x * CHANNELS;
-  i64 within = (i64)phase.rows * phase.columns, area = (i64)rows * columns;
-  i64 n = (i64)blockIdx.y * PLACES + threadIdx.x;
-  if ((i64)blockIdx.y * PLACES >= batch * within) return;
-  int b = (int)(n / within), p = (int)(n % within), row = p / phase.columns, column = p % phase.columns;
+  u32 within = phase.rows * phase.columns, n = blockIdx.y * PLACES + threadIdx.x;
+  i64 area = (i64)rows * columns;
+  if (blockIdx.y * PLACES >= batch * within) return;
+  int b = n / within, p = n % within, row = p / phase.columns, column = p % phase.columns;
   {
     int y0 = row * in_stride_y, x0 = column * in_stride_x;
     u32 mask = 0;

@@ -3,8 +3,8 @@
 // go to memory and are added up in order by `sum_taps`. Defines: OUTPUTS (of a tile: a multiple of 16, above 48 of 32).
 
 enum { THREADS = 128, PLACES = 64, COLUMNS = 128, STAGES = 3, NOWHERE = -(1 << 30) };
-enum { OWN_ROW = OUTPUTS > 64 ? 256 : 128, ROW = COLUMNS * 2, STAGE = PLACES * (OWN_ROW + ROW) };  // bytes
-enum { ACROSS = OUTPUTS > 48 ? 2 : 1, WARP_M = OUTPUTS / ACROSS, WARP_N = COLUMNS * ACROSS / 4 };
+// Bytes: of 64 outputs at all places (a panel), of the columns at a place, of a step.
+enum { PANEL = PLACES * 128, ROW = COLUMNS * 2, OTHER = (OUTPUTS + 63) / 64 * PANEL, STAGE = OTHER + PLACES * ROW };
 
 /// Where a place's input is: its image's first granule of 8 channels, and its row and column before taps shift them.
 struct alignas(16) Source {
@@ -19,7 +19,8 @@ struct Task {
 
 DEVICE Source source_of(const Task &t, i64 n) {
   if (n >= t.places) return {0, NOWHERE, NOWHERE, 0};
-  int area = t.rows * t.columns, b = (int)(n / area), p = (int)(n % area);
+  u32 area = t.rows * t.columns;
+  int b = (u32)n / area, p = (u32)n % area;
   return {b * t.height * t.width * t.granules, p / t.columns * t.stride_y - t.pad_y,
           p % t.columns * t.stride_x - t.pad_x, 0};
 }
@@ -36,10 +37,10 @@ DEVICE void load_step(u8 *stage, const Task &t, const Source *sources, const Gra
     int row = i / OWN, column = i % OWN, o = o0 / 8 + column;
     bool is_there = n0 + row < t.places && o < t.own_granules;
     const bf16 *from = t.g + (is_there ? ((n0 + row) * t.own_granules + o) * 8 : 0);
-    copy_async(stage + row * OWN_ROW + (column ^ row & 7) * 16, from, is_there);
+    copy_async(stage + column / 8 * PANEL + row * 128 + ((column ^ row) & 7) * 16, from, is_there);
   }
   int column = threadIdx.x % 16, row = threadIdx.x / 16;
-  u8 *to = stage + PLACES * OWN_ROW + row * ROW + (column ^ row & 7) * 16;
+  u8 *to = stage + OTHER + row * ROW + (column ^ row & 7) * 16;
 #pragma unroll
   for (int i = 0; i < PLACES / 8; i++) {
     Source s = sources[row + 8 * i];
@@ -50,29 +51,114 @@ DEVICE void load_step(u8 *stage, const Task &t, const Source *sources, const Gra
   }
 }
 
-struct Sums {
-  float d[WARP_M / 16][WARP_N / 8][4];
-};
+#ifdef FLOW_SM90A
+enum { TILES_M = 2, TILES_N = OUTPUTS / 8 };
 
-DEVICE void multiply(Sums &sums, const u8 *stage) {
+/// Columns by outputs.
+struct Sums {
+  float d[TILES_M][TILES_N][4];
+};
+DEVICE int column_of(int i, int, int e) { return i * 64 + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4 + e / 2 * 8; }
+DEVICE int output_of(int, int n, int e) { return n * 8 + threadIdx.x % 4 * 2 + e % 2; }
+
+#define SUM(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
+#define NAMES2 "%5,%6,%7,%8,%9,%10,%11,%12"
+#define NAMES4 NAMES2 ",%13,%14,%15,%16,%17,%18,%19,%20"
+#define NAMES6 NAMES4 ",%21,%22,%23,%24,%25,%26,%27,%28"
+#define NAMES8 NAMES6 ",%29,%30,%31,%32,%33,%34,%35,%36"
+#define NAMES12 NAMES8 ",%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52"
+#define NAMES16 NAMES12 ",%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68"
+#define MULTIPLY(n, names, ...)                                                                                    \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" names "}, {%1,%2,%3,%4}, %0, 1, 1, 1, 1;" \
+               : "+l"(b), "+r"(a[0]), "+r"(a[1]), "+r"(a[2]), "+r"(a[3]), __VA_ARGS__)
+
+/// d [64, OUTPUTS] += a [64, 16] b [16, OUTPUTS], not waited for.
+DEVICE void multiply_group(float (&d)[TILES_N][4], u32 (&a)[4], u64 b) {
+#if defined(FLOW_SHIM)
+  shim_wgmma(&d[0][0], OUTPUTS, a, 0, b, true);
+#elif OUTPUTS == 16
+  MULTIPLY(16, NAMES2, SUM(0), SUM(1));
+#elif OUTPUTS == 32
+  MULTIPLY(32, NAMES4, SUM(0), SUM(1), SUM(2), SUM(3));
+#elif OUTPUTS == 48
+  MULTIPLY(48, NAMES6, SUM(0), SUM(1), SUM(2), SUM(3), SUM(4), SUM(5));
+#elif OUTPUTS == 64
+  MULTIPLY(64, NAMES8, SUM(0), SUM(1), SUM(2), SUM(3), SUM(4), SUM(5), SUM(6), SUM(7));
+#elif OUTPUTS == 96
+  MULTIPLY(96, NAMES12, SUM(0), SUM(1), SUM(2), SUM(3), SUM(4), SUM(5), SUM(6), SUM(7), SUM(8), SUM(9), SUM(10),
+           SUM(11));
+#else
+  MULTIPLY(128, NAMES16, SUM(0), SUM(1), SUM(2), SUM(3), SUM(4), SUM(5), SUM(6), SUM(7), SUM(8), SUM(9), SUM(10),
+           SUM(11), SUM(12), SUM(13), SUM(14), SUM(15));
+#endif
+}
+
+/// Multiplies a step; `meanwhile` is done before its sums are waited for.
+template <class Other> DEVICE void multiply(Sums &sums, u8 *stage, Other meanwhile) {
+  int lane = threadIdx.x % 32, low = lane & 7, m0 = threadIdx.x / 32 * 2 + lane / 8 % 2;
+  const u8 *columns = stage + OTHER + (low + lane / 16 * 8) * ROW;
+  u32 a[PLACES / 16][TILES_M][4];
+#pragma unroll
+  for (int k = 0; k < PLACES / 16; k++)
+#pragma unroll
+    for (int i = 0; i < TILES_M; i++) ldmatrix4_transposed(a[k][i], columns + k * 16 * ROW + (m0 + 8 * i ^ low) * 16);
+  wgmma_pin(sums.d[0]), wgmma_pin(sums.d[1]);
+  wgmma_begin();
+#pragma unroll
+  for (int k = 0; k < PLACES / 16; k++)
+#pragma unroll
+    for (int i = 0; i < TILES_M; i++) multiply_group(sums.d[i], a[k][i], tile_matrix<PLACES>(stage, k * 16, 0));
+  wgmma_commit();
+  meanwhile();
+  wgmma_wait();
+  wgmma_pin(sums.d[0]), wgmma_pin(sums.d[1]);
+#ifndef FLOW_SHIM
+  // The first factor's registers are read until here.
+#pragma unroll
+  for (int k = 0; k < PLACES / 16; k++)
+#pragma unroll
+    for (int i = 0; i < TILES_M; i++)
+      asm volatile("" : "+r"(a[k][i][0]), "+r"(a[k][i][1]), "+r"(a[k][i][2]), "+r"(a[k][i][3]));
+#endif
+}
+DEVICE void see_shared() { wgmma_see_shared(); }
+#else
+enum { ACROSS = OUTPUTS > 48 ? 2 : 1, TILES_M = OUTPUTS / ACROSS / 16, TILES_N = COLUMNS * ACROSS / 32 };
+
+/// Outputs by columns.
+struct Sums {
+  float d[TILES_M][TILES_N][4];
+};
+DEVICE int column_of(int, int n, int e) {
+  return (threadIdx.x / 32 / ACROSS * TILES_N + n) * 8 + threadIdx.x % 4 * 2 + e % 2;
+}
+DEVICE int output_of(int i, int, int e) {
+  return (threadIdx.x / 32 % ACROSS * TILES_M + i) * 16 + threadIdx.x % 32 / 4 + e / 2 * 8;
+}
+
+template <class Other> DEVICE void multiply(Sums &sums, u8 *stage, Other meanwhile) {
+  meanwhile();
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, low = lane & 7;
   // Lanes of a transposed load: rows are places, 8 and 8; the first factor's halves change with bit 3 of the lane.
-  const u8 *own = stage + (low + lane / 16 * 8) * OWN_ROW, *other = stage + PLACES * OWN_ROW + lane % 16 * ROW;
-  int m0 = warp % ACROSS * (WARP_M / 8) + lane / 8 % 2, n0 = warp / ACROSS * (WARP_N / 8) + lane / 16;
+  const u8 *own = stage + (low + lane / 16 * 8) * 128, *other = stage + OTHER + lane % 16 * ROW;
+  int m0 = warp % ACROSS * TILES_M * 2 + lane / 8 % 2, n0 = warp / ACROSS * TILES_N + lane / 16;
 #pragma unroll
   for (int k = 0; k < PLACES; k += 16) {
-    u32 b[WARP_N / 16][4];
+    u32 b[TILES_N / 2][4];
 #pragma unroll
-    for (int n = 0; n < WARP_N / 16; n++) ldmatrix4_transposed(b[n], other + k * ROW + (n0 + 2 * n ^ low) * 16);
+    for (int n = 0; n < TILES_N / 2; n++) ldmatrix4_transposed(b[n], other + k * ROW + (n0 + 2 * n ^ low) * 16);
 #pragma unroll
-    for (int i = 0; i < WARP_M / 16; i++) {
+    for (int i = 0; i < TILES_M; i++) {
+      int m = m0 + 2 * i;
       u32 a[4];
-      ldmatrix4_transposed(a, own + k * OWN_ROW + (m0 + 2 * i ^ low) * 16);
+      ldmatrix4_transposed(a, own + m / 8 * PANEL + k * 128 + ((m ^ low) & 7) * 16);
 #pragma unroll
-      for (int n = 0; n < WARP_N / 8; n++) mma_bf16(sums.d[i][n], a, b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]);
+      for (int n = 0; n < TILES_N; n++) mma_bf16(sums.d[i][n], a, b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]);
     }
   }
 }
+DEVICE void see_shared() {}
+#endif
 
 /// Blocks: (tiles of columns, tiles of outputs, splits). parts [splits, outputs, taps, whole].
 KERNEL(THREADS) wide_weight(float *parts, const bf16 *x, const bf16 *g, i64 places, int height, int width, int granules,
@@ -102,30 +188,28 @@ KERNEL(THREADS) wide_weight(float *parts, const bf16 *x, const bf16 *g, i64 plac
   int stage = 0;
   for (i64 step = first; step < last; step++) {
     copy_wait<STAGES - 2>();
+    see_shared();
     __syncthreads();
-    i64 next = step + STAGES - 1;
-    int to = stage == 0 ? STAGES - 1 : stage - 1;
-    if (next < last) load_step(memory + to * STAGE, t, sources[next & 1], mine, next * PLACES, o0);
-    copy_commit();
-    if (threadIdx.x < PLACES)
-      sources[(next + 1) & 1][threadIdx.x] = source_of(t, (next + 1) * PLACES + threadIdx.x);
-    multiply(sums, memory + stage * STAGE);
+    multiply(sums, memory + stage * STAGE, [&] {
+      i64 next = step + STAGES - 1;
+      int to = stage == 0 ? STAGES - 1 : stage - 1;
+      if (next < last) load_step(memory + to * STAGE, t, sources[next & 1], mine, next * PLACES, o0);
+      copy_commit();
+      if (threadIdx.x < PLACES)
+        sources[(next + 1) & 1][threadIdx.x] = source_of(t, (next + 1) * PLACES + threadIdx.x);
+    });
     stage = stage == STAGES - 1 ? 0 : stage + 1;
   }
   copy_wait<0>();
-  int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  int m0 = o0 + warp % ACROSS * WARP_M + lane / 4;
-  int n0 = first_granule * 8 + warp / ACROSS * WARP_N + lane % 4 * 2, width_all = all * 8;
+  int width_all = all * 8;
   parts += (i64)blockIdx.z * outputs * width_all;
 #pragma unroll
-  for (int i = 0; i < WARP_M / 16; i++)
+  for (int i = 0; i < TILES_M; i++)
 #pragma unroll
-    for (int n = 0; n < WARP_N / 8; n++)
+    for (int n = 0; n < TILES_N; n++)
 #pragma unroll
-      for (int half = 0; half < 2; half++) {
-        int m = m0 + i * 16 + half * 8, at = n0 + n * 8;
-        if (m >= outputs || at >= width_all) continue;
-        const float(&d)[4] = sums.d[i][n];
-        *(Pair *)(parts + (i64)m * width_all + at) = {__float_as_uint(d[2 * half]), __float_as_uint(d[2 * half + 1])};
+      for (int e = 0; e < 4; e++) {
+        int m = o0 + output_of(i, n, e), at = first_granule * 8 + column_of(i, n, e);
+        if (m < outputs && at < width_all) parts[(i64)m * width_all + at] = sums.d[i][n][e];
       }
 }

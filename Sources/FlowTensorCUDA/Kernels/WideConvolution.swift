@@ -61,13 +61,18 @@ extension KernelTable {
   static func channelsLast(
     _ x: Operand, to: Argument, batch: Int, channels: Int, whole: Int, places: Int
   ) -> Launch {
-    let tile = places <= 16 ? 8 : 64
     let vectors = places % 8 == 0 && x.address % 16 == 0
-    let defines = ["T0=\(x.cType)", "PLACES=\(tile)", "VECTORS=\(vectors ? 1 : 0)"]
+    let defines = ["T0=\(x.cType)", "VECTORS=\(vectors ? 1 : 0)"]
+    let sizes: [Argument] = [to, x.argument, .int(Int32(channels)), .int(Int32(whole))]
+    if places <= 16 && batch < 1 << 16 {
+      return Launch(
+        Kernel("channels_last", "few_channels_last", defines), grid: (ceil(whole, 512), batch, 1),
+        threads: 256,
+        sizes + [.int(Int32(places))])
+    }
     return Launch(
       Kernel("channels_last", "channels_last", defines),
-      grid: (ceil(places, tile) * ceil(whole, 64) * batch, 1, 1), threads: 256,
-      [to, x.argument, .int(Int32(channels)), .int(Int32(whole)), .long(Int64(places))])
+      grid: (ceil(places, 64) * ceil(whole, 64) * batch, 1, 1), threads: 256, sizes + [.long(Int64(places))])
   }
 
   /// The image and the weight of a convolution or a transpose with the channels innermost, `whole` of them, in scratch
@@ -137,7 +142,7 @@ extension KernelTable {
     }
     let (granules, taps) = (ceil(task.channels, 8), task.area(task.taps))
     let places = task.batch * task.area(task.result)
-    guard places > 0, task.batch * task.area(task.image) * granules < 1 << 31,
+    guard places > 0, places < 1 << 31, task.batch * task.area(task.image) * granules < 1 << 31,
       taps * granules * 8 * task.outputs < 1 << 31
     else { return nil }
     let fair = ceil(task.outputs, ceil(task.outputs, 128))
@@ -153,7 +158,9 @@ extension KernelTable {
     var numbers = task.image + [granules, task.outputs]
     numbers += task.result + task.taps + task.stride + task.padding + task.dilation + [splits]
     let product = Launch(
-      Kernel("wide_weight", "wide_weight", ["OUTPUTS=\(tile)"]), grid: (grid.0, grid.1, splits), threads: 128,
+      Kernel(
+        "wide_weight", "wide_weight", ["OUTPUTS=\(tile)"] + (c.capability == 90 ? ["FLOW_SM90A"] : [])),
+      grid: (grid.0, grid.1, splits), threads: 128,
       shared: 3 * 64 * ((tile > 64 ? 256 : 128) + 256),
       [.scratch(0), .scratch(parts), .scratch(own), .long(Int64(places))] + numbers.map { .int(Int32($0)) })
     let shape = [task.outputs, task.channels, granules * 8, taps, splits]
