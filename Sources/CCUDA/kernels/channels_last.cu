@@ -1,8 +1,8 @@
 // Turns [batch, channels, places] into bfloat16 [batch, places, whole] with the channels innermost, `whole` of them (a
 // multiple of eight; those beyond the last are zeros), as the tiles of a convolution are loaded. Defines: T0 (elements),
-// VECTORS (every row begins at a multiple of 16 bytes).
+// VECTORS (every row begins at a multiple of 16 bytes), TALL (channels of a tile: 8, 16, 32 or 64).
 
-enum { TALL = 64, PLACES = 64, WIDTH = PLACES + 2 };  // an odd number of words, so that columns fall into different banks
+enum { PLACES = 4096 / TALL, WIDTH = PLACES + 2 };  // an odd number of words, so that columns fall into different banks
 
 DEVICE void pack8(u32 (&to)[4], const float *p) {
   float low[4], high[4];

@@ -62,7 +62,8 @@ extension KernelTable {
     _ x: Operand, to: Argument, batch: Int, channels: Int, whole: Int, places: Int
   ) -> Launch {
     let vectors = places % 8 == 0 && x.address % 16 == 0
-    let defines = ["T0=\(x.cType)", "VECTORS=\(vectors ? 1 : 0)"]
+    let tall = [8, 16, 32].first { whole <= $0 } ?? 64
+    let defines = ["T0=\(x.cType)", "VECTORS=\(vectors ? 1 : 0)", "TALL=\(tall)"]
     let sizes: [Argument] = [to, x.argument, .int(Int32(channels)), .int(Int32(whole))]
     if places <= 16 && batch < 1 << 16 {
       return Launch(
@@ -72,7 +73,8 @@ extension KernelTable {
     }
     return Launch(
       Kernel("channels_last", "channels_last", defines),
-      grid: (ceil(places, 64) * ceil(whole, 64) * batch, 1, 1), threads: 256, sizes + [.long(Int64(places))])
+      grid: (ceil(places, 4096 / tall) * ceil(whole, tall) * batch, 1, 1), threads: 256,
+      sizes + [.long(Int64(places))])
   }
 
   /// The image and the weight of a convolution or a transpose with the channels innermost, `whole` of them, in scratch
