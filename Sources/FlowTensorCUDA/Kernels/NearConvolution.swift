@@ -32,7 +32,7 @@ extension KernelTable {
     let tiles = task.batch * ceil(columns, across) * (ceil(phases.places, columns * (places / across)) + 1)
     let resident = min(4, ((c.capability >= 90 ? 227 : 163) << 10) / (shared + 2048))
     let blocks = max(1, min(tiles, resident * c.multiprocessors / phases.count))
-    let ready = channelsLast(task, c, whole: whole, from: 0)
+    let ready = turned(task, c, whole: whole, from: 0)
     var numbers = [task.batch] + from + [output] + to + [task.area(task.taps)]
     numbers += steps + (isBack ? task.stride : [1, 1]) + [tall, reach, alike]
     let defines = [
@@ -41,7 +41,7 @@ extension KernelTable {
     let product = Launch(
       Kernel("near", "near", defines), grid: (blocks, ceil(output, out), phases.count), threads: 128,
       shared: shared,
-      [c.outputs[0].argument, ready.image, ready.weight, phases.table] + numbers.map { .int(Int32($0)) })
-    return Work(launches: ready.launches + [product], scratch: ready.end)
+      [c.outputs[0].argument, ready.first, ready.second, phases.table] + numbers.map { .int(Int32($0)) })
+    return Work(launches: [ready.launch, product], scratch: ready.end)
   }
 }

@@ -57,46 +57,55 @@ struct Phases {
 }
 
 extension KernelTable {
-  /// x [batch, channels, places] as bfloat16 [batch, places, whole], `whole` a multiple of 8.
-  static func channelsLast(
-    _ x: Operand, to: Argument, batch: Int, channels: Int, whole: Int, places: Int
-  ) -> Launch {
-    let vectors = places % 8 == 0 && x.address % 16 == 0
-    let tall = [8, 16, 32].first { whole <= $0 } ?? 64
-    let defines = ["T0=\(x.cType)", "VECTORS=\(vectors ? 1 : 0)", "TALL=\(tall)"]
-    let sizes: [Argument] = [to, x.argument, .int(Int32(channels)), .int(Int32(whole))]
-    if places <= 16 && batch < 1 << 16 {
-      return Launch(
-        Kernel("channels_last", "few_channels_last", defines), grid: (ceil(whole, 512), batch, 1),
-        threads: 256,
-        sizes + [.int(Int32(places))])
+  /// An operand [batch, channels, places] that becomes bfloat16 [batch, places, whole], `whole` a multiple of 8.
+  private struct Turn {
+    let x: Operand
+    let batch: Int, channels: Int, whole: Int, places: Int
+
+    /// Channels of a tile of 4096 elements.
+    var tall: Int { [8, 16, 32].first { whole <= $0 } ?? 64 }
+    var bytes: Int { ceil(batch * places * whole * 2, 256) * 256 }
+    /// Blocks, where few places may be turned together.
+    func blocks(few: Bool) -> Int {
+      few && places <= 16
+        ? ceil(whole, 512) * batch : ceil(places, 4096 / tall) * ceil(whole, tall) * batch
     }
-    return Launch(
-      Kernel("channels_last", "channels_last", defines),
-      grid: (ceil(places, 4096 / tall) * ceil(whole, tall) * batch, 1, 1), threads: 256,
-      sizes + [.long(Int64(places))])
+    func arguments(to: Argument) -> [Argument] {
+      let isEven = places % 8 == 0 && x.address % 16 == 0
+      return [
+        to, x.argument, .int(Int32(channels)), .int(Int32(whole)), .long(Int64(places)), .int(isEven ? 1 : 0),
+      ]
+    }
   }
 
-  /// The image and the weight of a convolution or a transpose with the channels innermost, `whole` of them, in scratch
-  /// memory from byte `start` on.
-  static func channelsLast(
+  /// Both operands of a convolution with the channels innermost, `whole` of them, in scratch memory from byte `start` on.
+  private static func turned(
+    _ first: Turn, _ second: Turn, from start: Int
+  ) -> (launch: Launch, first: Argument, second: Argument, end: Int) {
+    let (blocks, others) = (first.blocks(few: false), second.blocks(few: true))
+    let (to, next) = (Argument.scratch(start), Argument.scratch(start + first.bytes))
+    let defines = [
+      "T0=\(first.x.cType)", "T1=\(second.x.cType)", "TALL0=\(first.tall)", "TALL1=\(second.tall)",
+    ]
+    let launch = Launch(
+      Kernel("channels_last", "channels_last", defines), grid: (blocks + others, 1, 1), threads: 256,
+      first.arguments(to: to) + second.arguments(to: next) + [.int(Int32(blocks))])
+    return (launch, to, next, start + first.bytes + second.bytes)
+  }
+
+  /// The image and the weight of a convolution or a transpose.
+  static func turned(
     _ task: ConvolutionTask, _ c: StepContext, whole: Int, from start: Int
-  ) -> (launches: [Launch], image: Argument, weight: Argument, end: Int) {
+  ) -> (launch: Launch, first: Argument, second: Argument, end: Int) {
     let isBack = task.kind == .back
     let (input, output) = isBack ? (task.outputs, task.channels) : (task.channels, task.outputs)
     let (places, taps) = (task.area(isBack ? task.result : task.image), task.area(task.taps))
-    let middle = start + ceil(task.batch * places * whole * 2, 256) * 256
-    let launches = [
-      channelsLast(
-        c.inputs[0], to: .scratch(start), batch: task.batch, channels: input, whole: whole, places: places),
-      // A transpose's weight has its result's channels and the taps innermost.
-      channelsLast(
-        c.inputs[1], to: .scratch(middle), batch: isBack ? 1 : output, channels: input, whole: whole,
-        places: isBack ? output * taps : taps),
-    ]
-    return (
-      launches, .scratch(start), .scratch(middle), middle + ceil(output * taps * whole * 2, 256) * 256
-    )
+    let image = Turn(x: c.inputs[0], batch: task.batch, channels: input, whole: whole, places: places)
+    // A transpose's weight has its result's channels and the taps innermost.
+    let weight = Turn(
+      x: c.inputs[1], batch: isBack ? 1 : output, channels: input, whole: whole,
+      places: isBack ? output * taps : taps)
+    return turned(image, weight, from: start)
   }
 
   /// Many channels in one group, in bfloat16; `nil` otherwise.
@@ -121,7 +130,7 @@ extension KernelTable {
     let splits = max(1, min(2 * c.multiprocessors / blocks, steps / 4, 8))
     let stages = 3 * (128 + tile) * 128
     let parts = splits > 1 ? ceil(splits * c.outputs[0].count * 4, 256) * 256 : 0
-    let ready = channelsLast(task, c, whole: granules * 8, from: parts)
+    let ready = turned(task, c, whole: granules * 8, from: parts)
     let numbers =
       [task.batch] + from + [granules, output] + to + [taps, phases.count]
       + (isBack ? [1, 1] + task.stride : task.stride + [1, 1]) + [splits]
@@ -130,9 +139,9 @@ extension KernelTable {
         "wide", "wide",
         ["T2=\(c.outputs[0].cType)", "CHANNELS=\(tile)"] + (c.capability == 90 ? ["FLOW_SM90A"] : [])),
       grid: (grid.0, grid.1, phases.count * splits), threads: 128, shared: max(stages, tile * 136 * 4 + 1024),
-      [c.outputs[0].argument, .scratch(0), ready.image, ready.weight, phases.table]
+      [c.outputs[0].argument, .scratch(0), ready.first, ready.second, phases.table]
         + numbers.map { .int(Int32($0)) })
-    var launches = ready.launches + [product]
+    var launches = [ready.launch, product]
     if splits > 1 { launches.append(sumSplits(to: c.outputs[0], splits: splits)) }
     return Work(launches: launches, scratch: ready.end)
   }
@@ -155,8 +164,13 @@ extension KernelTable {
     let room = max(1, (1 << 27) / (4 * size))
     let splits = max(1, min(2 * c.multiprocessors / (grid.0 * grid.1), ceil(places, 64) / 4, room))
     let parts = ceil(splits * size * 4, 256) * 256
-    let (whole, ownWhole) = (granules * 8, ceil(task.outputs, 8) * 8)
-    let own = parts + ceil(task.batch * task.area(task.image) * whole * 2, 256) * 256
+    let ready = turned(
+      Turn(
+        x: c.inputs[0], batch: task.batch, channels: task.channels, whole: granules * 8,
+        places: task.area(task.image)),
+      Turn(
+        x: c.inputs[1], batch: task.batch, channels: task.outputs, whole: ceil(task.outputs, 8) * 8,
+        places: task.area(task.result)), from: parts)
     var numbers = task.image + [granules, task.outputs]
     numbers += task.result + task.taps + task.stride + task.padding + task.dilation + [splits]
     let product = Launch(
@@ -164,20 +178,11 @@ extension KernelTable {
         "wide_weight", "wide_weight", ["OUTPUTS=\(tile)"] + (c.capability == 90 ? ["FLOW_SM90A"] : [])),
       grid: (grid.0, grid.1, splits), threads: 128,
       shared: 3 * 64 * ((tile > 64 ? 256 : 128) + 256),
-      [.scratch(0), .scratch(parts), .scratch(own), .long(Int64(places))] + numbers.map { .int(Int32($0)) })
+      [.scratch(0), ready.first, ready.second, .long(Int64(places))] + numbers.map { .int(Int32($0)) })
     let shape = [task.outputs, task.channels, granules * 8, taps, splits]
     let sum = Launch(
       Kernel("splits", "sum_taps", ["T2=\(c.outputs[0].cType)"]), count: size, each: 256, threads: 256,
       [c.outputs[0].argument, .scratch(0)] + shape.map { .int(Int32($0)) })
-    return Work(
-      launches: [
-        channelsLast(
-          c.inputs[0], to: .scratch(parts), batch: task.batch, channels: task.channels, whole: whole,
-          places: task.area(task.image)),
-        channelsLast(
-          c.inputs[1], to: .scratch(own), batch: task.batch, channels: task.outputs, whole: ownWhole,
-          places: task.area(task.result)),
-        product, sum,
-      ], scratch: own + places * ownWhole * 2)
+    return Work(launches: [ready.launch, product, sum], scratch: ready.end)
   }
 }
