@@ -88,10 +88,16 @@ def tiles(count):
     return (count + 63) // 64
 
 
+class Body:
+    def __init__(self, hopper, rows, columns):
+        self.hopper, self.rows, self.columns = hopper, rows, columns
+        self.title = f"{'wgmma' if hopper else 'mma.sync'}, {rows} x 64 queries or {columns} x 64 keys a block"
+
+
 class Case:
     """Inputs, poisoned outputs and the launches of one size; `mask` [B or 1, 1, N, M]."""
 
-    def __init__(self, b, h, n, m, d, mask, hopper):
+    def __init__(self, b, h, n, m, d, mask, body):
         def random(*shape):
             return torch.randn(*shape, device=DEVICE).bfloat16()
 
@@ -103,24 +109,32 @@ class Case:
         masks = mask.shape[0]
         self.bits = [torch.empty(masks, n, tiles(m), dtype=torch.int64, device=DEVICE),
                      torch.empty(masks, m, tiles(n), dtype=torch.int64, device=DEVICE)]
-        self.lists = [torch.empty(masks, tiles(n), tiles(m) + 1, dtype=torch.int32, device=DEVICE),
-                      torch.empty(masks, tiles(m), tiles(n) + 1, dtype=torch.int32, device=DEVICE)]
+        self.rows, self.columns = body.rows, body.columns
+        # Lists of rows, columns, groups of rows and of columns, as attention-mask.cu has them.
+        parts = [(-(-tiles(n) // g), tiles(m) + 1) if of_rows else (-(-tiles(m) // g), tiles(n) + 1)
+                 for of_rows, g in [(True, 1), (False, 1), (True, self.rows), (False, self.columns)]]
+        self.lists = torch.empty(masks * sum(a * b for a, b in parts), dtype=torch.int32, device=DEVICE)
+        self.list_count = masks * sum(a for a, _ in parts)
+        self.row_list, self.column_list = self.lists.split([masks * a * b for a, b in parts])[2:]
         self.kinds = torch.empty(masks, tiles(n), tiles(m), dtype=torch.uint8, device=DEVICE)
-        defines = [f"WIDTH={d}", f"D={d}", "TO=bf16", "TG=bf16"] + (["FLOW_SM90A"] if hopper else [])
+        defines = [f"WIDTH={d}", f"D={d}", "TO=bf16", "TG=bf16"] + (["FLOW_SM90A"] if body.hopper else [])
+        rows, columns = [f"GROUPS={self.rows}"], [f"GROUPS={self.columns}"]
         tile = (d + 63) // 64 * 8192
         self.mask_tiles = Kernel("attention-mask", "mask_tiles")
         self.mask_lists = Kernel("attention-mask", "mask_lists")
-        self.attention = Kernel("attention", "attention", defines, 3 * tile)
+        self.attention = Kernel("attention", "attention", defines + rows, (self.rows + 4) * tile)
         self.attention_numbers = Kernel("attention-numbers", "attention_numbers", ["TR=bf16", "TG=bf16", "WIDE=4"])
-        self.keys = Kernel("attention-back", "attention_back_keys", defines, 6 * tile + 1024)
-        self.queries = Kernel("attention-back", "attention_back_queries", defines, 6 * tile)
+        self.keys = Kernel("attention-back", "attention_back_keys", defines + columns + ["OF_KEYS=1"],
+                           (2 * self.columns + 4) * tile + 1024)
+        self.queries = Kernel("attention-back", "attention_back_queries", defines + rows + ["OF_KEYS=0"],
+                              (2 * self.rows + 4) * tile)
 
     def summary(self):
         b, h, n, m, d = self.size
         masks = self.mask.shape[0]
         self.mask_tiles((tiles(m), tiles(n), masks), 256, self.mask, *self.bits, self.kinds, n, m)
-        self.mask_lists(((masks * (tiles(n) + tiles(m)) + 127) // 128, 1, 1), 128, self.kinds, *self.lists, masks,
-                        tiles(n), tiles(m))
+        self.mask_lists(((self.list_count + 127) // 128, 1, 1), 128, self.kinds, self.lists, masks, tiles(n), tiles(m),
+                        self.rows, self.columns)
 
     def tail(self, *tensors):
         b, h, n, m, d = self.size
@@ -128,8 +142,8 @@ class Case:
 
     def forward(self):
         b, h, n, m, d = self.size
-        self.attention((tiles(n), h, b), 128, self.q, self.k, self.v, self.o, self.logarithms, self.bits[0],
-                       self.lists[0], *self.tail(self.q, self.k, self.v, self.o))
+        self.attention((-(-tiles(n) // self.rows), h, b), 128 * self.rows, self.q, self.k, self.v, self.o,
+                       self.logarithms, self.bits[0], self.row_list, *self.tail(self.q, self.k, self.v, self.o))
 
     def back_numbers(self):
         b, h, n, m, d = self.size
@@ -138,13 +152,14 @@ class Case:
 
     def back_keys(self):
         b, h, n, m, d = self.size
-        self.keys((tiles(m), h, b), 128, self.q, self.k, self.v, self.g, self.numbers, self.dk, self.dv, self.bits[1],
-                  self.lists[1], *self.tail(self.q, self.k, self.v, self.g, self.dk, self.dv))
+        self.keys((-(-tiles(m) // self.columns), h, b), 128 * self.columns, self.q, self.k, self.v, self.g,
+                  self.numbers, self.dk, self.dv, self.bits[1], self.column_list,
+                  *self.tail(self.q, self.k, self.v, self.g, self.dk, self.dv))
 
     def back_queries(self):
         b, h, n, m, d = self.size
-        self.queries((tiles(n), h, b), 128, self.q, self.k, self.v, self.g, self.numbers, self.dq, self.bits[0],
-                     self.lists[0], *self.tail(self.q, self.k, self.v, self.g, self.dq))
+        self.queries((-(-tiles(n) // self.rows), h, b), 128 * self.rows, self.q, self.k, self.v, self.g, self.numbers,
+                     self.dq, self.bits[0], self.row_list, *self.tail(self.q, self.k, self.v, self.g, self.dq))
 
     def all(self):
         for step in (self.summary, self.forward, self.back_numbers, self.back_keys, self.back_queries):
@@ -184,29 +199,32 @@ def main():
     torch.manual_seed(int.from_bytes(os.urandom(4), "little"))
     torch.empty(1, device=DEVICE)
     print(torch.cuda.get_device_name())
-    bodies = [("mma.sync", False)] + ([("wgmma", True)] if torch.cuda.get_device_capability()[0] == 9 else [])
+    bodies = [Body(False, 1, 1)]
+    if torch.cuda.get_device_capability()[0] == 9:
+        bodies += [Body(True, 1, 1), Body(True, 2, 2), Body(True, 3, 2)]
     failed = False
-    for title, hopper in bodies:
+    for body in bodies:
         for n, m, d in [(64, 64, 128), (150, 203, 128), (517, 300, 128), (203, 150, 64)]:
             mask = torch.rand(2, 1, n, m) < 0.3
             mask[:, :, : n // 2, : m // 2] = False
             mask[:, :, n // 2 :, : m // 4] = True
-            case = Case(2, 3, n, m, d, mask, hopper)
+            case = Case(2, 3, n, m, d, mask, body)
             case.all()
             errors = case.errors()
             good = all(e < 0.01 for e in errors)
             failed |= not good
-            print(f"{title} N {n} M {m} D {d}:", *(f"{e:.1e}" for e in errors), "good" if good else "WRONG", flush=True)
+            verdict = "good" if good else "WRONG"
+            print(f"{body.title}: N {n} M {m} D {d}:", *(f"{e:.1e}" for e in errors), verdict, flush=True)
     sizes = transformer.Sizes(False)
     mask = transformer.may_attend(sizes, "cpu")
     n = mask.shape[2]
     b, h, d, share = 4, 16, 128, mask.float().mean().item()
     print(f"B {b} H {h} N {n} D {d}, {share:.3f} of the scores allowed")
     flops = {"forward": 4, "back_keys": 8, "back_queries": 6}
-    for title, hopper in bodies:
-        case = Case(b, h, n, n, d, mask.expand(b, 1, n, n), hopper)
+    for body in bodies:
+        case = Case(b, h, n, n, d, mask.expand(b, 1, n, n), body)
         case.all()
-        print(f"{title}: tiles taken {(case.kinds > 0).float().mean().item():.3f}")
+        print(f"{body.title}: tiles taken {(case.kinds > 0).float().mean().item():.3f}")
         for name in ("summary", "forward", "back_numbers", "back_keys", "back_queries"):
             time = median(getattr(case, name), runs)
             rate = flops.get(name, 0) * b * h * n * n * d * share / time / 1e9

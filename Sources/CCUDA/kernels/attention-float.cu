@@ -77,7 +77,7 @@ attention_float(const TQ *q, const TK *k, const TV *v, TO *result, float *logari
   const int count = list[0];
 #pragma unroll 1
   for (int step = 0; step < count; step++) {
-    const int other = list[1 + step] >> 1, first = other * 64;
+    const int other = list[1 + step] >> 2, first = other * 64;
     float s[4][4];
     products(s, left, right, q, q_n, n - first_row, k + first * k_n, k_n, m - first, width);
 #pragma unroll
@@ -140,7 +140,7 @@ DEVICE void back(const A *a, const A2 *a2, const B *b, const B2 *b2, const float
   const int count = list[0];
 #pragma unroll 1
   for (int step = 0; step < count; step++) {
-    const int other = list[1 + step] >> 1, first = other * 64;
+    const int other = list[1 + step] >> 2, first = other * 64;
     float s[4][4], d[4][4];
     products(s, left, right, a, a_n, rows - first_row, b + first * b_n, b_n, others - first, width);
     products(d, left, right, a2, a2_n, rows - first_row, b2 + first * b2_n, b2_n, others - first, width);

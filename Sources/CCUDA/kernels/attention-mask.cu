@@ -1,6 +1,6 @@
 // What attention's kernels read of a mask [masks, n, m]: for each tile of 64 x 64 the bits of its rows and of its
-// columns, and for each row of tiles, and each column, a list of those that allow anything. An entry is 2 tile + (1 if
-// some of the tile is masked, or lies beyond the last key); a list begins with the number of its entries.
+// columns and its kind (0: nothing is allowed, 2: everything, 1: else, or it has columns after the last), and for each
+// row of tiles, each column, and each group of rows and of columns, a list of the tiles that allow anything.
 
 KERNEL(256) mask_tiles(const u8 *mask, u64 *row_bits, u64 *column_bits, u8 *kinds, int n, int m) {
   __shared__ u8 tile[64][68];
@@ -30,20 +30,30 @@ KERNEL(256) mask_tiles(const u8 *mask, u64 *row_bits, u64 *column_bits, u8 *kind
   }
 }
 
-/// A thread writes a list.
+/// A thread writes a list: the number of entries, then (tile << 2 g) + the kinds of the g tiles there. The lists of
+/// rows, of columns, of groups of `row_group` rows, and of `column_group` columns follow each other.
 KERNEL(128)
-mask_lists(const u8 *kinds, int *row_lists, int *column_lists, int masks, int row_tiles, int column_tiles) {
-  const int list = blockIdx.x * 128 + threadIdx.x, rows = masks * row_tiles;
-  if (list >= rows + masks * column_tiles) return;
-  const bool is_row = list < rows;
-  const int index = is_row ? list : list - rows, lines = is_row ? row_tiles : column_tiles;
-  const int tiles = is_row ? column_tiles : row_tiles, step = is_row ? 1 : column_tiles;
-  const u8 *kind = kinds + (i64)(index / lines) * row_tiles * column_tiles +
-                   (i64)(index % lines) * (is_row ? column_tiles : 1);
-  int *out = (is_row ? row_lists : column_lists) + (i64)index * (tiles + 1), count = 0;
-  for (int i = 0; i < tiles; i++) {
-    u8 k = kind[(i64)i * step];
-    if (k != 0) out[++count] = 2 * i + (k == 1);
+mask_lists(const u8 *kinds, int *lists, int masks, int row_tiles, int column_tiles, int row_group, int column_group) {
+  int index = blockIdx.x * 128 + threadIdx.x;
+  for (int part = 0; part < 4; part++) {
+    const bool is_row = part % 2 == 0;
+    const int lines = is_row ? row_tiles : column_tiles, tiles = is_row ? column_tiles : row_tiles;
+    const int group = part < 2 ? 1 : is_row ? row_group : column_group, groups = (lines + group - 1) / group;
+    if (index >= masks * groups) {
+      index -= masks * groups, lists += (i64)masks * groups * (tiles + 1);
+      continue;
+    }
+    const u8 *plane = kinds + (i64)(index / groups) * row_tiles * column_tiles;
+    int *list = lists + (i64)index * (tiles + 1), count = 0;
+    for (int tile = 0; tile < tiles; tile++) {
+      int all = 0;
+      for (int i = 0; i < group; i++) {
+        const int line = index % groups * group + i;
+        if (line < lines) all |= plane[is_row ? line * column_tiles + tile : tile * column_tiles + line] << 2 * i;
+      }
+      if (all != 0) list[++count] = (tile << 2 * group) + all;
+    }
+    list[0] = count;
+    return;
   }
-  out[0] = count;
 }

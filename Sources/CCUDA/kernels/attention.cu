@@ -1,60 +1,75 @@
 // softmax(scale q kT where mask) v, of bfloat16, without the matrix of scores (Dao 2023, "FlashAttention-2"): a block
-// takes 64 queries of one head and walks the tiles of 64 keys that its mask allows. Each warp has 16 queries.
+// takes GROUPS times 64 queries of one head and walks the tiles of 64 keys that its mask allows to any. Four warps have
+// 64 queries, each 16. While they work on a tile, the next one comes.
 // WIDTH: of the heads, a multiple of 16 up to D, which is 16, 32, 64 or 128. TO: the result's type.
 // `attention-mask.cu` makes bits and lists. A matrix's rows lie at batch * (its _b) + head * (_h) + token * (_n).
 
-KERNEL(128)
+KERNEL(128 * GROUPS)
 attention(const bf16 *q, const bf16 *k, const bf16 *v, TO *result, float *logarithms, const u64 *bits,
           const int *lists, float scale, int n, int m, int mask_batch, int mask_head, i64 q_b, i64 q_h, i64 q_n,
           i64 k_b, i64 k_h, i64 k_n, i64 v_b, i64 v_h, i64 v_n, i64 o_b, i64 o_h, i64 o_n) {
   SHARED_MEMORY(memory);
-  constexpr int size = tile_bytes<64, D>;
-  u8 *queries = memory, *keys = memory + size, *values = memory + 2 * size;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, first_row = blockIdx.x * 64;
+  constexpr int size = tile_bytes<64, D>, threads = 128 * GROUPS;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, group = threadIdx.x / 128;
+  u8 *const queries = memory, *const stages = memory + GROUPS * size;
+  // Later rows often have more keys: they begin first.
+  const int block = gridDim.x - 1 - blockIdx.x, first_row = block * GROUPS * 64;
   const int column_tiles = (m + 63) / 64, mask = (int)blockIdx.z * mask_batch + (int)blockIdx.y * mask_head;
+  q += blockIdx.z * q_b + blockIdx.y * q_h;
   k += blockIdx.z * k_b + blockIdx.y * k_h, v += blockIdx.z * v_b + blockIdx.y * v_h;
-  const int *list = lists + ((i64)mask * gridDim.x + blockIdx.x) * (column_tiles + 1);
+  const int *list = lists + ((i64)mask * gridDim.x + block) * (column_tiles + 1);
   const int count = list[0];
   // Of the warp's accumulators a thread has two rows, the second 8 below, and of 8 columns two.
-  const int row = first_row + warp * 16 + lane / 4, column = lane % 4 * 2;
+  const int row = first_row + group * 64 + warp * 16 + lane / 4, column = lane % 4 * 2;
   bits += ((i64)mask * n + row) * column_tiles;
 
-  tile_load<64, D, 128, WIDTH>(queries, q + blockIdx.z * q_b + blockIdx.y * q_h + first_row * q_n, q_n, n - first_row);
-  int entry = count > 0 ? list[1] : 0;
-  if (count > 0) tile_load<64, D, 128, WIDTH>(keys, k + (entry >> 1) * 64 * k_n, k_n, m - (entry >> 1) * 64);
+  auto begin = [&](int step) {
+    const int first = (list[1 + step] >> 2 * GROUPS) * 64;
+    u8 *to = stages + step % 2 * 2 * size;
+    tile_load<64, D, threads, WIDTH>(to, k + first * k_n, k_n, m - first);
+    tile_load<64, D, threads, WIDTH>(to + size, v + first * v_n, v_n, m - first);
+  };
+#pragma unroll 1
+  for (int i = 0; i < GROUPS; i++)
+    tile_load<64, D, threads, WIDTH>(
+        queries + i * size, q + (first_row + i * 64) * q_n, q_n, n - first_row - i * 64);
   copy_commit();
-  tiles_wait();
+  if (count > 0) begin(0);
+  copy_commit();
+  copy_wait<1>();
+  __syncthreads();
   u32 a[D / 16][4];
 #pragma unroll
-  for (int i = 0; i < D / 16; i++) tile_a<64>(a[i], queries, warp * 16, i * 16);
+  for (int i = 0; i < D / 16; i++) tile_a<64>(a[i], queries + group * size, warp * 16, i * 16);
 
   float out[D / 8][4] = {}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
   const float to_bits = scale * 1.4426950408889634f;  // exp(x) is taken as exp2
 #pragma unroll 1
   for (int step = 0; step < count; step++) {
-    const int tile = entry >> 1, first_key = tile * 64;
-    const bool mixed = entry & 1;
-    tile_load<64, D, 128, WIDTH>(values, v + first_key * v_n, v_n, m - first_key);
+    tiles_wait();
+    if (step + 1 < count) begin(step + 1);
     copy_commit();
+    const int entry = list[1 + step], kind = entry >> 2 * group & 3;
+    if (kind == 0) continue;
+    u8 *const keys = stages + step % 2 * 2 * size, *const values = keys + size;
+    u64 allowed[2] = {~0ull, ~0ull};
+    if (kind == 1) {
+#pragma unroll
+      for (int r = 0; r < 2; r++)
+        allowed[r] = row + 8 * r < n ? bits[(i64)8 * r * column_tiles + (entry >> 2 * GROUPS)] >> column : 0;
+    }
     float s[8][4] = {};
     multiply<64>(s, a, keys, 0);
     multiply_wait(s);
-    tiles_wait();
-    if (step + 1 < count) {
-      entry = list[step + 2];
-      tile_load<64, D, 128, WIDTH>(keys, k + (entry >> 1) * 64 * k_n, k_n, m - (entry >> 1) * 64);
-    }
-    copy_commit();
 
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-      if (mixed) {
-        u64 allowed = row + 8 * r < n ? bits[(i64)8 * r * column_tiles + tile] >> column : 0;
+      if (kind == 1) {
 #pragma unroll
         for (int j = 0; j < 8; j++)
 #pragma unroll
           for (int e = 0; e < 2; e++)
-            if (!((u32)(allowed >> (j / 4 * 32)) >> (j % 4 * 8 + e) & 1)) s[j][2 * r + e] = -INFINITY;
+            if (!((u32)(allowed[r] >> (j / 4 * 32)) >> (j % 4 * 8 + e) & 1)) s[j][2 * r + e] = -INFINITY;
       }
       float high = top[r];
 #pragma unroll
@@ -76,7 +91,6 @@ attention(const bf16 *q, const bf16 *k, const bf16 *v, TO *result, float *logari
     pack_tiles(p, s);
     multiply_as_is<64>(out, p, values, 0);
     multiply_wait(out);
-    tiles_wait();
   }
 
   result += blockIdx.z * o_b + blockIdx.y * o_h;

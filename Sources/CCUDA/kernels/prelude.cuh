@@ -238,8 +238,8 @@ template <int rows> DEVICE void tile_b_as_is(u32 (&b)[4], u8 *tile, int row, int
 
 // MARK: Products of tiles, 16 rows a warp
 //
-// d += a b by the tensor cores; a warp has 16 rows of d and a, in the layout of `mma_bf16`. With FLOW_SM90A the four
-// warps of a block do it together by `wgmma`, which reads b in shared memory itself (PTX ISA, "Asynchronous Warpgroup
+// d += a b by the tensor cores; a warp has 16 rows of d and a, in the layout of `mma_bf16`. With FLOW_SM90A four warps
+// (from a multiple of four on) do it together by `wgmma`, which reads b in shared memory itself (PTX ISA, "Asynchronous Warpgroup
 // Level Matrix Multiply-Accumulate Instructions"): nothing may touch d or a until `multiply_wait`.
 
 /// Accumulators of two neighbouring tiles of columns as operand `a` of a product over those columns.
@@ -269,7 +269,7 @@ template <int rows, int k, int n> DEVICE void multiply_tiles(float (&d)[n][4], u
 #pragma unroll
   for (int i = 0; i < k; i++) {
     u32 a[4];
-    tile_a<rows>(a, tile_of_a, threadIdx.x / 32 * 16, i * 16);
+    tile_a<rows>(a, tile_of_a, threadIdx.x / 32 % 4 * 16, i * 16);
 #pragma unroll
     for (int j = 0; j < n / 2; j++) {
       u32 b[4];

@@ -22,7 +22,6 @@ extension KernelTable {
   /// `MaskSummary(mask.shape).bytes`. Steps with the same mask may share it.
   static func maskSummary(mask: Operand, at base: UInt64? = nil) -> Work {
     let layout = MaskSummary(mask.shape)
-    let (bits, lists) = (layout.bits, layout.lists)
     var launches: [Launch] = []
     let kinds = place(layout.kinds, base)
     if mask.count > 0 {
@@ -30,15 +29,16 @@ extension KernelTable {
         Launch(
           Kernel("attention-mask", "mask_tiles"), grid: (layout.columnTiles, layout.rowTiles, layout.masks),
           threads: 256,
-          [mask.argument, place(bits.rows, base), place(bits.columns, base), kinds]
+          [mask.argument, place(layout.bits.rows, base), place(layout.bits.columns, base), kinds]
             + [mask.shape[2], mask.shape[3]].map { .int(Int32($0)) }))
     }
+    let sizes = [
+      layout.masks, layout.rowTiles, layout.columnTiles, MaskSummary.groups.rows, MaskSummary.groups.columns,
+    ]
     launches.append(
       Launch(
-        Kernel("attention-mask", "mask_lists"),
-        count: layout.masks * (layout.rowTiles + layout.columnTiles), each: 128, threads: 128,
-        [kinds, place(lists.rows, base), place(lists.columns, base)]
-          + [layout.masks, layout.rowTiles, layout.columnTiles].map { .int(Int32($0)) }))
+        Kernel("attention-mask", "mask_lists"), count: layout.listCount, each: 128, threads: 128,
+        [kinds, place(layout.lists.rows, base)] + sizes.map { .int(Int32($0)) }))
     return Work(launches: launches, scratch: base == nil ? layout.bytes : 0)
   }
 
@@ -49,11 +49,15 @@ extension KernelTable {
 
 /// Where the parts of a mask's summary lie: see attention-mask.cu.
 struct MaskSummary {
+  /// How many tiles of queries, or of keys, a block has on Hopper: what the registers of a multiprocessor hold.
+  static let groups = (rows: 3, columns: 2)
+
   let masks: Int
   let rowTiles: Int
   let columnTiles: Int
   let bits: (rows: Int, columns: Int)
-  let lists: (rows: Int, columns: Int)
+  let lists: (rows: Int, columns: Int, rowGroups: Int, columnGroups: Int)
+  let listCount: Int
   let kinds: Int
   /// Of all parts.
   let bytes: Int
@@ -64,11 +68,21 @@ struct MaskSummary {
     masks = shape[0] * shape[1]
     rowTiles = (n + 63) / 64
     columnTiles = (m + 63) / 64
-    bits = (0, masks * n * columnTiles * 8)
-    let afterBits = bits.columns + masks * m * rowTiles * 8
-    lists = (afterBits, afterBits + masks * rowTiles * (columnTiles + 1) * 4)
-    kinds = lists.columns + masks * columnTiles * (rowTiles + 1) * 4
-    bytes = (kinds + masks * rowTiles * columnTiles + 255) / 256 * 256
+    var end = 0
+    func part(_ bytes: Int) -> Int {
+      defer { end += bytes }
+      return end
+    }
+    bits = (part(masks * n * columnTiles * 8), part(masks * m * rowTiles * 8))
+    let rowGroups = (rowTiles + MaskSummary.groups.rows - 1) / MaskSummary.groups.rows
+    let columnGroups = (columnTiles + MaskSummary.groups.columns - 1) / MaskSummary.groups.columns
+    lists = (
+      part(masks * rowTiles * (columnTiles + 1) * 4), part(masks * columnTiles * (rowTiles + 1) * 4),
+      part(masks * rowGroups * (columnTiles + 1) * 4), part(masks * columnGroups * (rowTiles + 1) * 4)
+    )
+    listCount = masks * (rowTiles + columnTiles + rowGroups + columnGroups)
+    kinds = part(masks * rowTiles * columnTiles)
+    bytes = (end + 255) / 256 * 256
   }
 }
 
@@ -105,10 +119,12 @@ private struct AttentionStep {
   var columnTiles: Int { (m + 63) / 64 }
   /// Bytes of 64 rows in shared memory.
   var tileBytes: Int { (d + 63) / 64 * 8192 }
-  /// The tensor cores' kernels fill narrower heads up with zeros; wide ones take Hopper's own instructions there.
-  var widths: [String] {
-    let filled = [16, 32, 64].first { $0 >= d } ?? 128
-    return ["WIDTH=\(d)", "D=\(filled)"] + (capability == 90 && filled >= 64 ? ["FLOW_SM90A"] : [])
+  /// Whether Hopper's own instructions are taken.
+  var isHopper: Bool { capability == 90 && d > 32 }
+  /// The tensor cores' kernels fill narrower heads up with zeros.
+  func defines(groups: Int) -> [String] {
+    ["WIDTH=\(d)", "D=\([16, 32, 64].first { $0 >= d } ?? 128)", "GROUPS=\(groups)"]
+      + (isHopper ? ["FLOW_SM90A"] : [])
   }
   /// Blocks per 64 rows of the float32 kernels.
   var parts: Int { (d + 63) / 64 }
@@ -132,14 +148,20 @@ private struct AttentionStep {
     var work = summary == nil ? KernelTable.maskSummary(mask: mask) : Work(launches: [])
     let layout = MaskSummary(mask.shape)
     let isTiled = isTiled([q, k, v])
+    let groups = isTiled && isHopper ? MaskSummary.groups.rows : 1
     let arguments =
       [q, k, v, output, c.outputs[1]].map(\.argument)
-      + [layout.bits.rows, layout.lists.rows].map { KernelTable.place($0, summary) }
+      + [layout.bits.rows, groups > 1 ? layout.lists.rowGroups : layout.lists.rows].map {
+        KernelTable.place($0, summary)
+      }
       + numbers(isTiled: isTiled) + [q, k, v, output].flatMap(strides)
     if isTiled {
-      let kernel = Kernel("attention", "attention", widths + ["TO=\(output.cType)"])
+      let kernel = Kernel("attention", "attention", defines(groups: groups) + ["TO=\(output.cType)"])
+      // Queries, and two stages of keys and values.
       work.launches.append(
-        Launch(kernel, grid: (rowTiles, h, b), threads: 128, shared: 3 * tileBytes, arguments))
+        Launch(
+          kernel, grid: ((rowTiles + groups - 1) / groups, h, b), threads: 128 * groups,
+          shared: (groups + 4) * tileBytes, arguments))
     } else {
       let kernel = Kernel(
         "attention-float", "attention_float",
@@ -168,18 +190,26 @@ private struct AttentionStep {
     }
     for isOfKeys in [true, false] where (isOfKeys ? m : n) > 0 {
       let results = isOfKeys ? [dk, dv] : [dq]
+      let groups = !isTiled || !isHopper ? 1 : isOfKeys ? MaskSummary.groups.columns : MaskSummary.groups.rows
+      let list =
+        groups == 1
+        ? (isOfKeys ? layout.lists.columns : layout.lists.rows)
+        : (isOfKeys ? layout.lists.columnGroups : layout.lists.rowGroups)
       let arguments =
         [q, k, v, g].map(\.argument) + [queries] + results.map(\.argument)
-        + (isOfKeys ? [layout.bits.columns, layout.lists.columns] : [layout.bits.rows, layout.lists.rows])
-        .map { KernelTable.place($0, summary) }
+        + [isOfKeys ? layout.bits.columns : layout.bits.rows, list].map { KernelTable.place($0, summary) }
         + numbers(isTiled: isTiled) + ([q, k, v, g] + results).flatMap(strides)
       let tiles = isOfKeys ? columnTiles : rowTiles
       let entry = isOfKeys ? "back_keys" : "back_queries"
       if isTiled {
-        let kernel = Kernel("attention-back", "attention_\(entry)", widths + ["TG=\(dq.cType)"])
-        // Two rows of tiles that stay, two stages of two that walk past; with keys, the walking queries' numbers.
-        let shared = 6 * tileBytes + (isOfKeys ? 1024 : 0)
-        work.launches.append(Launch(kernel, grid: (tiles, h, b), threads: 128, shared: shared, arguments))
+        let kernel = Kernel(
+          "attention-back", "attention_\(entry)",
+          defines(groups: groups) + ["TG=\(dq.cType)", "OF_KEYS=\(isOfKeys ? 1 : 0)"])
+        // Two tiles a group that stay, two stages of two that walk past; with keys, the walking queries' numbers.
+        work.launches.append(
+          Launch(
+            kernel, grid: ((tiles + groups - 1) / groups, h, b), threads: 128 * groups,
+            shared: (2 * groups + 4) * tileBytes + (isOfKeys ? 1024 : 0), arguments))
       } else {
         let kernel = Kernel(
           "attention-float", "attention_float_\(entry)",
