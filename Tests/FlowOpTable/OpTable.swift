@@ -5,7 +5,7 @@ extension OpCase {
   package static let all: [OpCase] =
     elementwise + casts + arrangements + reductions + products + attentions + convolutions + draws + axes
     + images
-    + sequences
+    + sequences + long
 
   private static let elementwise: [OpCase] = {
     var cases: [OpCase] = []
