@@ -17,26 +17,27 @@ public enum CUDALibraries {
   }
 
   /// The driver's.
-  public static let driver = open("libcuda", FLOW_CUDA_DRIVER, ["libcuda.so.1", "libcuda.so"]) {
-    var version: Int32 = 0
-    return flow_cuDriverGetVersion(&version) == 0 ? "\(version / 1000).\(version % 1000 / 10)" : "unknown"
+  public static var driver: Library {
+    library("libcuda", FLOW_CUDA_DRIVER, ["libcuda.so.1", "libcuda.so"]) {
+      var version: Int32 = 0
+      return flow_cuDriverGetVersion(&version) == 0 ? "\(version / 1000).\(version % 1000 / 10)" : "unknown"
+    }
   }
 
   /// The compiler of kernels.
-  public static let nvrtc = open(
-    "nvrtc", FLOW_CUDA_NVRTC,
-    ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"]
-  ) {
-    var (major, minor): (Int32, Int32) = (0, 0)
-    return flow_nvrtcVersion(&major, &minor) == 0 ? "\(major).\(minor)" : "unknown"
+  public static var nvrtc: Library {
+    library("nvrtc", FLOW_CUDA_NVRTC, ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"]) {
+      var (major, minor): (Int32, Int32) = (0, 0)
+      return flow_nvrtcVersion(&major, &minor) == 0 ? "\(major).\(minor)" : "unknown"
+    }
   }
 
   /// Matrix products.
-  public static let cublasLt = open(
-    "cublasLt", FLOW_CUDA_LT, ["libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"]
-  ) {
-    let version = flow_cublasLtGetVersion()
-    return "\(version / 10000).\(version / 100 % 100).\(version % 100)"
+  public static var cublasLt: Library {
+    library("cublasLt", FLOW_CUDA_LT, ["libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"]) {
+      let version = flow_cublasLtGetVersion()
+      return "\(version / 10000).\(version / 100 % 100).\(version % 100)"
+    }
   }
 
   /// All of them.
@@ -45,8 +46,29 @@ public enum CUDALibraries {
   /// What decides results apart from the device: the versions of what computes.
   public static var versions: String { "nvrtc \(nvrtc.version), cublasLt \(cublasLt.version)" }
 
-  private static func open(
+  private struct Opened {
+    var libraries: [String: Library] = [:]
+    var folder: String?
+  }
+  private static let opened = Mutex(Opened())
+
+  /// For tests: from now on the libraries are those in `folder`, whatever was opened before.
+  package static func use(_ folder: String) { opened.withLock { $0 = Opened(folder: folder) } }
+
+  /// Opened at the first use.
+  private static func library(
     _ name: String, _ table: Int, _ sonames: [String], version: () -> String
+  ) -> Library {
+    opened.withLock { opened in
+      if let known = opened.libraries[name] { return known }
+      let found = open(name, table, sonames, opened.folder.map { [$0] } ?? folders, version: version)
+      opened.libraries[name] = found
+      return found
+    }
+  }
+
+  private static func open(
+    _ name: String, _ table: Int, _ sonames: [String], _ folders: [String], version: () -> String
   ) -> Library {
     var tried: [String] = []
     for folder in folders {

@@ -14,6 +14,8 @@
 #include <thread>
 #include <vector>
 
+/// Invisible to TSan: the scheduler's own state is passed between fibres on purpose.
+#define SHIM_RAW __attribute__((disable_sanitizer_instrumentation, noinline))
 #ifdef SHIM_RACES
 extern "C" {
 void *__tsan_get_current_fiber();
@@ -22,13 +24,28 @@ void __tsan_destroy_fiber(void *);
 void __tsan_switch_to_fiber(void *, unsigned);
 void __tsan_acquire(void *);
 void __tsan_release(void *);
+void __tsan_read_range(void *, unsigned long);
+void __tsan_write_range(void *, unsigned long);
+// The sanitizer of Swift 6.3's clang sees nothing of what memcpy and memset touch, so of copies of structs neither:
+// -Wl,--wrap=__tsan_memcpy,--wrap=__tsan_memmove,--wrap=__tsan_memset puts these in their place.
+__attribute__((weak)) void *__real___tsan_memcpy(void *, const void *, size_t);
+SHIM_RAW inline void *__wrap___tsan_memmove(void *to, const void *from, size_t bytes) {
+  __tsan_read_range((void *)from, bytes);
+  __tsan_write_range(to, bytes);
+  return __builtin_memmove(to, from, bytes);
+}
+__attribute__((used)) SHIM_RAW inline void *__wrap___tsan_memcpy(void *to, const void *from, size_t bytes) {
+  return __wrap___tsan_memmove(to, from, bytes);
+}
+__attribute__((used)) SHIM_RAW inline void *__wrap___tsan_memset(void *to, int value, size_t bytes) {
+  __tsan_write_range(to, bytes);
+  return __builtin_memset(to, value, bytes);
+}
 }
 #else
 inline void __tsan_acquire(void *) {}
 inline void __tsan_release(void *) {}
 #endif
-/// Invisible to TSan: the scheduler's own state is passed between fibres on purpose.
-#define SHIM_RAW __attribute__((disable_sanitizer_instrumentation, noinline))
 
 namespace shim {
 constexpr size_t stackBytes = 256 << 10;
@@ -71,9 +88,9 @@ struct Block {
 struct Pages {
   char *start = nullptr;
   size_t bytes = 0;
-  explicit Pages(size_t wanted) : bytes((wanted + 4095) / 4096 * 4096) {
+  explicit Pages(size_t wanted, char *place = nullptr) : bytes((wanted + 4095) / 4096 * 4096) {
     start = (char *)mmap(
-        nullptr, bytes + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        place, bytes + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (start == MAP_FAILED) abort();
     mprotect(start + bytes, 4096, PROT_NONE);
   }

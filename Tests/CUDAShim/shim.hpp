@@ -8,6 +8,7 @@
 //   clang++ -std=c++17 -O1 -g -pthread -DFLOW_SHIM -fsanitize=alignment,array-bounds -fsanitize-trap=all test.cpp
 //   clang++ -std=c++17 -O1 -g -pthread -DFLOW_SHIM -fsanitize=thread test.cpp -L$SWIFT/usr/lib/swift/linux
 //     -Wl,-rpath,$SWIFT/usr/lib/swift/linux -ldispatch -lBlocksRuntime         # needed by the sanitizer of Swift's clang
+//     -Wl,--wrap=__tsan_memcpy,--wrap=__tsan_memmove,--wrap=__tsan_memset      # see emulator.hpp
 //
 // Caught: barriers not reached by all threads, warp calls not made by all the lanes named, reads of shared memory never
 // written (not a number), copies not waited for, addresses past an allocation, misaligned accesses; and with

@@ -141,20 +141,25 @@ package struct OpCase: CustomStringConvertible, Sendable {
     }
   }
 
+  /// The program of outputs and gradients `y0`, `y1`, ….
+  package func program(
+    on backend: any Backend, _ view: InputView = .plain, _ storage: DType = .float32
+  ) throws -> Program {
+    let recording = try Recording(self, view, storage)
+    var outputs: [String: Tensor] = [:]
+    for (i, tensor) in (recording.results + recording.gradients).enumerated() { outputs["y\(i)"] = tensor }
+    return try Program(recording.graph, outputs: outputs, parameters: ParameterStore(backend))
+  }
+
   /// Outputs and gradients as a device computes them.
   package func run(
     _ values: [[Double]], on backend: any Backend, _ view: InputView = .plain, _ storage: DType = .float32
   ) throws -> [[Float]] {
-    let recording = try Recording(self, view, storage)
-    var outputs: [String: Tensor] = [:]
-    let all = recording.results + recording.gradients
-    for (i, tensor) in all.enumerated() { outputs["y\(i)"] = tensor }
-    let program = try Program(
-      recording.graph, outputs: outputs, parameters: ParameterStore(backend))
+    let program = try program(on: backend, view, storage)
     var feed: [String: HostTensor] = [:]
     for i in shapes.indices { feed["x\(i)"] = try given(i, values[i], view, storage) }
     let out = try program.run(feed)
-    return all.indices.map { out["y\($0)"]?.floats ?? [] }
+    return (0..<out.count).map { out["y\($0)"]?.floats ?? [] }
   }
 
   /// The same in double precision, by the references.

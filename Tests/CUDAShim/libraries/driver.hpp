@@ -43,7 +43,7 @@ struct Module {
   void *library;
   const Entry *entries;
   char *shared, *sharedEnd;
-  int file;
+  std::string digest;
 };
 
 struct Function {
@@ -51,6 +51,10 @@ struct Function {
   Module *module;
   int sharedLimit = 48 << 10;
 };
+
+/// Where FLOW_SHIM_RECORD names a folder: keeps the first launch of each kernel that is small enough for a check of races
+/// (`races.cpp`), with the memory that it finds.
+void recordLaunch(const Function &function, const shim::Request &request, void **arguments);
 
 typedef std::function<void()> Action;
 

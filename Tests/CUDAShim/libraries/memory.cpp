@@ -1,18 +1,26 @@
 // Memory of the device: each allocation's end lies at a closed page, and holds no numbers at first.
 #include "driver.hpp"
 
+
+#include <fstream>
 #include <memory>
+#include <set>
 
 namespace {
+/// A part of the address space that nothing else takes, so that a check of races can put the same things at the same
+/// addresses.
+char *nextPlace = (char *)0x7ea000000000;
+
 struct Allocation {
   shim::Pages pages;
   size_t bytes;
   u64 address;
   // 256 is what the driver promises; what that leaves before the closed page is looked at when it is freed.
   explicit Allocation(size_t bytes)
-      : pages((bytes + 255) / 256 * 256), bytes(bytes),
+      : pages((bytes + 255) / 256 * 256, nextPlace), bytes(bytes),
         address((u64)(pages.start + pages.bytes - (bytes + 255) / 256 * 256)) {
     memset(pages.start, 0xff, pages.bytes);
+    nextPlace = pages.start + pages.bytes + 4096;
   }
   bool overrun() const {
     for (const char *p = (char *)address + bytes; p < pages.start + pages.bytes; p++)
@@ -109,4 +117,36 @@ EXPORT int cuMemsetD32Async(u64 to, unsigned value, size_t count, void *stream) 
   WITH_CONTEXT
   if (to % 4 || !shim_is_device(to, count * 4)) return invalidValue;
   return shim_enqueue(stream, [=] { std::fill_n((unsigned *)to, count, value); });
+}
+
+void recordLaunch(const Function &function, const shim::Request &request, void **arguments) {
+  const char *folder = getenv("FLOW_SHIM_RECORD");
+  size_t blocks = (size_t)request.grid.x * request.grid.y * request.grid.z;
+  if (!folder || !*folder || blocks > 12) return;
+  static std::set<std::string> seen;
+  static int generated = 0;
+  std::string name = function.module->digest + "-" + function.entry->name;
+  // Of the kernels made for a program there are hundreds, all made alike.
+  bool isGroup = !strcmp(function.entry->name, "group");
+  if ((isGroup && generated >= 40) || !seen.insert(name).second) return;
+  generated += isGroup;
+  std::ofstream file(std::string(folder) + "/" + name + ".launch", std::ios::binary);
+  auto put = [&](const auto &value) { file.write((const char *)&value, sizeof value); };
+  put(request.grid), put(request.size), put(request.shared), put(function.entry->count);
+  for (unsigned i = 0; i < function.entry->count; i++) {
+    put(function.entry->sizes[i]);
+    file.write((const char *)arguments[i], function.entry->sizes[i]);
+  }
+  put((u64)allocations.size());
+  for (auto &entry : allocations) {
+    const shim::Pages &pages = entry.second->pages;
+    put((u64)pages.start), put((u64)pages.bytes);
+    for (size_t at = 0; at < pages.bytes; at += 4096) {
+      const char *page = pages.start + at;
+      // 1: all bytes are like the next; 0: the page follows.
+      bool same = !memcmp(page, page + 1, 4095);
+      put((char)same);
+      file.write(page, same ? 1 : 4096);
+    }
+  }
 }

@@ -23,7 +23,7 @@ extern char **environ;
 enum { success = 0, invalidInput = 3, invalidOption = 5, compilation = 6 };
 
 struct Program {
-  std::string source, log, image;
+  std::string source, log, image, key;
 };
 
 /// The folder of this library; SHIM_SOURCES is where shim.hpp lies.
@@ -92,7 +92,7 @@ EXPORT const char *nvrtcGetErrorString(int status) {
 EXPORT int nvrtcCreateProgram(
     void **program, const char *source, const char *, int headers, const char *const *, const char *const *) {
   if (!source || headers) return invalidInput;
-  *program = new Program{source, "", ""};
+  *program = new Program{source, "", "", ""};
   return success;
 }
 EXPORT int nvrtcDestroyProgram(void **program) {
@@ -124,58 +124,58 @@ EXPORT int nvrtcCompileProgram(void *program, int count, const char *const *opti
     p->log = "flow.cu(1): error: FLOW_SHIM_FAULT asks for an error\n";
     return compilation;
   }
-  std::vector<std::string> defines;
-  std::string all;
+  std::string defines;
   bool architecture = false;
   for (int i = 0; i < count; i++) {
     std::string option = options[i];
     if (option.rfind("-D", 0) == 0) {
-      defines.push_back(option);
-      all += option + "\n";
+      size_t equals = option.find('=');
+      defines += "#define " + option.substr(2, equals - 2) + " " +
+                 (equals == std::string::npos ? "1" : option.substr(equals + 1)) + "\n";
     } else if (option.rfind("-arch=sm_", 0) == 0) {
       architecture = true;
-      all += option + "\n";
-      // What __CUDA_ARCH__ is on the device.
-      defines.push_back("-D__CUDA_ARCH__=" + std::to_string(atoi(option.c_str() + 9) * 10));
+      defines += "#define __CUDA_ARCH__ " + std::to_string(atoi(option.c_str() + 9) * 10) + "\n";
     } else if (option != "-std=c++17" && option.find("ptxas-options=-v") == std::string::npos) {
       p->log = "nvrtc: error: invalid value for --gpu-architecture or an unknown option: " + option;
       return invalidOption;
     }
   }
   if (!architecture) return invalidOption;
-  std::string kept = folder() + "/kernels";
+  std::string kept = folder() + "/kernels", text = defines + "#include \"" SHIM_SOURCES "/shim.hpp\"\n" + p->source;
   mkdir(kept.c_str(), 0777);
-  std::string path = kept + "/" + digest(all + p->source) + ".so";
-  p->image = contents(path);
+  p->key = digest(text);
+  std::string stem = kept + "/" + p->key, own = stem + "-" + std::to_string(getpid()) + "-" + std::to_string((size_t)p);
+  p->image = contents(stem + ".so");
   if (!p->image.empty()) return success;
 
-  std::string stem = path + "-" + std::to_string(getpid()) + "-" + std::to_string((size_t)p);
-  std::string source = stem + ".cpp", preprocessed = stem + ".ii", library = stem + ".tmp";
-  std::ofstream(source) << "#include \"" SHIM_SOURCES "/shim.hpp\"\n" << p->source;
+  std::string source = own + ".cpp", preprocessed = own + ".ii", library = own + ".so";
+  std::ofstream(source) << text;
   std::vector<std::string> flags = {"-std=c++17", "-DFLOW_SHIM", "-DSHIM_MODULE", "-w"};
-  flags.insert(flags.end(), defines.begin(), defines.end());
   auto with = [&](std::vector<std::string> more) {
     more.insert(more.begin(), flags.begin(), flags.end());
     return more;
   };
   bool made = run(with({"-E", source, "-o", preprocessed}), p->log);
   if (made) {
-    std::string text = contents(preprocessed);
-    std::ofstream(preprocessed, std::ios::app) << table(text);
-    std::ofstream(source) << std::regex_replace(contents(preprocessed), std::regex("shim_kernel"), "used");
+    // Kept, for checks that compile it in other ways.
+    std::ofstream(source, std::ios::app) << table(contents(preprocessed));
     made = run(
         with({"-O1", "-fPIC", "-shared", "-nostdlib", "-fuse-ld=lld", "-fvisibility=hidden", "-fno-math-errno",
               "-fsanitize=alignment,array-bounds", "-fsanitize-trap=all", source, "-o", library}),
         p->log);
   }
-  if (made && rename(library.c_str(), path.c_str()) == 0) p->image = contents(path);
-  for (auto &file : {source, preprocessed, library}) unlink(file.c_str());
+  unlink(preprocessed.c_str());
+  made = made && rename(source.c_str(), (stem + ".cpp").c_str()) == 0 && rename(library.c_str(), (stem + ".so").c_str()) == 0;
+  if (made)
+    p->image = contents(stem + ".so");
+  else
+    unlink(source.c_str());
   return made ? success : compilation;
 }
 
 EXPORT int nvrtcGetCUBINSize(void *program, size_t *bytes) {
   Program *p = (Program *)program;
-  *bytes = p->image.empty() ? 0 : p->image.size() + 16;
+  *bytes = p->image.empty() ? 0 : p->image.size() + 48;
   return success;
 }
 EXPORT int nvrtcGetCUBIN(void *program, char *cubin) {
@@ -183,7 +183,8 @@ EXPORT int nvrtcGetCUBIN(void *program, char *cubin) {
   unsigned long long bytes = p->image.size();
   memcpy(cubin, "FLOWSHIM", 8);
   memcpy(cubin + 8, &bytes, 8);
-  memcpy(cubin + 16, p->image.data(), bytes);
+  memcpy(cubin + 16, p->key.data(), 32);
+  memcpy(cubin + 48, p->image.data(), bytes);
   return success;
 }
 EXPORT int nvrtcGetProgramLogSize(void *program, size_t *bytes) {

@@ -1,0 +1,96 @@
+import FlowOpTable
+import FlowTensor
+import Synchronization
+
+@testable import FlowTensorCUDA
+
+/// A backend that runs nothing, and notes the kernels that programs would launch.
+final class Survey: Backend {
+  let name = "survey"
+  let capability: Int
+  let precision: CUDAPrecision
+  private let found = Mutex<Set<Kernel>>([])
+  private let next = Mutex<UInt64>(1 << 32)
+
+  /// All that were noted.
+  var kernels: Set<Kernel> { found.withLock { $0 } }
+
+  init(capability: Int, precision: CUDAPrecision) {
+    self.capability = capability
+    self.precision = precision
+  }
+
+  final class Blank: DeviceBuffer {
+    let (count, address): (Int, UInt64)
+    init(_ count: Int, _ address: UInt64) { (self.count, self.address) = (count, address) }
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) {}
+    func read(_ bytes: UnsafeMutableRawBufferPointer, at offset: Int) {}
+  }
+  final class Nothing: PreparedSteps {
+    func run() {}
+    func time(step index: Int) -> Double { 0 }
+  }
+
+  func makeBuffer(_ count: Int) -> any DeviceBuffer {
+    Blank(
+      count,
+      next.withLock { next in
+        defer { next += UInt64(count * 4 + 511) / 256 * 256 }; return next
+      })
+  }
+  func workspace(_ op: any Op, _ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
+  func fusesAlone(_ op: any Op) -> Bool { !(op is StridedCopy) }
+  var narrowing: Narrowing? {
+    guard precision == .bfloat16 else { return nil }
+    var narrowing = Narrowing(
+      type: .bfloat16, reads: { KernelTable.reads($0, $1) }, writes: { KernelTable.writes($0, $1) },
+      wants: { KernelTable.wants($0, $1) })
+    narrowing.smallest = 1
+    return narrowing
+  }
+
+  func prepare(_ steps: [Step]) throws -> any PreparedSteps {
+    for step in steps {
+      func operand(_ value: (slot: Slot, shape: [Int], dtype: DType)) -> Operand {
+        let address = (value.slot.buffer as? Blank)?.address ?? 0
+        return Operand(
+          address: address + UInt64(value.slot.offset * 4), shape: value.shape, dtype: value.dtype)
+      }
+      let context = StepContext(
+        inputs: step.inputs.map(operand), outputs: step.outputs.map(operand), multiprocessors: 132,
+        capability: capability)
+      if context.outputs.allSatisfy({ $0.count == 0 }) { continue }
+      if let work = KernelTable.work(step.op, context) {
+        found.withLock { $0.formUnion(work.launches.map(\.kernel)) }
+      } else if !(step.op is MatMul) {
+        throw TensorError.unsupported(op: step.op.name, backend: name, path: step.path)
+      }
+    }
+    return Nothing()
+  }
+
+  /// The kernels of the op table's programs on a device of `capability`: every kernel of a file, and every eighth of those
+  /// that are made for a program.
+  static func kernels(capability: Int) throws -> [Kernel] {
+    var all: Set<Kernel> = []
+    for (precision, storage) in [
+      (CUDAPrecision.float32, DType.float32), (.float32, .bfloat16), (.bfloat16, .float32),
+    ] {
+      let survey = Survey(capability: capability, precision: precision)
+      for test in OpCase.all { _ = try test.program(on: survey, test.view, storage) }
+      all.formUnion(survey.kernels)
+    }
+    let sorted = all.sorted {
+      "\($0.source)\($0.entry)\($0.defines)" < "\($1.source)\($1.entry)\($1.defines)"
+    }
+    var units: Set<Kernel> = []
+    return sorted.enumerated().compactMap { index, kernel in
+      // One compilation gives all entries of a source.
+      var unit = kernel
+      unit.entry = ""
+      guard units.insert(unit).inserted else { return nil }
+      if case .text = kernel.source, index % 8 != 0 { return nil }
+      return kernel
+    }
+  }
+}
