@@ -2,7 +2,7 @@
 // a piece of a tensor: `pieces` holds, for each block, the tensor in the low 24 bits and the piece above. Arithmetic as
 // on the CPU.
 
-enum { THREADS = 256, EACH = 4, PIECE = THREADS * 4 * EACH, SQUARES = THREADS * 256 };
+enum { THREADS = 256, EACH = 4, PIECE = THREADS * 4 * EACH, SQUARES = THREADS * 32 };
 
 /// What a row of the table of tensors holds.
 enum {
@@ -70,34 +70,51 @@ adamw_many(const u64 *tensors, const u64 *pieces, float beta1, float beta2, floa
   }
 }
 
-/// The sums of squares of pieces. A tensor's row here: address, elements, flags as above.
+/// The sum of the squares of 16 bytes of elements.
+DEVICE float squares(const Quad &q, float) {
+  float a = __uint_as_float(q.x), b = __uint_as_float(q.y), c = __uint_as_float(q.z), d = __uint_as_float(q.w);
+  return (a * a + b * b) + (c * c + d * d);
+}
+DEVICE float squares(const Quad &q, bf16) {
+  const u32 pairs[4] = {q.x, q.y, q.z, q.w};
+  float sum = 0;
+#pragma unroll
+  for (int k = 0; k < 4; k++) sum += low_bf16(pairs[k]) * low_bf16(pairs[k]) + high_bf16(pairs[k]) * high_bf16(pairs[k]);
+  return sum;
+}
+
+/// A thread's share of the sum over `count` elements, at most SQUARES: all of its reads are under way at once.
+template <class T> DEVICE float share_of_squares(const T *g, i64 count, bool wide) {
+  const int width = 16 / sizeof(T), reads = SQUARES / THREADS / width;
+  float sum = 0;
+  i64 done = 0;
+  if (wide) {
+    Quad value[reads] = {};
+#pragma unroll
+    for (int k = 0; k < reads; k++) {
+      i64 i = (i64)(threadIdx.x + k * THREADS) * width;
+      if (i + width <= count) value[k] = *(const Quad *)(g + i);
+    }
+#pragma unroll
+    for (int k = 0; k < reads; k++) sum += squares(value[k], T{});
+    done = count / width * width;
+  }
+  for (i64 i = done + threadIdx.x; i < count; i += THREADS) sum += load(g + i) * load(g + i);
+  return sum;
+}
+
+/// The sums of squares of pieces of SQUARES. A tensor's row here: address, elements, and flags: 1, it is bfloat16; 2, 16
+/// bytes at once can be read.
 KERNEL(256) squares_many(float *sums, const u64 *tensors, const u64 *pieces) {
   __shared__ float scratch[THREADS / 32];
   u64 word = pieces[blockIdx.x];
   const u64 *tensor = tensors + (word & 0xffffff) * 3;
-  i64 count = (i64)tensor[1], first = (i64)(word >> 24) * SQUARES;
-  i64 end = first + SQUARES < count ? first + SQUARES : count;
-  bool is_half = tensor[2] & 1;
-  const float *g_float = (const float *)tensor[0];
-  const bf16 *g_half = (const bf16 *)tensor[0];
-  float sum[4] = {0, 0, 0, 0};
-  i64 done = first;
-  if (tensor[2] & 2) {
-#pragma unroll 4
-    for (i64 i = first + 4 * threadIdx.x; i + 4 <= end; i += 4 * THREADS) {
-      float g[4];
-      if (is_half) load4(g, g_half + i);
-      else load4(g, g_float + i);
-#pragma unroll
-      for (int j = 0; j < 4; j++) sum[j] += g[j] * g[j];
-    }
-    done = first + (end - first) / 4 * 4;
-  }
-  for (i64 i = done + threadIdx.x; i < end; i += THREADS) {
-    float g = is_half ? load(g_half + i) : g_float[i];
-    sum[0] += g * g;
-  }
-  float total = block_sum((sum[0] + sum[1]) + (sum[2] + sum[3]), scratch);
+  i64 first = (i64)(word >> 24) * SQUARES, count = (i64)tensor[1] - first;
+  if (count > SQUARES) count = SQUARES;
+  bool wide = tensor[2] & 2;
+  float sum = tensor[2] & 1 ? share_of_squares((const bf16 *)tensor[0] + first, count, wide)
+                            : share_of_squares((const float *)tensor[0] + first, count, wide);
+  float total = block_sum(sum, scratch);
   if (threadIdx.x == 0) sums[blockIdx.x] = total;
 }
 

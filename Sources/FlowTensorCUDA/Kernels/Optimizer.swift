@@ -42,9 +42,9 @@ extension KernelTable {
       guard tensor.isNumbers else { return nil }
       table += [
         tensor.address, UInt64(tensor.count),
-        (tensor.dtype == .bfloat16 ? 1 : 0) | (tensor.isAligned ? 2 : 0),
+        (tensor.dtype == .bfloat16 ? 1 : 0) | (tensor.address % 16 == 0 ? 2 : 0),
       ]
-      pieces += blocks(of: index, tensor.count, each: 65536)
+      pieces += blocks(of: index, tensor.count, each: 8192)
       firsts.append(UInt64(pieces.count))
     }
     var launches = [
