@@ -5,6 +5,7 @@
 #define FIELD(name, symbol, parameters, arguments) int(*name) parameters;
 static struct {
   FLOW_DRIVER_FUNCTIONS(FIELD)
+  FLOW_DRIVER_EXTRAS(FIELD)
   FLOW_NVRTC_FUNCTIONS(FIELD)
   FLOW_LT_FUNCTIONS(FIELD)
   size_t (*cublasLtGetVersion)(void);
@@ -12,16 +13,23 @@ static struct {
 
 #define DEFINE(name, symbol, parameters, arguments) \
   int flow_##name parameters { return table.name arguments; }
+#define DEFINE_EXTRA(name, symbol, parameters, arguments) \
+  int flow_##name parameters { return table.name ? table.name arguments : FLOW_CUDA_MISSING; }
 FLOW_DRIVER_FUNCTIONS(DEFINE)
+FLOW_DRIVER_EXTRAS(DEFINE_EXTRA)
 FLOW_NVRTC_FUNCTIONS(DEFINE)
 FLOW_LT_FUNCTIONS(DEFINE)
 size_t flow_cublasLtGetVersion(void) { return table.cublasLtGetVersion(); }
 
 #define BIND(name, symbol, parameters, arguments) \
   if (!(table.name = dlsym(handle, symbol))) return symbol;
+#define BIND_EXTRA(name, symbol, parameters, arguments) table.name = dlsym(handle, symbol);
 const char *flow_cuda_bind(int library, void *handle) {
   switch (library) {
-    case FLOW_CUDA_DRIVER: FLOW_DRIVER_FUNCTIONS(BIND) break;
+    case FLOW_CUDA_DRIVER:
+      FLOW_DRIVER_FUNCTIONS(BIND)
+      FLOW_DRIVER_EXTRAS(BIND_EXTRA)
+      break;
     case FLOW_CUDA_NVRTC: FLOW_NVRTC_FUNCTIONS(BIND) break;
     case FLOW_CUDA_LT:
       FLOW_LT_FUNCTIONS(BIND)

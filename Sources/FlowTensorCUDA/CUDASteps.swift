@@ -6,12 +6,18 @@ final class CUDASteps: PreparedSteps {
   /// What is put on the stream.
   private enum Command {
     case kernel(function: UnsafeMutableRawPointer?, Launch, [Argument])
-    case product(MatrixProduct)
+    case product(MatrixProduct, scratch: UInt64)
+  }
+  /// What a step touches.
+  private struct Memory {
+    var reads: [Range<UInt64>] = []
+    var writes: [Range<UInt64>] = []
   }
 
   private let device: CUDADevice
   /// The commands of each step.
   private var commands: [[Command]] = []
+  private var memory: [Memory] = []
   private var scratch: CUDABuffer?
   private var tables: [CUDABuffer] = []
   /// What the addresses point into.
@@ -26,13 +32,15 @@ final class CUDASteps: PreparedSteps {
     var drafts: [(work: Work?, product: MatrixProduct?)] = []
     for step in steps { drafts.append(try draft(step, backend)) }
     try backend.compiler.prepare(Set(drafts.flatMap { $0.work?.launches.map(\.kernel) ?? [] }))
-    let most =
-      drafts.map { draft in
-        draft.product == nil ? draft.work?.scratch ?? 0 : MatrixProduct.workspace
-      }.max() ?? 0
-    let buffer = try CUDABuffer(device, max(64, most / 4))
+    let sizes = drafts.map { $0.product?.workspace ?? $0.work?.scratch ?? 0 }
+    var ring = ScratchRing(sizes)
+    let buffer = try CUDABuffer(device, max(64, ring.bytes / 4))
     scratch = buffer
-    for draft in drafts { commands.append(try finish(draft.work, draft.product, backend.compiler, buffer)) }
+    for (index, draft) in drafts.enumerated() {
+      let start = buffer.address + UInt64(ring.take(sizes[index]))
+      memory[index].writes.append(start..<start + UInt64(sizes[index]))
+      commands.append(try finish(draft.work, draft.product, backend.compiler, start))
+    }
     for index in events.indices {
       try CUDADevice.check(flow_cuEventCreate(&events[index], 0), "making an event")
     }
@@ -78,6 +86,7 @@ final class CUDASteps: PreparedSteps {
     var (inputs, outputs): ([Operand], [Operand]) = ([], [])
     for input in step.inputs { inputs.append(try operand(input)) }
     for output in step.outputs { outputs.append(try operand(output)) }
+    memory.append(Memory(reads: inputs.map(\.range), writes: outputs.map(\.range)))
     if outputs.allSatisfy({ $0.count == 0 }) { return (nil, nil) }
     if let op = step.op as? MatMul, inputs.allSatisfy({ $0.count > 0 }), inputs[0].dtype == inputs[1].dtype {
       let product = try MatrixProduct(
@@ -94,22 +103,16 @@ final class CUDASteps: PreparedSteps {
   }
 
   private func finish(
-    _ work: Work?, _ product: MatrixProduct?, _ compiler: KernelCompiler, _ scratch: CUDABuffer
+    _ work: Work?, _ product: MatrixProduct?, _ compiler: KernelCompiler, _ scratch: UInt64
   ) throws(TensorError) -> [Command] {
-    if let product { return [.product(product)] }
+    if let product { return [.product(product, scratch: scratch)] }
     var result: [Command] = []
     for launch in work?.launches ?? [] {
-      let function = try compiler.function(launch.kernel)
-      if launch.shared > 48 << 10 {
-        // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        try CUDADevice.check(
-          flow_cuFuncSetAttribute(function, 8, Int32(launch.shared)),
-          "giving \(launch.kernel.title) \(launch.shared) bytes of shared memory")
-      }
+      let function = try compiler.function(launch.kernel, shared: launch.shared)
       var arguments: [Argument] = []
       for argument in launch.arguments {
         switch argument {
-        case .scratch(let offset): arguments.append(.address(scratch.address + UInt64(offset)))
+        case .scratch(let offset): arguments.append(.address(scratch + UInt64(offset)))
         case .table(let words):
           let table = try CUDABuffer(device, words.count * 2)
           try table.write(words: words)
@@ -129,9 +132,7 @@ final class CUDASteps: PreparedSteps {
     // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
     try CUDADevice.check(flow_cuStreamBeginCapture(device.stream, 1), "recording a step")
     var problem: TensorError?
-    do throws(TensorError) {
-      for command in commands.joined() { try enqueue(command) }
-    } catch { problem = error }
+    do throws(TensorError) { try recordSteps() } catch { problem = error }
     var recorded: UnsafeMutableRawPointer?
     let status = flow_cuStreamEndCapture(device.stream, &recorded)
     if let problem { throw problem }
@@ -140,9 +141,48 @@ final class CUDASteps: PreparedSteps {
     try CUDADevice.check(flow_cuGraphInstantiate(&graph, recorded, 0), "making a step's graph")
   }
 
+  /// Each step after those that it must wait for, so that the device runs others beside it; one after another where the
+  /// driver can't be told.
+  private func recordSteps() throws(TensorError) {
+    var order = StepOrder()
+    var nodes = [[UnsafeMutableRawPointer?]](repeating: [], count: steps.count)
+    var ends: Set<Int> = []
+    var isFree = true
+    for index in commands.indices where !commands[index].isEmpty {
+      let before = order.add(index, reads: memory[index].reads, writes: memory[index].writes)
+      ends.subtract(before)
+      ends.insert(index)
+      if isFree { isFree = try follow(before.flatMap { nodes[$0] }) }
+      for command in commands[index] { try enqueue(command) }
+      if isFree { nodes[index] = try lastNodes() }
+    }
+    // What follows in the stream follows all of them.
+    if isFree { _ = try follow(ends.sorted().flatMap { nodes[$0] }) }
+  }
+
+  /// Lets what is recorded next follow `nodes` alone; false when the driver can't.
+  private func follow(_ nodes: [UnsafeMutableRawPointer?]) throws(TensorError) -> Bool {
+    var nodes = nodes
+    // CU_STREAM_SET_CAPTURE_DEPENDENCIES
+    let status = flow_cuStreamUpdateCaptureDependencies(device.stream, &nodes, nodes.count, 1)
+    if status == Int32(FLOW_CUDA_MISSING) { return false }
+    try CUDADevice.check(status, "ordering steps")
+    return true
+  }
+
+  /// What was recorded last.
+  private func lastNodes() throws(TensorError) -> [UnsafeMutableRawPointer?] {
+    var (status, id, count): (Int32, UInt64, Int) = (0, 0, 0)
+    var graph: UnsafeMutableRawPointer?
+    var nodes: UnsafePointer<UnsafeMutableRawPointer?>?
+    try CUDADevice.check(
+      flow_cuStreamGetCaptureInfo(device.stream, &status, &id, &graph, &nodes, &count), "ordering steps")
+    return Array(UnsafeBufferPointer(start: nodes, count: count))
+  }
+
   private func enqueue(_ command: Command) throws(TensorError) {
     switch command {
-    case .product(let product): try product.enqueue(scratch: scratch?.address ?? 0)
+    case .product(let product, let scratch): try product.enqueue(scratch: scratch)
     case .kernel(let function, let launch, let arguments):
       // Every argument in 8 bytes of its own.
       var words = [UInt64](repeating: 0, count: arguments.count)

@@ -94,6 +94,8 @@ struct Operand: Sendable {
     case .bool: "u8"
     }
   }
+  /// Its memory.
+  var range: Range<UInt64> { address..<address + UInt64(count * dtype.size) }
   /// As an argument.
   var argument: Argument { .address(address) }
 }

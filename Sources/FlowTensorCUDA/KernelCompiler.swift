@@ -11,6 +11,8 @@ final class KernelCompiler: Sendable {
   let architecture: String
   private let folder: String?
   private let modules = Mutex<[Kernel: UInt]>([:])
+  /// The most dynamic shared memory that kernels have been launched with, in bytes.
+  private let shared = Mutex<[Kernel: Int]>([:])
 
   /// - Parameters:
   ///   - capability: compute capability times ten.
@@ -84,6 +86,23 @@ final class KernelCompiler: Sendable {
     try CUDADevice.check(
       flow_cuModuleGetFunction(&function, UnsafeMutableRawPointer(bitPattern: module), kernel.entry),
       "finding the kernel \(kernel.entry) of \(kernel.title)")
+    return function
+  }
+
+  /// The function of a kernel that is prepared, for launches with `bytes` of dynamic shared memory and less.
+  func function(_ kernel: Kernel, shared bytes: Int) throws(TensorError) -> UnsafeMutableRawPointer? {
+    let function = try function(kernel)
+    // A smaller number would lower the limit of launches that are recorded.
+    let most = shared.withLock { known in
+      known[kernel] = max(bytes, known[kernel] ?? 0)
+      return known[kernel] ?? 0
+    }
+    if most > 48 << 10 {
+      // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+      try CUDADevice.check(
+        flow_cuFuncSetAttribute(function, 8, Int32(most)),
+        "giving \(kernel.title) \(most) bytes of shared memory")
+    }
     return function
   }
 

@@ -12,7 +12,9 @@ final class MatrixProduct {
   private let addresses: (a: UInt64, b: UInt64, c: UInt64)
 
   /// Bytes of scratch memory that a product may take.
-  static let workspace = 64 << 20
+  private static let most = 64 << 20
+  /// Bytes of scratch memory that it takes.
+  var workspace: Int { choice.workspace }
 
   /// - Parameters:
   ///   - inputs: [.., M, K] and [.., K, N], or transposed, as `op` says.
@@ -56,7 +58,7 @@ final class MatrixProduct {
     var preference: UnsafeMutableRawPointer?
     try check(flow_cublasLtMatmulPreferenceCreate(&preference))
     defer { _ = flow_cublasLtMatmulPreferenceDestroy(preference) }
-    var bytes = UInt64(MatrixProduct.workspace)
+    var bytes = UInt64(MatrixProduct.most)
     // CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, _MIN_ALIGNMENT_A_BYTES to _D_BYTES
     try check(flow_cublasLtMatmulPreferenceSetAttribute(preference, 1, &bytes, 8))
     var alignment: UInt32 = 64
@@ -84,7 +86,7 @@ final class MatrixProduct {
     let status = withUnsafePointer(to: &choice.algorithm) { algorithm in
       flow_cublasLtMatmul(
         device.products, description, &alpha, addresses.a, layouts[0], addresses.b, layouts[1], &beta,
-        addresses.c, layouts[2], addresses.c, layouts[2], algorithm, scratch, MatrixProduct.workspace,
+        addresses.c, layouts[2], addresses.c, layouts[2], algorithm, scratch, choice.workspace,
         device.stream)
     }
     try check(status)

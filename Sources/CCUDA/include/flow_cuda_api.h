@@ -62,6 +62,14 @@ typedef uint64_t flow_address;
      void *stream, void **parameters, void **extra),                                                                  \
     (function, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra))
 
+// Those that a driver may lack; without it they give FLOW_CUDA_MISSING.
+#define FLOW_DRIVER_EXTRAS(X)                                                                                         \
+  X(cuStreamGetCaptureInfo, "cuStreamGetCaptureInfo_v2",                                                              \
+    (void *stream, int *status, uint64_t *id, void **graph, void *const **nodes, size_t *count),                      \
+    (stream, status, id, graph, nodes, count))                                                                        \
+  X(cuStreamUpdateCaptureDependencies, "cuStreamUpdateCaptureDependencies",                                           \
+    (void *stream, void **nodes, size_t count, unsigned flags), (stream, nodes, count, flags))
+
 #define FLOW_NVRTC_FUNCTIONS(X)                                                                                       \
   X(nvrtcVersion, "nvrtcVersion", (int *major, int *minor), (major, minor))                                           \
   X(nvrtcCreateProgram, "nvrtcCreateProgram",                                                                         \
@@ -115,12 +123,14 @@ typedef struct {
 
 #define FLOW_DECLARE(name, symbol, parameters, arguments) int flow_##name parameters;
 FLOW_DRIVER_FUNCTIONS(FLOW_DECLARE)
+FLOW_DRIVER_EXTRAS(FLOW_DECLARE)
 FLOW_NVRTC_FUNCTIONS(FLOW_DECLARE)
 FLOW_LT_FUNCTIONS(FLOW_DECLARE)
 #undef FLOW_DECLARE
 /// The library's version, such as 130000.
 size_t flow_cublasLtGetVersion(void);
 
+enum { FLOW_CUDA_MISSING = -1 };
 enum { FLOW_CUDA_DRIVER, FLOW_CUDA_NVRTC, FLOW_CUDA_LT };
 /// Takes the functions of one of the libraries from `handle`, which dlopen gave: the first symbol that it lacks, or 0.
 const char *flow_cuda_bind(int library, void *handle);

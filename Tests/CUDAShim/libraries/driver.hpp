@@ -60,12 +60,16 @@ typedef std::function<void()> Action;
 
 struct Graph {
   std::vector<Action> actions;
+  /// What each action follows, by number; a node's handle is its number and one more.
+  std::vector<std::vector<void *>> before;
 };
 
 struct Stream {
   bool capturing = false;
   int mode = 0;
   Graph *graph = nullptr;
+  /// What the next captured action follows.
+  std::vector<void *> last;
 };
 
 /// A fault that a test asks for by FLOW_SHIM_FAULT, such as `oom-at=1000000`, or by `shim_set_fault`.
