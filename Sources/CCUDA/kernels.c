@@ -46,6 +46,9 @@ static const char lstm[] = {
 static const char move[] = {
 #embed "kernels/move.cu"
     , 0};
+static const char narrow[] = {
+#embed "kernels/narrow.cu"
+    , 0};
 static const char overlap[] = {
 #embed "kernels/overlap.cu"
     , 0};
@@ -107,6 +110,7 @@ static const struct {
     {"indexing", indexing},
     {"lstm", lstm},
     {"move", move},
+    {"narrow", narrow},
     {"overlap", overlap},
     {"partials", partials},
     {"pool", pool},

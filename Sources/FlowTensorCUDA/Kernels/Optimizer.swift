@@ -61,6 +61,23 @@ extension KernelTable {
     return Work(launches: launches, scratch: max(4, pieces.count * 4))
   }
 
+  /// Copies in bfloat16, each step one, as one launch; `nil` where a step is another conversion.
+  static func narrowMany(_ steps: [StepContext]) -> Work? {
+    var (table, pieces): ([UInt64], [UInt64]) = ([], [])
+    for (index, c) in steps.enumerated() {
+      let (x, y) = (c.inputs[0], c.outputs[0])
+      guard x.dtype == .float32, y.dtype == .bfloat16 else { return nil }
+      table += [x.address, y.address, UInt64(x.count), (x.address | y.address) % 16 == 0 ? 1 : 0]
+      pieces += blocks(of: index, x.count, each: 4096)
+    }
+    guard !pieces.isEmpty else { return Work(launches: []) }
+    return Work(launches: [
+      Launch(
+        Kernel("narrow", "narrow_many"), grid: (pieces.count, 1, 1), threads: 256,
+        [.table(table), .table(pieces)])
+    ])
+  }
+
   /// A word for each block: the tensor, and above it the piece of `each` elements.
   private static func blocks(of index: Int, _ count: Int, each: Int) -> [UInt64] {
     (0..<(count + each - 1) / each).map { UInt64(index) | UInt64($0) << 24 }
