@@ -11,6 +11,10 @@ struct Narrowed {
   private var sources: [Value: (value: Value, type: DType)] = [:]
   /// 16-bit copies that products read.
   private var copies: [Value: Value] = [:]
+  /// What the program computes; the rest is there from the start.
+  private var computed: Set<Value> = []
+  /// Copies of what is there from the start come first, side by side, so that a backend can make them all at once.
+  private var first = 0
   private var next: Int
 
   /// - Parameters:
@@ -24,6 +28,7 @@ struct Narrowed {
       for (index, input) in unit.inputs.enumerated() {
         readers[input.value, default: []].append((position, index))
       }
+      for output in unit.outputs { computed.insert(output.value) }
     }
     var widened: Set<Int> = []
     for (position, unit) in given.enumerated() {
@@ -78,10 +83,15 @@ struct Narrowed {
     let new = Value(node: next, output: 0)
     next += 1
     copies[value] = new
-    units.append(
-      Unit(
-        op: Cast(to: narrowing.type), inputs: [(value, shape, .float32)],
-        outputs: [(new, shape, narrowing.type)], path: path))
+    let unit = Unit(
+      op: Cast(to: narrowing.type), inputs: [(value, shape, .float32)],
+      outputs: [(new, shape, narrowing.type)], path: path)
+    if computed.contains(value) {
+      units.append(unit)
+    } else {
+      units.insert(unit, at: first)
+      first += 1
+    }
     return new
   }
 }
