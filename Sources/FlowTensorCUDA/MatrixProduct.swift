@@ -83,10 +83,11 @@ final class MatrixProduct {
   /// Puts the product on the device's stream; `scratch` is of `workspace` bytes.
   func enqueue(scratch: UInt64) throws(TensorError) {
     var (alpha, beta): (Float, Float) = (1, 0)
+    let bytes = workspace
     let status = withUnsafePointer(to: &choice.algorithm) { algorithm in
       flow_cublasLtMatmul(
         device.products, description, &alpha, addresses.a, layouts[0], addresses.b, layouts[1], &beta,
-        addresses.c, layouts[2], addresses.c, layouts[2], algorithm, scratch, choice.workspace,
+        addresses.c, layouts[2], addresses.c, layouts[2], algorithm, scratch, bytes,
         device.stream)
     }
     try check(status)
