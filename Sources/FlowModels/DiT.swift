@@ -92,12 +92,16 @@ public struct DiTConfig: Sendable, Hashable, Codable {
 public struct Rotary {
   /// The cosines.
   public let cos: Tensor
-  /// The sines.
-  public let sin: Tensor
+  /// The sines, those of the first half negative.
+  private let sin: Tensor
+
   /// Given tables.
-  public init(cos: Tensor, sin: Tensor) {
+  /// - Throws: `TensorError` when they have no width.
+  public init(cos: Tensor, sin: Tensor) throws(TensorError) {
     self.cos = cos
-    self.sin = sin
+    let width = sin.shape.last ?? 0
+    let signs = (0..<width).map { $0 < width / 2 ? -1 : Float(1) }
+    self.sin = try sin * sin.graph.constant(signs, [width])
   }
 
   /// The tables of `positions` for heads of `width` (spec 2.5): frequencies 10000^(-2j/width), both halves alike.
@@ -117,15 +121,14 @@ public struct Rotary {
   /// The tables of `positions` as constants of `graph`.
   public init(_ graph: Graph, positions: [Int], width: Int) throws(TensorError) {
     let (cosines, sines) = Rotary.tables(positions, width: width)
-    cos = try graph.constant(cosines, [1, 1, positions.count, width])
-    sin = try graph.constant(sines, [1, 1, positions.count, width])
+    let shape = [1, 1, positions.count, width]
+    try self.init(cos: graph.constant(cosines, shape), sin: graph.constant(sines, shape))
   }
 
-  /// x [B, H, N, width], rotated by position: x·cos + (−x₂, x₁)·sin.
+  /// x [B, H, N, width], rotated by position: x·cos + (−x₂, x₁)·sin, the halves exchanged by a copy that fuses.
   func callAsFunction(_ x: Tensor) throws(TensorError) -> Tensor {
-    let half = x.shape[3] / 2
-    let turned = try Tensor.concatenated(
-      [-x.sliced(axis: 3, from: half, count: half), x.sliced(axis: 3, from: 0, count: half)], axis: 3)
+    let halves = Array(x.shape[..<3]) + [2, x.shape[3] / 2]
+    let turned = try x.reshaped(halves).flipped([3]).reshaped(x.shape)
     return try x * cos + turned * sin
   }
 }

@@ -12,6 +12,12 @@ final class CUDASteps: PreparedSteps {
   private struct Memory {
     var reads: [Range<UInt64>] = []
     var writes: [Range<UInt64>] = []
+
+    /// That of steps that are one launch together.
+    init(_ steps: [StepContext]) {
+      reads = steps.flatMap { $0.inputs.map(\.range) }
+      writes = steps.flatMap { $0.outputs.map(\.range) }
+    }
   }
 
   private let device: CUDADevice
@@ -30,7 +36,17 @@ final class CUDASteps: PreparedSteps {
     self.steps = steps
     try device.use()
     var drafts: [(work: Work?, product: MatrixProduct?)] = []
-    for step in steps { drafts.append(try draft(step, backend)) }
+    while drafts.count < steps.count {
+      let run = try merged(drafts.count, backend)
+      if run.count > 1 {
+        drafts.append((run.work, nil))
+        drafts += [(work: Work?, product: MatrixProduct?)](repeating: (nil, nil), count: run.count - 1)
+        memory.append(run.memory)
+        memory += [Memory](repeating: Memory([]), count: run.count - 1)
+      } else {
+        drafts.append(try draft(steps[drafts.count], backend))
+      }
+    }
     try backend.compiler.prepare(Set(drafts.flatMap { $0.work?.launches.map(\.kernel) ?? [] }))
     let sizes = drafts.map { $0.product?.workspace ?? $0.work?.scratch ?? 0 }
     var ring = ScratchRing(sizes)
@@ -71,9 +87,30 @@ final class CUDASteps: PreparedSteps {
 
   // MARK: Preparation
 
-  private func draft(
-    _ step: Step, _ backend: CUDABackend
-  ) throws(TensorError) -> (work: Work?, product: MatrixProduct?) {
+  /// The steps from `start` that are one launch together: an optimiser's, or the squares of gradients. Of each kind none reads
+  /// what another writes.
+  private func merged(_ start: Int, _ backend: CUDABackend) throws(TensorError) -> (count: Int, work: Work?, memory: Memory)
+  {
+    func run(_ belongs: (any Op) -> Bool) throws(TensorError) -> [StepContext] {
+      var contexts: [StepContext] = []
+      for step in steps[start...].prefix(4096).prefix(while: { belongs($0.op) }) {
+        contexts.append(try context(step, backend))
+      }
+      return contexts
+    }
+    if let first = steps[start].op as? AdamW {
+      let contexts = try run { ($0 as? AdamW) == first }
+      if let work = KernelTable.adamWMany(contexts, first) { return (contexts.count, work, Memory(contexts)) }
+    } else if steps[start].op.isSumOfSquares {
+      let contexts = try run { $0.isSumOfSquares }
+      let work = KernelTable.squaresMany(
+        contexts.map { $0.inputs[0] }, to: contexts.map { $0.outputs[0].address })
+      if let work { return (contexts.count, work, Memory(contexts)) }
+    }
+    return (1, nil, Memory([]))
+  }
+
+  private func context(_ step: Step, _ backend: CUDABackend) throws(TensorError) -> StepContext {
     func operand(
       _ value: (slot: Slot, shape: [Int], dtype: DType)
     ) throws(TensorError) -> Operand {
@@ -86,16 +123,23 @@ final class CUDASteps: PreparedSteps {
     var (inputs, outputs): ([Operand], [Operand]) = ([], [])
     for input in step.inputs { inputs.append(try operand(input)) }
     for output in step.outputs { outputs.append(try operand(output)) }
-    memory.append(Memory(reads: inputs.map(\.range), writes: outputs.map(\.range)))
+    return StepContext(
+      inputs: inputs, outputs: outputs, multiprocessors: device.multiprocessors, capability: device.capability
+    )
+  }
+
+  private func draft(
+    _ step: Step, _ backend: CUDABackend
+  ) throws(TensorError) -> (work: Work?, product: MatrixProduct?) {
+    let context = try context(step, backend)
+    let (inputs, outputs) = (context.inputs, context.outputs)
+    memory.append(Memory([context]))
     if outputs.allSatisfy({ $0.count == 0 }) { return (nil, nil) }
     if let op = step.op as? MatMul, inputs.allSatisfy({ $0.count > 0 }), inputs[0].dtype == inputs[1].dtype {
       let product = try MatrixProduct(
         device, op, inputs, outputs[0], allowTensorFloat: backend.precision != .float32)
       return (nil, product)
     }
-    let context = StepContext(
-      inputs: inputs, outputs: outputs, multiprocessors: device.multiprocessors, capability: device.capability
-    )
     guard let work = KernelTable.work(step.op, context) else {
       throw .unsupported(op: step.op.name, backend: backend.name, path: step.path)
     }
@@ -208,5 +252,14 @@ final class CUDASteps: PreparedSteps {
       }
       try CUDADevice.check(status, "launching \(launch.kernel.entry) of \(launch.kernel.title)")
     }
+  }
+}
+
+extension Op {
+  /// Whether it is the sum of the squares of one tensor, and nothing else.
+  fileprivate var isSumOfSquares: Bool {
+    guard let fused = self as? Fused else { return false }
+    return fused.program.instructions.map(\.code) == [.unary(.square), .totalSum]
+      && fused.program.registers.contains { $0.place == .input(0, .dense) }
   }
 }

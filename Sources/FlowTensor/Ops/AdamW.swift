@@ -1,7 +1,7 @@
 /// One step of AdamW (Loshchilov & Hutter 2019; spec 4.8) in one pass over memory. Inputs: parameter, gradient, first
 /// and second moment, scalars [4] = learning rate, 1 - beta1ⁿ, 1 - beta2ⁿ, factor of the gradient. Outputs: the new
 /// parameter and moments, in the place of the old.
-package struct AdamW: Op {
+package struct AdamW: Op, Hashable {
   /// Decay of the first moment.
   package let beta1: Float
   /// Decay of the second moment.
