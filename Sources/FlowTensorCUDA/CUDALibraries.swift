@@ -76,7 +76,7 @@ public enum CUDALibraries {
         let path = folder.isEmpty ? soname : folder + "/" + soname
         if !folder.isEmpty, !FileManager.default.fileExists(atPath: path) { continue }
         if name == "nvrtc", !folder.isEmpty { openBuiltins(folder) }
-        guard let handle = dlopen(path, RTLD_NOW | RTLD_LOCAL) else {
+        guard let handle = dlopen(path, RTLD_NOW | (name == "libcuda" ? RTLD_GLOBAL : RTLD_LOCAL)) else {
           tried.append(dlerror().map { String(cString: $0) } ?? path)
           continue
         }
