@@ -56,6 +56,9 @@ public struct CUDABackend: Backend {
         wants: { KernelTable.wants($0, $1) }) : nil
   }
 
+  /// Its kernels take any strides.
+  public var turnsAttention: Bool { true }
+
   /// All but copies, which have kernels that turn matrices, and sums, of which small ones are one launch.
   public func fusesAlone(_ op: any Op) -> Bool { !(op is StridedCopy || op is Sum) }
 

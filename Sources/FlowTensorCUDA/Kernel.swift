@@ -81,6 +81,8 @@ struct Operand: Sendable {
   let address: UInt64
   let shape: [Int]
   let dtype: DType
+  /// Whether it lies as [B, N, H, D], though its shape is [B, H, N, D].
+  var isTurned = false
 
   /// The number of elements.
   var count: Int { shape.reduce(1, *) }

@@ -99,6 +99,7 @@ package struct Poisoned<Device: Backend>: Backend {
 
   /// As the device does.
   package func fusesAlone(_ op: any Op) -> Bool { device.fusesAlone(op) }
+  package var turnsAttention: Bool { device.turnsAttention }
 
   /// As the device does.
   package func prepare(_ steps: [Step]) throws -> any PreparedSteps { try device.prepare(steps) }

@@ -41,6 +41,7 @@ struct Schedule {
         units.append(single(draft[0]))
       }
     }
+    if backend.turnsAttention { units = Turned(units, kept: kept).units }
     if let narrowing = backend.narrowing {
       units = Narrowed(units, kept: kept, firstFree: graph.nodes.count, by: narrowing).units
     }

@@ -7,6 +7,8 @@
 package struct Attention: Op {
   /// Multiplies the scores.
   package let scale: Float
+  /// The inputs and outputs that lie in memory as [B, N, H, D], for a backend that plans so.
+  package var turned = TurnedValues()
   package var name: String { "attention" }
   package func outputType(_ inputs: [DType]) throws(TensorError) -> DType {
     try Attention.type(self, inputs)
@@ -73,10 +75,18 @@ package struct Attention: Op {
   }
 }
 
+/// Which inputs and outputs of attention lie in memory as [B, N, H, D], whatever their shape says.
+package struct TurnedValues: Sendable, Hashable {
+  /// Their numbers.
+  package var inputs: Set<Int> = [], outputs: Set<Int> = []
+}
+
 /// The gradient of `Attention`: (q, k, v, mask, result, logarithms, gradient) -> those of q, k and v.
 package struct AttentionBack: Op {
   /// As in `Attention`.
   package let scale: Float
+  /// As in `Attention`.
+  package var turned = TurnedValues()
   package var name: String { "attention-back" }
   package func outputType(_ inputs: [DType]) throws(TensorError) -> DType {
     try Attention.type(self, inputs)

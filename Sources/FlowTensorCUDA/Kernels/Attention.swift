@@ -12,10 +12,22 @@ extension KernelTable {
   /// `Attention` and `AttentionBack`. `summary` is where `maskSummary` has been; `nil` makes it in the step's scratch.
   static func attention(_ op: any Op, _ c: StepContext, summary: UInt64? = nil) -> Work? {
     switch op {
-    case let op as Attention: AttentionStep(c, scale: op.scale, output: c.outputs[0])?.forward(c, summary)
-    case let op as AttentionBack: AttentionStep(c, scale: op.scale, output: c.inputs[4])?.backward(c, summary)
-    default: nil
+    case let op as Attention:
+      let c = turned(c, op.turned)
+      return AttentionStep(c, scale: op.scale, output: c.outputs[0])?.forward(c, summary)
+    case let op as AttentionBack:
+      let c = turned(c, op.turned)
+      return AttentionStep(c, scale: op.scale, output: c.inputs[4])?.backward(c, summary)
+    default: return nil
     }
+  }
+
+  private static func turned(_ c: StepContext, _ values: TurnedValues) -> StepContext {
+    var (inputs, outputs) = (c.inputs, c.outputs)
+    for index in values.inputs { inputs[index].isTurned = true }
+    for index in values.outputs { outputs[index].isTurned = true }
+    return StepContext(
+      inputs: inputs, outputs: outputs, multiprocessors: c.multiprocessors, capability: c.capability)
   }
 
   /// What attention reads of the mask [B or 1, H or 1, N, M], written at `base`, or without one in scratch memory; of
@@ -131,7 +143,8 @@ private struct AttentionStep {
 
   /// The steps in elements from one batch, head and token to the next.
   func strides(_ x: Operand) -> [Argument] {
-    [h * x.shape[2] * d, x.shape[2] * d, d].map { .long(Int64($0)) }
+    let batch = h * x.shape[2] * d
+    return (x.isTurned ? [batch, d, h * d] : [batch, x.shape[2] * d, d]).map { .long(Int64($0)) }
   }
   /// Scale, sizes, and the mask's steps.
   func numbers(isTiled: Bool) -> [Argument] {
