@@ -87,20 +87,34 @@ final class CUDASteps: PreparedSteps {
 
   // MARK: Preparation
 
-  /// The steps from `start` that are one launch together: an optimiser's, or the squares of gradients. Of each kind none reads
+  /// The steps from `start` that are one launch together: an optimiser's, copies in 16 bits, or the squares of gradients. None reads
   /// what another writes.
   private func merged(_ start: Int, _ backend: CUDABackend) throws(TensorError) -> (count: Int, work: Work?, memory: Memory)
   {
     func run(_ belongs: (any Op) -> Bool) throws(TensorError) -> [StepContext] {
       var contexts: [StepContext] = []
+      var written: [Range<UInt64>] = []
+      var read: [Range<UInt64>] = []
       for step in steps[start...].prefix(4096).prefix(while: { belongs($0.op) }) {
-        contexts.append(try context(step, backend))
+        let next = try context(step, backend)
+        let (reads, writes) = (next.inputs.map(\.range), next.outputs.map(\.range))
+        // Its own inputs may be where it writes, another's may not.
+        let isApart =
+          reads.allSatisfy { range in written.allSatisfy { !$0.overlaps(range) } }
+          && writes.allSatisfy { range in (written + read).allSatisfy { !$0.overlaps(range) } }
+        guard isApart else { break }
+        contexts.append(next)
+        written += writes
+        read += reads
       }
       return contexts
     }
     if let first = steps[start].op as? AdamW {
       let contexts = try run { ($0 as? AdamW) == first }
       if let work = KernelTable.adamWMany(contexts, first) { return (contexts.count, work, Memory(contexts)) }
+    } else if steps[start].op is Cast {
+      let contexts = try run { $0 is Cast }
+      if let work = KernelTable.narrowMany(contexts) { return (contexts.count, work, Memory(contexts)) }
     } else if steps[start].op.isSumOfSquares {
       let contexts = try run { $0.isSumOfSquares }
       let work = KernelTable.squaresMany(
