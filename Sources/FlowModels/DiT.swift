@@ -192,11 +192,11 @@ public struct DiT {
   ///   - time: a time per token, [B, N]: -1 text, 1 clean, t noisy.
   ///   - style: [B, cond].
   ///   - rotary: the positions of the N tokens.
-  ///   - mask: bool, true where a query may attend, broadcastable to [B, 1, N, past + N].
-  ///   - past: keys and values of earlier tokens, per layer.
+  ///   - mask: bool, true where a query may attend, broadcastable to [B, 1, N, N], or to [B, 1, N, rows of the cache].
+  ///   - cache: what keys and values are kept in, per layer, and where those of this pass go.
   public func callAsFunction(
     _ x: Tensor, time: Tensor, style: Tensor, rotary: Rotary, mask: Tensor,
-    past: [(keys: Tensor, values: Tensor)]? = nil
+    cache: KeyValueCache? = nil
   ) throws(TensorError) -> Output {
     try config.check()
     guard x.rank == 3, x.shape[2] == config.condDim else {
@@ -205,13 +205,13 @@ public struct DiT {
         path: scope.prefix)
     }
     return try scope.record { () throws(TensorError) in
-      try forward(x, time: time, style: style, rotary: rotary, mask: mask, past: past)
+      try forward(x, time: time, style: style, rotary: rotary, mask: mask, cache: cache)
     }
   }
 
   private func forward(
     _ x: Tensor, time: Tensor, style: Tensor, rotary: Rotary, mask: Tensor,
-    past: [(keys: Tensor, values: Tensor)]?
+    cache: KeyValueCache?
   ) throws(TensorError) -> Output {
     var taps: [String: Tensor] = [:]
     let c = try embedTime(time)
@@ -225,7 +225,7 @@ public struct DiT {
       let block = scope["transformer_blocks"][layer]
       func layerOutput() throws(TensorError) -> Tensor {
         let a = try RMSNorm(block["input_layernorm"], config.dim)(h)
-        let (mixed, pair) = try attend(block["self_attn"], a, rotary, mask, past?[layer])
+        let (mixed, pair) = try attend(block["self_attn"], a, rotary, mask, cache, layer)
         keyValues.append(pair)
         let middle = try h + mixed
         let m = try RMSNorm(block["post_attention_layernorm"], config.dim)(middle)
@@ -262,10 +262,10 @@ public struct DiT {
     }
   }
 
-  /// Self-attention of a layer (spec 2.4 to 2.6), and its keys and values without those of `past`.
+  /// Self-attention of a layer (spec 2.4 to 2.6), and its keys and values without those of the cache.
   private func attend(
     _ scope: ParameterScope, _ x: Tensor, _ rotary: Rotary, _ mask: Tensor,
-    _ past: (keys: Tensor, values: Tensor)?
+    _ cache: KeyValueCache?, _ layer: Int
   ) throws(TensorError) -> (Tensor, (keys: Tensor, values: Tensor)) {
     let (batch, count, dim, heads) = (x.shape[0], x.shape[1], config.dim, config.heads)
     let width = dim / heads
@@ -280,10 +280,7 @@ public struct DiT {
       var keys = try normed("k_proj", "k_norm")
       var values = try split("v_proj").permuted([0, 2, 1, 3])
       let new = (keys: keys, values: values)
-      if let past {
-        keys = try Tensor.concatenated([past.keys, keys], axis: 2)
-        values = try Tensor.concatenated([past.values, values], axis: 2)
-      }
+      if let cache { (keys, values) = try cache.put(keys, values, layer: layer) }
       let mixed = try queries.attention(keys: keys, values: values, mask: mask).permuted([0, 2, 1, 3])
       return (try Linear(scope["o_proj"], dim, dim, bias: false)(mixed.reshaped([batch, count, dim])), new)
     }

@@ -15,6 +15,8 @@ public final class FlowSampler {
   private let maxBlocks: Int
   private let prefill: Program?
   private let step: Program
+  /// Puts the rows of a block, which stand last in the cache, where they stay.
+  private let keep: Program
   private var width: Int { config.dim / config.heads }
   private var past: Int { textCount + maxBlocks * config.blockSize }
 
@@ -47,6 +49,21 @@ public final class FlowSampler {
     func parameters(_ graph: Graph) -> ParameterList {
       ParameterList(graph, adaptation: adaptation.map { Adaptation($0) }, types: store.dtype)
     }
+    let size = config.blockSize
+    let shape = [branches, config.heads, past + size, width]
+    // In 16 bits where the device reads them so.
+    let type = store.backend.narrowing?.type ?? .float32
+    for name in FlowSampler.cacheNames(config, shape, type) {
+      let zeros = try HostTensor([Float](repeating: 0, count: shape.reduce(1, *)), shape).cast(to: type)
+      try store.set(name, zeros)
+    }
+    func cache(_ graph: Graph, at place: Tensor) throws(TensorError) -> KeyValueCache {
+      let tensors = try FlowSampler.cacheNames(config, shape, type).map { (name) throws(TensorError) in
+        try graph.parameter(name, shape, type)
+      }
+      return KeyValueCache(
+        (0..<config.depth).map { (keys: tensors[2 * $0], values: tensors[2 * $0 + 1]) }, place: place)
+    }
     if textCount > 0 {
       let graph = Graph()
       let list = parameters(graph)
@@ -57,30 +74,28 @@ public final class FlowSampler {
         style: FlowSampler.style(config, conditions, list, branches),
         rotary: Rotary(graph, positions: Array(0..<textCount), width: width),
         mask: graph.constant(HostTensor([true], [1, 1, 1, 1])))
-      prefill = try Program(graph, outputs: FlowSampler.named(output.keyValues), parameters: store)
+      let kept = try cache(graph, at: graph.constant(HostTensor([Int32(0)], [1])))
+      for (layer, pair) in output.keyValues.enumerated() {
+        _ = try kept.put(pair.keys, pair.values, layer: layer)
+      }
+      prefill = try Program(graph, outputs: [:], parameters: store)
     } else {
       prefill = nil
     }
 
-    for layer in 0..<config.depth {
-      for kind in ["k", "v"] {
-        let shape = [branches, config.heads, past, width]
-        let zeros = try HostTensor([Float](repeating: 0, count: shape.reduce(1, *)), shape)
-        try store.set(FlowSampler.cacheName(kind, layer, shape), zeros)
-      }
+    let moving = Graph()
+    let moved = try cache(moving, at: moving.input("place", [1], .int32))
+    for layer in moved.layers.indices {
+      let (keys, values) = moved.layers[layer]
+      _ = try moved.put(
+        keys.sliced(axis: 2, from: past, count: size), values.sliced(axis: 2, from: past, count: size),
+        layer: layer)
     }
-    let size = config.blockSize
+    keep = try Program(moving, outputs: [:], parameters: store)
+
     let graph = Graph()
     let list = parameters(graph)
     let model = DiT(config, list.scope["transformer"])
-    let shape = [branches, config.heads, past, width]
-    let cache = try (0..<config.depth).map {
-      (
-
-        keys: try graph.parameter(FlowSampler.cacheName("k", $0, shape), shape),
-        values: try graph.parameter(FlowSampler.cacheName("v", $0, shape), shape)
-      )
-    }
     let rotaryShape = [1, 1, size, width]
     let latents = try graph.input("latents", [1, size, config.melDim]).broadcast(to: [
       branches, size, config.melDim,
@@ -95,15 +110,14 @@ public final class FlowSampler {
       embedded, time: graph.input("time", [1, 1]).broadcast(to: [branches, size]),
       style: FlowSampler.style(config, conditions, list, branches),
       rotary: Rotary(cos: graph.input("cos", rotaryShape), sin: graph.input("sin", rotaryShape)),
-      mask: graph.input("mask", [1, 1, 1, past + size], .bool), past: cache)
-    var outputs = FlowSampler.named(output.keyValues)
-    outputs["velocity"] = output.velocity
-    step = try Program(graph, outputs: outputs, parameters: store)
+      mask: graph.input("mask", [1, 1, 1, past + size], .bool),
+      cache: cache(graph, at: graph.constant(HostTensor([Int32(past)], [1]))))
+    step = try Program(graph, outputs: ["velocity": output.velocity], parameters: store)
   }
 
   /// Its programs, by what they are for.
   package var programs: [(name: String, program: Program)] {
-    (prefill.map { [("prefill", $0)] } ?? []) + [("step", step)]
+    (prefill.map { [("prefill", $0)] } ?? []) + [("step", step), ("keep", keep)]
   }
 
   /// The style of both branches, with what the singer adds.
@@ -133,17 +147,10 @@ public final class FlowSampler {
     return result
   }
 
-  private static func cacheName(_ kind: String, _ layer: Int, _ shape: [Int]) -> String {
-    "cache.\(shape.map(String.init).joined(separator: "x")).\(kind).\(layer)"
-  }
-
-  private static func named(_ keyValues: [(keys: Tensor, values: Tensor)]) -> [String: Tensor] {
-    var outputs: [String: Tensor] = [:]
-    for (layer, pair) in keyValues.enumerated() {
-      outputs["k.\(layer)"] = pair.keys
-      outputs["v.\(layer)"] = pair.values
-    }
-    return outputs
+  /// The names of all layers' keys and values, by turns.
+  private static func cacheNames(_ config: DiTConfig, _ shape: [Int], _ type: DType) -> [String] {
+    let size = shape.map(String.init).joined(separator: "x") + type.rawValue
+    return (0..<config.depth).flatMap { ["cache.\(size).k.\($0)", "cache.\(size).v.\($0)"] }
   }
 
   /// Samples a song.
@@ -170,12 +177,6 @@ public final class FlowSampler {
     }
     if let conditions, let why = voice.misfit(conditions) { throw TensorError.input("the song has \(why)") }
     let (size, channels) = (config.blockSize, config.melDim)
-    var cache: [String: [Float]] = [:]
-    for layer in 0..<config.depth {
-      for kind in ["k", "v"] {
-        cache["\(kind).\(layer)"] = [Float](repeating: 0, count: branches * config.heads * past * width)
-      }
-    }
     let styles = try HostTensor(
       style + [Float](repeating: 0, count: (branches - 1) * config.condDim), [branches, config.condDim])
     if let prefill {
@@ -183,26 +184,25 @@ public final class FlowSampler {
       var inputs = try features(voice, 0..<0, perFrame: false)
       inputs["text"] = try HostTensor(ids, [branches, textCount])
       inputs["style"] = styles
-      let result = try prefill.run(inputs)
-      commit(result, count: textCount, at: 0, into: &cache)
+      _ = try prefill.run(inputs)
     }
     var stream: [Float] = []
     for block in 0..<blocks {
       try progress?(block)
-      try upload(cache)
       let filled = textCount + block * size
       let mask = (0..<past + size).map { $0 < filled || $0 >= past }
       let positions = Array(block * size..<(block + 1) * size)
       let (cosines, sines) = Rotary.tables(positions, width: width)
       let told = try features(voice, block * size..<(block + 1) * size)
-      func run(_ x: [Float], _ time: Float) throws -> [String: HostTensor] {
-        try step.run(
+      func run(_ x: [Float], _ time: Float) throws -> [Float] {
+        let result = try step.run(
           told.merging([
             "latents": HostTensor(x, [1, size, channels]), "time": HostTensor([time], [1, 1]),
             "style": styles,
             "cos": HostTensor(cosines, [1, 1, size, width]), "sin": HostTensor(sines, [1, 1, size, width]),
             "mask": HostTensor(mask, [1, 1, 1, past + size]),
           ]) { $1 })
+        return result["velocity"]?.floats ?? []
       }
       var x = try noise(block)
       guard x.count == size * channels else {
@@ -210,7 +210,7 @@ public final class FlowSampler {
       }
       let delta = 1 / Float(steps - 1)
       for point in 0..<steps - 1 {
-        let velocity = try run(x, Float(point) * delta)["velocity"]?.floats ?? []
+        let velocity = try run(x, Float(point) * delta)
         let count = size * channels
         for i in 0..<count {
           let conditional = velocity[i]
@@ -218,7 +218,8 @@ public final class FlowSampler {
           x[i] += delta * v
         }
       }
-      commit(try run(x, 1), count: size, at: filled, into: &cache)
+      _ = try run(x, 1)
+      _ = try keep.run(["place": HostTensor([Int32(filled)], [1])])
       stream += x
       if let length = endLength(stream, keepLastFrame: keepLastFrame) {
         return try HostTensor(Array(stream.prefix(length * channels)), [1, length, channels])
@@ -238,27 +239,5 @@ public final class FlowSampler {
     guard frame >= 0, ends(frame) else { return nil }
     while frame >= 0, ends(frame) { frame -= 1 }
     return keepLastFrame ? frame + 1 : max(0, frame)
-  }
-
-  private func commit(
-    _ result: [String: HostTensor], count: Int, at place: Int, into cache: inout [String: [Float]]
-  ) {
-    for (name, value) in result where name != "velocity" {
-      let values = value.floats
-      for row in 0..<branches * config.heads {
-        let from = row * count * width
-        let to = (row * past + place) * width
-        cache[name]?.replaceSubrange(to..<to + count * width, with: values[from..<from + count * width])
-      }
-    }
-  }
-
-  private func upload(_ cache: [String: [Float]]) throws {
-    let shape = [branches, config.heads, past, width]
-    for (name, values) in cache {
-      let parts = name.split(separator: ".")
-      guard let layer = Int(parts[1]) else { continue }
-      try store.set(FlowSampler.cacheName(String(parts[0]), layer, shape), HostTensor(values, shape))
-    }
   }
 }

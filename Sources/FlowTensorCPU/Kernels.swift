@@ -12,7 +12,7 @@ extension CPUBackend {
     let count = ys[0].reduce(1, *)
     let run =
       switch step.op {
-      case is Cast, is StridedCopy, is Concatenate: moving(step, t, x, y)
+      case is Cast, is StridedCopy, is Concatenate, is PutRows: moving(step, t, x, y)
       default: body(step.op, t, x, y, work, xs, ys, count)
       }
     guard let run else { throw TensorError.unsupported(op: step.op.name, backend: name, path: step.path) }

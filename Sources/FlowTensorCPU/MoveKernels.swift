@@ -32,6 +32,19 @@ extension CPUBackend {
           start += run
         }
       }
+    case let op as PutRows:
+      let (all, rows) = (input.shape, step.inputs[1].shape)
+      let inner = all[(op.axis + 1)...].reduce(1, *) * size
+      let (outer, total, run) = (all[..<op.axis].reduce(1, *), all[op.axis], rows[op.axis] * inner)
+      let last = total - rows[op.axis]
+      return {
+        if to != UnsafeMutableRawPointer(x[0]) { to.copyMemory(from: x[0], byteCount: outer * total * inner) }
+        let place = UnsafeRawPointer(x[2]).assumingMemoryBound(to: Int32.self)[0]
+        let start = to + min(max(0, Int(place)), last) * inner
+        for o in 0..<outer {
+          (start + o * total * inner).copyMemory(from: UnsafeRawPointer(x[1]) + o * run, byteCount: run)
+        }
+      }
     default: return nil
     }
   }

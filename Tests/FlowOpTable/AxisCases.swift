@@ -22,6 +22,14 @@ extension OpCase {
     cases.append(OpCase(TakeAlong(axis: 0), [[5], [9]], indices: (1, 5)))
     cases.append(OpCase(PutAlong(axis: 1, count: 4), [[2, 7, 3], [2, 7, 3]], indices: (1, 4)))
     cases.append(OpCase(PutAlong(axis: 1, count: 9), [[3, 5], [3, 5]], indices: (1, 9)))
+    for (shape, axis, rows, room) in [
+      ([2, 7, 3], 1, 4, 4), ([9], 0, 2, 8), ([3, 2, 6, 8], 2, 6, 1), ([2, 5], 1, 0, 6),
+    ] {
+      var part = shape
+      part[axis] = rows
+      cases.append(
+        OpCase(PutRows(axis: axis), [shape, part, [1]], indices: (2, room), differentiable: false))
+    }
     cases.append(OpCase(Binary(.mask), [[3, 5], [5]], mask: 1))
     cases.append(
       OpCase(StridedCopy(kind: .flip([1]), shape: [2, 3, 4], strides: [12, -4, 1], offset: 8), [[2, 3, 4]]))

@@ -58,6 +58,23 @@ KERNEL(256) concatenate(OUT *y, const u64 *pieces, int number, i64 width, i64 to
     if (first + k * THREADS < count) move(y[to[k]], value[k]);
 }
 
+/// Rows of `run` go into rows of `total`, `place` times `step` from their start; no further than `last`.
+KERNEL(256) put_rows(OUT *y, const IN *x, const int *place, i64 step, i64 last, i64 run, i64 total, i64 count) {
+  I first = first_unit();
+  i64 start = place[0] < 0 ? 0 : place[0] > last ? last : place[0];
+  IN value[EACH];
+#pragma unroll
+  for (int k = 0; k < EACH; k++)
+    if (first + k * THREADS < count) value[k] = x[first + k * THREADS];
+#pragma unroll
+  for (int k = 0; k < EACH; k++) {
+    I i = first + k * THREADS;
+    if (i >= count) continue;
+    I row = i / (I)run;
+    move(y[(i64)row * total + start * step + (i64)(i - row * (I)run)], value[k]);
+  }
+}
+
 /// Where position `i` of a row with a pad of `before` takes its element from; negative for a zero. As Pad.Mode numbers
 /// the modes.
 DEVICE i64 pad_origin(i64 i, i64 before, i64 length, int mode) {

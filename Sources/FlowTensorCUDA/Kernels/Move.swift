@@ -28,6 +28,7 @@ extension KernelTable {
           .long(Int64(op.hop / $0)),
         ]
       }
+    case let op as PutRows: return putRows(op, c)
     case is Gather:
       guard c.inputs[1].dtype == .int32 else { return nil }
       return moved("gather", x, y, by: [x.shape[1]]) {
@@ -41,6 +42,7 @@ extension KernelTable {
     switch op {
     case is Cast, is StridedCopy, is Pad, is Frame, is Gather: ([0], [0])
     case is Concatenate: (Array(0..<1024), [0])
+    case is PutRows: ([], [])
     default: nil
     }
   }
@@ -55,6 +57,34 @@ extension KernelTable {
     return Work(launches: [
       access.launch(entry, count, [y.argument] + arguments(access.elements) + [.long(Int64(count))])
     ])
+  }
+
+  private static func putRows(_ op: PutRows, _ c: StepContext) -> Work? {
+    let (x, rows, y) = (c.inputs[0], c.inputs[1], c.outputs[0])
+    let inner = x.shape[(op.axis + 1)...].reduce(1, *)
+    let (total, run) = (x.shape[op.axis] * inner, rows.shape[op.axis] * inner)
+    guard x.dtype == y.dtype, let access = Access(from: rows, at: 0, to: y, [inner]) else { return nil }
+    var work = Work(launches: [])
+    if x.address != y.address {
+      guard let whole = Access(from: x, at: 0, to: y, [y.count]) else { return nil }
+      let count = y.count / whole.elements
+      work.launches.append(
+        whole.launch(
+          "copy_strided", count,
+          [y.argument, x.argument, .table([UInt64(count), 1]), .int(1), .long(Int64(count))]))
+    }
+    guard rows.count > 0 else { return work }
+    let (n, count) = (access.elements, rows.count / access.elements)
+    work.launches.append(
+      access.launch(
+        "put_rows", count,
+        [
+          y.argument, rows.argument, c.inputs[2].argument, .long(Int64(inner / n)),
+          .long(Int64(x.shape[op.axis] - rows.shape[op.axis])), .long(Int64(run / n)),
+          .long(Int64(total / n)),
+          .long(Int64(count)),
+        ]))
+    return work
   }
 
   private static func cast(_ x: Operand, _ y: Operand) -> Work? {
