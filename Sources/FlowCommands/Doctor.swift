@@ -37,7 +37,7 @@ struct Doctor: AsyncParsableCommand {
         Doctor.tool("espeak-ng", "espeak-ng", "English lyrics (else flow's own rules read them)"),
         Doctor.slurm, Doctor.mpi(ranks),
       ]
-      + [Doctor.sandbox, Doctor.merging, Doctor.remote(root), Doctor.cuda]
+      + [Doctor.sandbox, Doctor.merging, Doctor.remote(root)]
     if json {
       Terminal.out(
         JSON.object([
@@ -181,9 +181,5 @@ struct Doctor: AsyncParsableCommand {
       name: "sandbox", ok: true,
       detail: CommandSandbox.version.map { "Landlock, version \($0): commands see only what they declare" }
         ?? "this kernel has no Landlock: commands can read undeclared files", help: nil)
-  }
-
-  private static var cuda: Check {
-    Check(name: "cuda", ok: true, detail: "not built yet: training runs on the CPU", help: nil)
   }
 }

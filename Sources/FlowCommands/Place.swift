@@ -25,6 +25,9 @@ struct PlaceOptions: ParsableArguments {
     help: "More options for every sbatch, such as \"--qos=long\".")
   var slurmArgs: [String] = []
 
+  /// Whether it is another machine than this one.
+  var isElsewhere: Bool { on != .local }
+
   /// The project's engine there.
   /// - Throws: `Diagnostics`.
   func engine(_ project: Project, jobs: Int?, gpus: String?, observe: @escaping @Sendable (RunEvent) -> Void)

@@ -150,7 +150,23 @@ struct Project {
       store: store, executor: pool,
       capacity: .machine(jobs: jobs, gpus: gpus?.split(separator: ",").map(String.init)), observe: observe)
     engine.processor = Project.processor
+    engine.accelerator = { Devices.accelerator }
     return engine
+  }
+
+  /// Throws when a stage asks for a CUDA device that this machine lacks.
+  /// - Parameter only: the stages that are looked at.
+  func requireDevices(_ only: Set<String>?) throws {
+    let asking = plan.stages.filter { $0.device == "cuda" && only?.contains($0.name) ?? true }
+    guard let first = asking.first, Devices.accelerator == nil else { return }
+    throw Diagnostics([
+      Diagnostic(
+        code: "E035",
+        "stage '\(first.name)' asks for 'device: cuda', and there is none: \(Devices.problem ?? "no device")",
+        help:
+          "'flow doctor' says what was looked for; 'device: auto' takes the CPU where there is no CUDA device"
+      )
+    ])
   }
 
   /// The class of processor by which the kernels of matrix products are chosen: the user's choice, else what this one can.

@@ -61,6 +61,7 @@ struct Run: AsyncParsableCommand {
   /// - Throws: `ExitCode` when it failed or was interrupted.
   private func once(_ project: Project) async throws {
     let only = try project.plan.part(from: from, to: to)
+    if !place.isElsewhere { try project.requireDevices(only) }
     let progress = Progress(Terminal(noColour: options.noColor), quiet: quiet)
     let log = try events.map(EventLog.init)
     log?.started(project.plan.name, stages: project.plan.stages.map(\.name))

@@ -6,7 +6,6 @@ import FlowNN
 import FlowStages
 import FlowStore
 import FlowTensor
-import FlowTensorCPU
 import Foundation
 
 struct SampleCommand: AsyncParsableCommand {
@@ -45,6 +44,9 @@ struct SampleCommand: AsyncParsableCommand {
   @Flag(help: "Two channels, the right one later and softer, as the reference's option.") var fakeStereo =
     false
   @Option(help: "Threads; all processors unless said.") var threads: Int?
+  @Option(help: "What it computes on: cpu, cuda, or auto for either.") var device = DeviceKind.cpu
+  @Option(help: "How a CUDA device computes: float32, tf32 or bfloat16.") var precision =
+    DevicePrecision.bfloat16
   @Flag(name: .long, help: "Prints one JSON document on standard output.") var json = false
 
   func validate() throws {
@@ -59,7 +61,7 @@ struct SampleCommand: AsyncParsableCommand {
   func run() async throws {
     try await reporting(json: json) {
       for path in [output, latents].compactMap({ $0 }) { try SongWriter.check(path) }
-      let backend = CPUBackend(threads: threads ?? ProcessInfo.processInfo.activeProcessorCount)
+      let backend = try chosen()
       let files = try Weights.explained(model) { try PublishedFiles(model, "model") }
       let config = try Weights.explained(files.config) { try files.sizes(DiTConfig.self) }
       let speaker = output == nil ? nil : try Voice(decoder ?? model, backend, channels: config.melDim)
@@ -94,6 +96,21 @@ struct SampleCommand: AsyncParsableCommand {
       }
       SongWriter.report(
         audio, at: output, latents: latents, frames: result.shape[1], asked: request.frames, json: json)
+    }
+  }
+
+  /// What it computes on.
+  private func chosen() throws -> any Backend {
+    do throws(TensorError) {
+      return try Devices.backend(
+        device, precision, threads: threads ?? ProcessInfo.processInfo.activeProcessorCount,
+        say: Terminal.error)
+    } catch {
+      throw Diagnostics([
+        Diagnostic(
+          code: "E035", "there is no CUDA device: \(error)",
+          help: "'flow doctor' says what was looked for; '--device auto' takes the CPU where there is none")
+      ])
     }
   }
 
@@ -149,7 +166,7 @@ struct Voice {
   private let config: VocoderConfig
   private let decoder: VocoderDecoder
 
-  init(_ folder: String, _ backend: CPUBackend, channels: Int) throws {
+  init(_ folder: String, _ backend: any Backend, channels: Int) throws {
     let files = try Weights.explained(folder) { try PublishedFiles(folder, "decoder") }
     config = try Weights.explained(files.config) { try files.sizes(VocoderConfig.self) }
     let (config, path) = (config, files.weights.joined(separator: ", "))

@@ -46,8 +46,10 @@ extension Action {
   /// - Parameters:
   ///   - files: path and digest of each file parameter.
   ///   - processor: the class of processor, for stages whose numbers depend on it.
+  ///   - accelerator: that of the CUDA device, if there is one; asked for by stages alone that may run on it.
   static func template(
-    _ stage: PlannedStage, files: [String: (path: String, digest: Digest)], processor: String = ""
+    _ stage: PlannedStage, files: [String: (path: String, digest: Digest)], processor: String = "",
+    accelerator: () -> String? = { nil }
   ) -> Template {
     let declaration = stage.declaration
     var parameters = stage.parameters
@@ -71,7 +73,18 @@ extension Action {
       head += command.canonicalBytes
       head += ",".utf8
     }
-    let numeric = declaration.numeric == nil || processor.isEmpty ? "blas" : "blas/\(processor)"
+    var numeric = declaration.numeric == nil || processor.isEmpty ? "blas" : "blas/\(processor)"
+    if let device = stage.device {
+      let found = device == "cpu" ? nil : accelerator()
+      if device == "cuda" || found != nil {
+        numeric = "cuda/\(found ?? "unknown")"
+        keyParameters[StageDeclaration.device] = "cuda"
+      } else {
+        // What the CPU makes has the key that it had before there was a choice.
+        keyParameters[StageDeclaration.device] = nil
+        keyParameters[StageDeclaration.precision] = nil
+      }
+    }
     var tail = Array("\"numeric\":".utf8)
     tail += JSON.string(numeric).canonicalBytes
     tail += ",\"outputs\":".utf8

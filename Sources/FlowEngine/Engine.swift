@@ -15,6 +15,8 @@ public struct Engine: Sendable {
   public var keepGoing = false
   /// The class of processor that matrix products run on: part of the keys of stages whose numbers depend on it.
   public var processor = ""
+  /// The class of the CUDA device, if there is one, likewise.
+  public var accelerator: @Sendable () -> String? = { nil }
 
   /// An engine that hands out `capacity`; `observe` gets events from many threads.
   public init(
@@ -42,7 +44,7 @@ public struct Engine: Sendable {
   /// - Throws: `Diagnostics` when a source or a file parameter is missing.
   public func assess(_ plan: Plan) throws -> RunReport {
     let start = Date()
-    let world = try World(plan, store: store, processor: processor)
+    let world = try World(plan, store: store, processor: processor, accelerator: accelerator)
     let plan = world.licensed(plan)
     let assessment = Assessment(
       store: store, world: world, manifest: PipelineManifest(store, pipeline: plan.name))
@@ -105,7 +107,7 @@ public struct Engine: Sendable {
     Scratch.sweep(store.root + "/tmp/scratch")
     let lease = store.lease(plan.name)
     defer { withExtendedLifetime(lease) {} }
-    let world = try World(plan, store: store, processor: processor)
+    let world = try World(plan, store: store, processor: processor, accelerator: accelerator)
     plan = world.licensed(plan)
     for (name, provenance) in world.provenance.sorted(by: { $0.key < $1.key }) where !provenance.isAllowed {
       observe(.warning(stage: name, "will not be made: its licences are not allowed"))
@@ -141,7 +143,7 @@ public struct Engine: Sendable {
   /// Whether the lock file is what a run that finds everything as in `report` would write.
   /// - Throws: `Diagnostics` when a source or a file parameter is missing.
   public func lockIsCurrent(_ plan: Plan, _ report: RunReport) throws -> Bool {
-    let plan = try World(plan, store: store, processor: processor).licensed(plan)
+    let plan = try World(plan, store: store, processor: processor, accelerator: accelerator).licensed(plan)
     return FileBytes.read(LockFile.path(plan)) == LockFile.bytes(plan, report.stages, old: [])
   }
 

@@ -21,7 +21,7 @@ extension Engine {
   public func trace(_ plan: Plan, fetch: ([Digest]) throws -> [Digest: ActionRecord] = { _ in [:] }) throws
     -> Trace
   {
-    let world = try World(plan, store: store, processor: processor)
+    let world = try World(plan, store: store, processor: processor, accelerator: accelerator)
     let plan = world.licensed(plan)
     var assessment = Assessment(
       store: store, world: world, manifest: PipelineManifest(store, pipeline: plan.name))

@@ -15,7 +15,7 @@ extension Engine {
           help: DidYouMean.hint(stage, among: plan.stages.map(\.name), what: "stage"))
       ])
     }
-    let world = try World(plan, store: store, processor: processor)
+    let world = try World(plan, store: store, processor: processor, accelerator: accelerator)
     let plan = world.licensed(plan)
     let assessment = Assessment(
       store: store, world: world, manifest: PipelineManifest(store, pipeline: plan.name))

@@ -16,8 +16,11 @@ final class World: Sendable {
 
   /// The class of processor, where it matters to a stage's numbers.
   private let processor: String
+  /// That of the CUDA device.
+  private let accelerator: @Sendable () -> String?
 
-  init(_ plan: Plan, store: Store, processor: String) throws {
+  init(_ plan: Plan, store: Store, processor: String, accelerator: @escaping @Sendable () -> String?) throws {
+    self.accelerator = accelerator
     self.processor = processor
     let stats = StatCache(store)
     var problems: [Diagnostic] = []
@@ -71,7 +74,7 @@ final class World: Sendable {
 
   /// What all actions of `stage` have in common.
   func template(_ stage: PlannedStage) -> Action.Template {
-    Action.template(stage, files: files[stage.name] ?? [:], processor: processor)
+    Action.template(stage, files: files[stage.name] ?? [:], processor: processor, accelerator: accelerator)
   }
 
   /// The items of each bound input of `stage`.

@@ -14,32 +14,25 @@ public enum FlowMatching {
     let n = textCount + 2 * latentCount
     var values = [Bool](repeating: false, count: textLengths.count * n * n)
     for (b, (texts, latents)) in zip(textLengths, latentLengths).enumerated() {
+      let known = min(latents, latentCount)
       for q in 0..<n {
-        for k in 0..<n where allowed(q, k, textCount, latentCount, blockSize, texts, latents) {
-          values[(b * n + q) * n + k] = true
+        let row = (b * n + q) * n
+        func allow(_ start: Int, _ keys: Range<Int>) {
+          for key in keys.clamped(to: 0..<known) { values[row + start + key] = true }
         }
-        if q >= textCount || texts == 0 { values[(b * n + q) * n + q] = true }
+        for key in 0..<min(texts, textCount) { values[row + key] = true }
+        if q >= textCount || texts == 0 { values[row + q] = true }
+        guard q >= textCount else { continue }
+        let first = (q - textCount) % latentCount / blockSize * blockSize
+        if q < textCount + latentCount {
+          allow(textCount, 0..<first + blockSize)
+        } else {
+          allow(textCount, 0..<first)
+          allow(textCount + latentCount, first..<first + blockSize)
+        }
       }
     }
     return try HostTensor(values, [textLengths.count, 1, n, n])
-  }
-
-  private static func allowed(
-    _ q: Int, _ k: Int, _ textCount: Int, _ latentCount: Int, _ blockSize: Int, _ texts: Int, _ latents: Int
-  ) -> Bool {
-    if k < textCount { return k < texts }
-    if q < textCount { return false }
-    let (queryNoisy, keyNoisy) = (q >= textCount + latentCount, k >= textCount + latentCount)
-    let query = (q - textCount) % latentCount
-    let key = (k - textCount) % latentCount
-    guard key < latents else { return false }
-    let (queryBlock, keyBlock) = (query / blockSize, key / blockSize)
-    switch (queryNoisy, keyNoisy) {
-    case (false, false): return keyBlock <= queryBlock
-    case (false, true): return false
-    case (true, false): return keyBlock < queryBlock
-    case (true, true): return keyBlock == queryBlock
-    }
   }
 
   /// The tensors of one training step.

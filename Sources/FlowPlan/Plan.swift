@@ -178,6 +178,14 @@ public struct PlannedStage: Sendable, Hashable {
     return max(1, count)
   }
 
+  /// What it computes on, where it can be chosen: `cpu`, `cuda`, or `auto` for either.
+  public var device: String? {
+    guard declaration.run == .native, case .string(let name)? = parameters[StageDeclaration.device] else {
+      return nil
+    }
+    return name
+  }
+
   /// The parameters that are part of the key.
   public var keyParameters: [String: JSON] {
     var result = parameters

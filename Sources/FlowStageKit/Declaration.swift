@@ -190,6 +190,9 @@ extension StageDeclaration {
   /// The parameter that says on how many ranks (processes with a part of each batch) a native stage runs.
   public static let ranks = "ranks"
 
+  /// The parameters that say what a native stage computes on, and how exactly it does so there.
+  public static let device = "device", precision = "precision"
+
   /// The attribute of an item that says the how-manieth of what is bound to its input it is of, from 0, where a parameter
   /// has something for each.
   public static let part = "part"

@@ -50,6 +50,6 @@ public enum Libraries {
         name: "soundfont", ok: soundfont != nil,
         detail: soundfont ?? "none of \(Renderer.soundfonts.joined(separator: ", "))",
         help: "sudo apt-get install fluidr3mono-gm-soundfont"))
-    return checks
+    return checks + Devices.checks()
   }
 }

@@ -94,9 +94,12 @@ struct NetworkFiles {
     kind == .decoder && files.contains { $0.names.contains("conv_pre.weight") }
   }
 
+  /// As below, on the CPU.
+  func store(threads: Int) throws -> ParameterStore { try store(on: CPUBackend(threads: threads)) }
+
   /// Its weights where they lie, of the types they are kept in, to be read only.
-  func store(threads: Int) throws -> ParameterStore {
-    let (store, files) = (ParameterStore(CPUBackend(threads: threads)), try files())
+  func store(on backend: any Backend) throws -> ParameterStore {
+    let (store, files) = (ParameterStore(backend), try files())
     if isFolded(files) {
       for (name, value) in try parameters() { try store.set(name, value) }
       return store

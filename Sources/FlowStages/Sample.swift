@@ -4,7 +4,6 @@ import FlowModels
 import FlowNN
 import FlowStageKit
 import FlowTensor
-import FlowTensorCPU
 
 /// `sample`: lyrics and style to a song.
 struct Sample: Stage {
@@ -15,10 +14,13 @@ struct Sample: Stage {
     var guidance: Double
     var tokens: Int
     var seed: Int
+    var device: DeviceKind
+    var precision: DevicePrecision
   }
   let parameters: Parameters
 
   func run(_ context: StageContext) throws {
+    let backend = try context.backend(parameters.device, parameters.precision)
     let model = try NetworkFiles(context, "model", .model)
     let vocoder = try NetworkFiles(context, "vocoder", .decoder)
     let config = try model.config(DiTConfig.self)
@@ -41,7 +43,7 @@ struct Sample: Stage {
     }
     let adapters = try context.items("adapter").map { (adapter: try NetworkFiles.adapter($0), strength: 1.0) }
     let song = try SongModel(
-      config, store: model.store(threads: context.threads), adapters: adapters, conditions: told,
+      config, store: model.store(on: backend), adapters: adapters, conditions: told,
       named: { BaseName.isGiven($0) ? model.name : nil })
     let latents = try song.sample(
       request,
@@ -53,7 +55,7 @@ struct Sample: Stage {
         var random = context.random("noise \(block)")
         return (0..<config.blockSize * config.melDim).map { _ in Float(random.normal()) }
       })
-    let voice = try Vocoder.unfolded(vocoder.store(threads: context.threads))
+    let voice = try Vocoder.unfolded(vocoder.store(on: backend))
     try Vocoder.accept(voice, decoder)
     var wave = try VocoderDecoder(decoder, store: voice, prefix: "")
       .decode(latents.columns())

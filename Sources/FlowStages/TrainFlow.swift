@@ -82,12 +82,13 @@ struct TrainFlow: Stage {
       settings.conditions = ConditionSizes(
         kinds, hidden: max(1, width / 2), singerWidth: try voices.singerWidth(), output: width)
     }
+    let backend = try context.backend(parameters.device, parameters.precision)
     let trainer: FlowTrainer
     do {
       trainer = try FlowTrainer(
         settings, songs: songs, validation: split.heldOut, seed: seed,
-        backend: CPUBackend(threads: context.threads), base: base?.files() ?? [], ranks: context.ranks,
-        available: context.memory)
+        backend: backend, base: base?.files() ?? [], ranks: context.ranks,
+        available: Devices.memory(backend, context))
     } catch let error as TrainingError {
       guard case .memory = error else { throw error }
       throw StageFailure(

@@ -40,11 +40,13 @@ extension TrainFlow {
     var keep: Int
     var seed: Int
     var checkpoint: Int
+    var device: DeviceKind
+    var precision: DevicePrecision
 
     enum CodingKeys: String, CodingKey {
       case steps, batch, weights, rate, warmup, schedule, betas, clip, accumulation, ranks, frames, tokens
       case dropout, dim, depth, heads, conditions, method, rank, alpha, rslora, targets, recompute
-      case validate, preview, save, keep, seed, checkpoint
+      case validate, preview, save, keep, seed, checkpoint, device, precision
       case reconstructionLoss = "reconstruction_loss"
       case phonemeAlignmentLoss = "phoneme_alignment_loss"
       case pitchConsistencyLoss = "pitch_consistency_loss"

@@ -28,12 +28,14 @@ struct TrainVocoder: Stage {
     var ranks: Int
     var seed: Int
     var checkpoint: Int
+    var device: DeviceKind
+    var precision: DevicePrecision
     enum CodingKeys: String, CodingKey {
       case trained, steps, batch, frames, rate, accumulation, mel, magnitude, floor, noise, adversarial,
         features,
         discriminators, width
       case heldOut = "held_out"
-      case preview, ranks, seed, checkpoint
+      case preview, ranks, seed, checkpoint, device, precision
     }
   }
   let parameters: Parameters
@@ -96,12 +98,12 @@ struct TrainVocoder: Stage {
     let split = ModelFiles.split(context.items("audio"), seed: seed, share: parameters.heldOut)
     guard !split.items.isEmpty else { throw StageFailure("there is no audio to train the vocoder on") }
     let songs = try split.items.map { try ModelFiles.wave($0, rate: settings.vocoder.samplingRate) }
+    let backend = try context.backend(parameters.device, parameters.precision)
     let trainer: VocoderTrainer
     do {
       trainer = try VocoderTrainer(
-        settings, songs: songs, validation: split.heldOut, seed: seed,
-        backend: CPUBackend(threads: context.threads), initial: initial, ranks: context.ranks,
-        available: context.memory)
+        settings, songs: songs, validation: split.heldOut, seed: seed, backend: backend,
+        initial: initial, ranks: context.ranks, available: Devices.memory(backend, context))
     } catch let error as TrainingError {
       guard case .memory = error else { throw error }
       throw StageFailure("\(error)", help: "lower 'batch' (and raise 'accumulation') or 'frames'")

@@ -95,6 +95,25 @@ import Testing
     #expect(Bench.summary(try await engine.run(plan, projectRoot: bench.folder.path)) == "")
   }
 
+  /// What a CUDA device makes has keys of its own; what the CPU makes has those that it had before there was a choice.
+  @Test func theDeviceCountsWhereItIsUsed() async throws {
+    let bench = try Bench()
+    _ = try await bench.run()
+    func ran(_ device: String, on accelerator: String?) async throws -> String {
+      var (plan, engine) = (bench.plan, bench.engine)
+      plan.stages[1].parameters["device"] = .string(device)
+      plan.stages[1].parameters["precision"] = "bfloat16"
+      engine.accelerator = { accelerator }
+      return Bench.summary(try await engine.run(plan, projectRoot: bench.folder.path))
+    }
+    #expect(try await ran("cpu", on: "card A") == "")
+    #expect(try await ran("auto", on: nil) == "")
+    #expect(try await ran("auto", on: "card A") == "first:3")
+    #expect(try await ran("cuda", on: "card A") == "")
+    #expect(try await ran("cuda", on: "card B") == "first:3")
+    #expect(try await ran("cpu", on: nil) == "")
+  }
+
   @Test func resourcesAndSilentParametersAreInNoKey() async throws {
     let bench = try Bench()
     _ = try await bench.run()

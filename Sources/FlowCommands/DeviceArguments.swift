@@ -1,0 +1,5 @@
+public import ArgumentParser
+public import FlowStages
+
+extension DeviceKind: ExpressibleByArgument {}
+extension DevicePrecision: ExpressibleByArgument {}
