@@ -4,7 +4,7 @@
 extension OpCase {
   package static let all: [OpCase] =
     elementwise + casts + arrangements + reductions + products + attentions + convolutions + draws + axes
-    + images
+    + images + channels
     + sequences + long
 
   private static let elementwise: [OpCase] = {

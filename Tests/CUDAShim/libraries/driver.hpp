@@ -39,11 +39,13 @@ struct Entry {
   unsigned count, threads;
 };
 
+struct Function;
 struct Module {
   void *library;
   const Entry *entries;
   char *shared, *sharedEnd;
   std::string digest;
+  std::map<const Entry *, Function *> functions = {};
 };
 
 struct Function {

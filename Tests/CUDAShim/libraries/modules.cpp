@@ -46,8 +46,14 @@ EXPORT int cuModuleUnload(void *module) {
 EXPORT int cuModuleGetFunction(void **function, void *module, const char *name) {
   WITH_CONTEXT
   if (!module) return invalidHandle;
+  // A function is the same however often it's asked for, and so are its limits.
+  std::map<const Entry *, Function *> &known = ((Module *)module)->functions;
   for (const Entry *entry = ((Module *)module)->entries; entry->name; entry++)
-    if (!strcmp(entry->name, name)) return *function = new Function{entry, (Module *)module}, done;
+    if (!strcmp(entry->name, name)) {
+      Function *&one = known[entry];
+      if (!one) one = new Function{entry, (Module *)module};
+      return *function = one, done;
+    }
   return notFound;
 }
 EXPORT int cuFuncSetAttribute(void *function, int attribute, int value) {
