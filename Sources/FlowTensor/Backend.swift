@@ -125,6 +125,8 @@ public protocol Backend: Sendable {
   var turnsAttention: Bool { get }
   /// Whether an op that could be fused, but has nothing to be fused with, is a fused group of its own.
   func fusesAlone(_ op: any Op) -> Bool
+  /// Elements of the widest row that a fused group can hold.
+  var widestRow: Int { get }
 }
 
 extension Backend {
@@ -138,6 +140,8 @@ extension Backend {
   public var turnsAttention: Bool { false }
   /// No: it has a kernel.
   public func fusesAlone(_ op: any Op) -> Bool { false }
+  /// What a block of a few registers in a cache allows.
+  public var widestRow: Int { RowProgram.mostWidth }
   /// It can't.
   public func borrow(_ memory: BorrowedMemory) -> (any DeviceBuffer)? { nil }
 

@@ -102,5 +102,8 @@ package struct Poisoned<Device: Backend>: Backend {
   package var turnsAttention: Bool { device.turnsAttention }
 
   /// As the device does.
+  package var widestRow: Int { device.widestRow }
+
+  /// As the device does.
   package func prepare(_ steps: [Step]) throws -> any PreparedSteps { try device.prepare(steps) }
 }

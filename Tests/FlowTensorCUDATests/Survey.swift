@@ -39,7 +39,7 @@ final class Survey: Backend {
       })
   }
   func workspace(_ op: any Op, _ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
-  func fusesAlone(_ op: any Op) -> Bool { !(op is StridedCopy) }
+  func fusesAlone(_ op: any Op) -> Bool { !(op is StridedCopy || op is Sum) }
   var narrowing: Narrowing? {
     guard precision == .bfloat16 else { return nil }
     var narrowing = Narrowing(

@@ -32,6 +32,7 @@ struct Grouping {
   private var heavy: [Int]
   private var consumers: [Value: [Int]] = [:]
   private let kept: Set<Value>
+  private let widest: Int
   private(set) var group: [Group?]
   private var lastReader: [Value: Group] = [:]
   private var visited: [Int]
@@ -40,7 +41,11 @@ struct Grouping {
   /// - Parameters:
   ///   - needed: the nodes to compute, ascending.
   ///   - kept: values that are results.
-  init(_ graph: Graph, needed: [Int], kept: Set<Value>, resolve: @escaping (Tensor) -> Value) {
+  ///   - widest: elements of the widest row.
+  init(
+    _ graph: Graph, needed: [Int], kept: Set<Value>, widest: Int, resolve: @escaping (Tensor) -> Value
+  ) {
+    self.widest = widest
     self.graph = graph
     self.needed = needed
     self.kept = kept
@@ -136,7 +141,7 @@ struct Grouping {
     guard inner.allSatisfy({ $0 != .columns && $0 != .total }) else { return nil }
     let whole = inputs[0].shape.elements == group.elements && inner[0] != .small
     func rows(_ width: Int) -> Bool {
-      whole && width > 0 && width <= RowProgram.mostWidth && (group.width ?? width) == width
+      whole && width > 0 && width <= widest && (group.width ?? width) == width
     }
     switch form {
     case .elementwise(let patterns):

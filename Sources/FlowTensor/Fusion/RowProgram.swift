@@ -57,7 +57,7 @@ package struct RowProgram: Sendable {
 
   /// Most ranges that rows are split in for column and total sums.
   package static let mostRanges = 64
-  /// The widest row: a block of a few registers must fit a cache.
+  /// The widest row, if a backend doesn't say: a block of a few registers must fit a cache.
   package static let mostWidth = 8192
 
   init(rows: Int, width: Int) {

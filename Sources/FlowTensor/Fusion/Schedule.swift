@@ -20,7 +20,8 @@ struct Schedule {
     self.graph = graph
     needed = Schedule.reachable(graph, roots)
     let kept = Set(roots.map { Schedule.resolve($0) })
-    var grouping = Grouping(graph, needed: needed, kept: kept, resolve: Schedule.resolve)
+    var grouping = Grouping(
+      graph, needed: needed, kept: kept, widest: backend.widestRow, resolve: Schedule.resolve)
     grouping.run(joining: fuse, alone: backend.fusesAlone)
     var readOutside = kept
     var drafts: [(key: Int, members: [Int])] = []
