@@ -102,6 +102,7 @@ public final class TrainingStep {
     self.store = store
     self.ranks = ranks
     let graph = loss.graph
+    graph.recomputesCheaply = store.backend.recomputesCheaply
     for declaration in parameters {
       let zeros = try HostTensor(
         [Float](repeating: 0, count: declaration.tensor.shape.reduce(1, *)), declaration.tensor.shape)

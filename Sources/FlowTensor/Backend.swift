@@ -121,6 +121,8 @@ public protocol Backend: Sendable {
   func workspace(_ op: any Op, _ inputs: [[Int]], _ outputs: [[Int]]) -> Int
   /// How intermediate values are kept, if not as they are recorded.
   var narrowing: Narrowing? { get }
+  /// Whether trainings on it compute cheap values again for their gradients: memory is scarcer than time.
+  var recomputesCheaply: Bool { get }
   /// Whether attention takes and gives memory of [B, N, H, D].
   var turnsAttention: Bool { get }
   /// Whether an op that could be fused, but has nothing to be fused with, is a fused group of its own.
@@ -136,6 +138,8 @@ extension Backend {
   }
   /// As recorded.
   public var narrowing: Narrowing? { nil }
+  /// No.
+  public var recomputesCheaply: Bool { false }
   /// No.
   public var turnsAttention: Bool { false }
   /// No: it has a kernel.

@@ -19,6 +19,8 @@ public final class Graph {
   }
 
   private(set) var nodes: [Node] = []
+  /// Whether gradients compute again what costs one pass over values that are kept for them anyway, instead of keeping it.
+  package var recomputesCheaply = false
   private(set) var assignments: [(parameter: Tensor, value: Tensor)] = []
   private var names: [String: Tensor] = [:]
 
@@ -186,8 +188,20 @@ public final class Graph {
         needed.insert(index)
       }
     }
+    let (forward, again) = (nodes.count, Recomputation(self))
+    let results = try flow(value, weights, to: targets, needed, again)
+    guard recomputesCheaply else { return results }
+    let cheap = CheapValues(self, readBy: results, before: forward)
+    if cheap.nodes.isEmpty { return results }
+    // Once more, now that it is known what is kept.
+    nodes.removeLast(nodes.count - forward)
+    return try flow(value, weights, to: targets, needed, Recomputation(self, cheap: cheap.nodes))
+  }
+
+  private func flow(
+    _ value: Tensor, _ weights: Tensor, to targets: [Tensor], _ needed: Set<Int>, _ again: Recomputation
+  ) throws(TensorError) -> [Tensor] {
     var gradient = [Key(value): weights]
-    let again = Recomputation(self)
     for index in stride(from: value.node, through: 0, by: -1) where needed.contains(index) {
       guard case .op(let op, let inputs) = nodes[index].source else { continue }
       let outputs = nodes[index].shapes.indices.map {

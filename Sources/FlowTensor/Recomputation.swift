@@ -2,13 +2,19 @@
 final class Recomputation {
   private let graph: Graph
   private var made: [Int: [Tensor]] = [:]
+  /// Ops that are computed again whoever reads them.
+  private let cheap: Set<Int>
 
-  init(_ graph: Graph) { self.graph = graph }
+  init(_ graph: Graph, cheap: Set<Int> = []) {
+    self.graph = graph
+    self.cheap = cheap
+  }
 
   /// What the gradient of the op `consumer` should read for `tensor`.
   func value(_ tensor: Tensor, for consumer: Int) throws(TensorError) -> Tensor {
     let (node, reader) = (graph.nodes[tensor.node], graph.nodes[consumer])
     if let region = node.region, region == reader.region { return try copy(tensor, region) }
+    if cheap.contains(Schedule.resolve(tensor).node) { return try cheapCopy(tensor) }
     // What is kept in 16 bits is widened when it is wanted: wide values that live from the forward pass to the backward
     // pass would be all that was saved.
     if case .op(let op as Cast, let inputs) = node.source, op.isWidening(inputs[0].dtype) {
@@ -21,6 +27,16 @@ final class Recomputation {
       return try copy(tensor, node.region)
     }
     return tensor
+  }
+
+  private func cheapCopy(_ tensor: Tensor) throws(TensorError) -> Tensor {
+    guard cheap.contains(Schedule.resolve(tensor).node),
+      case .op(let op, let inputs) = graph.nodes[tensor.node].source
+    else { return tensor }
+    if let known = made[tensor.node] { return known[tensor.output] }
+    let copies = try graph.apply(op, try inputs.map { (input) throws(TensorError) in try cheapCopy(input) })
+    made[tensor.node] = copies
+    return copies[tensor.output]
   }
 
   private func copy(_ tensor: Tensor, _ region: Int?) throws(TensorError) -> Tensor {

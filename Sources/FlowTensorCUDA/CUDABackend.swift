@@ -56,6 +56,9 @@ public struct CUDABackend: Backend {
         wants: { KernelTable.wants($0, $1) }) : nil
   }
 
+  /// A pass over values costs it little, and its memory is what limits a training.
+  public var recomputesCheaply: Bool { true }
+
   /// Its kernels take any strides.
   public var turnsAttention: Bool { true }
 

@@ -89,8 +89,9 @@ final class CUDASteps: PreparedSteps {
 
   /// The steps from `start` that are one launch together: an optimiser's, copies in 16 bits, or the squares of gradients. None reads
   /// what another writes.
-  private func merged(_ start: Int, _ backend: CUDABackend) throws(TensorError) -> (count: Int, work: Work?, memory: Memory)
-  {
+  private func merged(_ start: Int, _ backend: CUDABackend) throws(TensorError) -> (
+    count: Int, work: Work?, memory: Memory
+  ) {
     func run(_ belongs: (any Op) -> Bool) throws(TensorError) -> [StepContext] {
       var contexts: [StepContext] = []
       var written: [Range<UInt64>] = []

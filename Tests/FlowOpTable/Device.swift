@@ -100,6 +100,7 @@ package struct Poisoned<Device: Backend>: Backend {
   /// As the device does.
   package func fusesAlone(_ op: any Op) -> Bool { device.fusesAlone(op) }
   package var turnsAttention: Bool { device.turnsAttention }
+  package var recomputesCheaply: Bool { device.recomputesCheaply }
 
   /// As the device does.
   package var widestRow: Int { device.widestRow }
