@@ -11,10 +11,15 @@ struct FaultTests {
   private static func problem(
     _ fault: String, _ work: (CUDABackend) throws -> Void = { _ in }
   ) throws -> TensorError {
-    setenv("FLOW_SHIM_FAULT", fault, 1)
-    setenv("FLOW_KERNEL_CACHE", "", 1)
-    CUDALibraries.use(try #require(CUDAShim.folder))
+    try start(fault)
     return try #require(throws: TensorError.self) { try work(CUDABackend(precision: .float32)) }
+  }
+
+  /// Makes the stand-in have `fault`, and no kernels from before.
+  private static func start(_ fault: String) throws {
+    setenv("FLOW_SHIM_FAULT", fault, 1)
+    setenv("FLOW_KERNEL_CACHE", NSTemporaryDirectory() + "flow-faults-\(UUID().uuidString)", 1)
+    CUDALibraries.use(try #require(CUDAShim.folder))
   }
 
   /// A program of a product and a sum, run `times` times.
@@ -68,9 +73,7 @@ struct FaultTests {
 
   @Test func aLostDeviceIsToldAndStaysLost() async {
     await #expect(processExitsWith: .success) {
-      setenv("FLOW_SHIM_FAULT", "lost-at=5", 1)
-      setenv("FLOW_KERNEL_CACHE", "", 1)
-      CUDALibraries.use(try #require(CUDAShim.folder))
+      try FaultTests.start("lost-at=5")
       let backend = try CUDABackend(precision: .float32)
       for _ in 0..<2 {
         let error = try #require(throws: TensorError.self) { try FaultTests.run(backend, times: 20) }
@@ -81,9 +84,7 @@ struct FaultTests {
 
   @Test func memoryThatCanNotBeHadIsToldInBytesAndTheDeviceGoesOn() async {
     await #expect(processExitsWith: .success) {
-      setenv("FLOW_SHIM_FAULT", "oom-at=200000000", 1)
-      setenv("FLOW_KERNEL_CACHE", "", 1)
-      CUDALibraries.use(try #require(CUDAShim.folder))
+      try FaultTests.start("oom-at=200000000")
       let backend = try CUDABackend(precision: .float32)
       let graph = Graph()
       let x = try graph.input("x", [60_000_000])

@@ -1,4 +1,5 @@
 import FlowOpTable
+import FlowTensorCUDA
 import FlowTestSupport
 import Foundation
 import Synchronization
@@ -24,6 +25,12 @@ import Testing
         for test in OpCase.all {
           let device = try mode.device()
           _ = try test.run(test.values(2, device.storage), on: device.backend, test.view, device.storage)
+        }
+      }
+      for capability in ["80", "90"] {
+        setenv("FLOW_SHIM_CAPABILITY", capability, 1)
+        for test in TensorCores.cases {
+          _ = try TensorCores.errors(test, on: Poisoned(CUDABackend(precision: .bfloat16)))
         }
       }
     }

@@ -9,8 +9,7 @@ enum Shim {
   /// Whether it can be used here; the reason why not is printed.
   static let isThere: Bool = {
     guard let folder = CUDAShim.folder else { return false }
-    // The stand-in for the compiler keeps what it makes.
-    setenv("FLOW_KERNEL_CACHE", "", 1)
+    setenv("FLOW_KERNEL_CACHE", folder + "/cubins", 1)
     CUDALibraries.use(folder)
     return true
   }()

@@ -78,6 +78,9 @@ final class Survey: Backend {
     ] {
       let survey = Survey(capability: capability, precision: precision)
       for test in OpCase.all { _ = try test.program(on: survey, test.view, storage) }
+      if precision == .bfloat16 {
+        for test in TensorCores.cases { _ = try TensorCores.program(test, on: survey) }
+      }
       all.formUnion(survey.kernels)
     }
     let sorted = all.sorted {
@@ -92,5 +95,12 @@ final class Survey: Backend {
       if case .text = kernel.source, index % 8 != 0 { return nil }
       return kernel
     }
+  }
+}
+
+extension Kernel {
+  /// The file of the package that it is in, if it is in one.
+  var file: String {
+    if case .file(let name) = source { name } else { "" }
   }
 }
