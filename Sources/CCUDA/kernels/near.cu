@@ -86,20 +86,26 @@ DEVICE void copy8(float *to, const float *from) {
 }
 DEVICE void copy8(bf16 *to, const bf16 *from) { *(Quad *)to = *(const Quad *)from; }
 
-/// Blocks: (those that share the tiles, tiles of outputs, phases).
+/// Blocks: (those that share the tiles, tiles of outputs, phases of rows). The phases of a row's columns, `beside` of them,
+/// are made one after another from the same tile and written together.
 KERNEL(THREADS) near(T2 *y, const bf16 *x, const bf16 *w, const Phase *table, int batch, int height, int width, int outputs,
-                     int rows, int columns, int all_taps, int in_stride_y, int in_stride_x, int out_stride_y,
-                     int out_stride_x, int tile_rows, int tile_columns, int alike) {
-  enum { LINE = PLACES + 16 / sizeof(T2) };
+                     int rows, int columns, int all_taps, int in_stride_y, int in_stride_x, int out_stride_y, int beside,
+                     int tile_rows, int tile_columns, int alike) {
+  enum { PAD = 16 / sizeof(T2) };
   SHARED_MEMORY(memory);
-  __shared__ int shifts[32];
-  Phase phase = table[blockIdx.z];
-  const Tap *taps = (const Tap *)(table + gridDim.z) + phase.first;
+  __shared__ int shifts[64];
+  const Phase *phases = table + blockIdx.z * beside;
+  const Phase phase = phases[0];
+  const Tap *taps = (const Tap *)(table + gridDim.z * beside) + phase.first;
   Tile tile = {tile_rows, tile_columns, alike};
-  int m0 = blockIdx.y * OUT, line = alike * in_stride_x;
-  u8 *weights = memory, *image = memory + phase.count * OUT_ROWS * PITCH;
-  load_weights(weights, w, taps, phase.count, all_taps, m0, outputs);
-  if (threadIdx.x < phase.count) {
+  int m0 = blockIdx.y * OUT, line = alike * in_stride_x, count = 0;
+  for (int i = 0; i < beside; i++) count += phases[i].count;
+  u8 *weights = memory, *image = memory + count * OUT_ROWS * PITCH;
+  // With one phase the sums take the image's place.
+  T2 *out = (T2 *)(beside == 1 ? image : image + tile_rows * line * PITCH);
+  int out_line = PLACES * beside + PAD, out_wide = WIDE * beside;
+  load_weights(weights, w, taps, count, all_taps, m0, outputs);
+  if (threadIdx.x < count) {
     int down = taps[threadIdx.x].down - phase.down, right = taps[threadIdx.x].right - phase.right;
     shifts[threadIdx.x] = down * line + right % in_stride_x * alike + right / in_stride_x;
   }
@@ -112,31 +118,34 @@ KERNEL(THREADS) near(T2 *y, const bf16 *x, const bf16 *w, const Phase *table, in
     copy_commit();
     copy_wait<0>();
     __syncthreads();
-    Sums sums = {};
-    multiply(sums, image, weights, shifts, phase.count, line, in_stride_y);
+    for (int side = 0, before = 0; side < beside; side++) {
+      Sums sums = {};
+      multiply(sums, image, weights + before * OUT_ROWS * PITCH, shifts + before, phases[side].count, line, in_stride_y);
+      before += phases[side].count;
+      if (beside == 1) __syncthreads();
+#pragma unroll
+      for (int i = 0; i < RUNS; i++)
+#pragma unroll
+        for (int n = 0; n < OUT / 8; n++)
+#pragma unroll
+          for (int e = 0; e < 4; e++) {
+            int p = place_of(i, threadIdx.x % 32 / 4 + e / 2 * 8);
+            store(out + (n * 8 + threadIdx.x % 4 * 2 + e % 2) * out_line + p * beside + side, sums.d[i][n][e]);
+          }
+    }
     __syncthreads();
-    // The sums take the image's place, so that neighbours in memory are written together.
-    T2 *out = (T2 *)image;
-#pragma unroll
-    for (int i = 0; i < RUNS; i++)
-#pragma unroll
-      for (int n = 0; n < OUT / 8; n++)
-#pragma unroll
-        for (int e = 0; e < 4; e++)
-          store(out + (n * 8 + threadIdx.x % 4 * 2 + e % 2) * LINE + place_of(i, threadIdx.x % 32 / 4 + e / 2 * 8),
-                sums.d[i][n][e]);
-    __syncthreads();
-    for (int i = threadIdx.x; i < OUT * PLACES / 8; i += THREADS) {
-      int m = i / (PLACES / 8), p = i % (PLACES / 8) * 8, row = qy + p / WIDE, column = qx + p % WIDE;
+    // Neighbours in memory together.
+    for (int i = threadIdx.x; i < OUT * PLACES / 8 * beside; i += THREADS) {
+      int m = i / (PLACES / 8 * beside), p = i % (PLACES / 8 * beside) * 8;
+      int row = qy + p / out_wide, column = qx * beside + p % out_wide;
       if (m0 + m >= outputs || row >= phase.rows) continue;
-      T2 *to = y + ((i64)b * outputs + m0 + m) * area + (i64)(phase.row + row * out_stride_y) * columns + phase.column +
-               (i64)column * out_stride_x;
-      const T2 *from = out + m * LINE + p;
-      if (out_stride_x == 1 && column + 8 <= phase.columns && (u64)to % 16 == 0) {
+      T2 *to = y + ((i64)b * outputs + m0 + m) * area + (i64)(phase.row + row * out_stride_y) * columns + column;
+      const T2 *from = out + m * out_line + p;
+      if (column + 8 <= columns && (u64)to % 16 == 0) {
         copy8(to, from);
       } else {
         for (int j = 0; j < 8; j++)
-          if (column + j < phase.columns) to[j * out_stride_x] = from[j];
+          if (column + j < columns) to[j] = from[j];
       }
     }
     __syncthreads();

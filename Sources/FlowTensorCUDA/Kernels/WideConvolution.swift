@@ -7,14 +7,15 @@ struct Phases {
   private(set) var taps: [Int32] = []
   /// Phases, places of the largest of them, and taps of the one with most.
   private(set) var count = 0, places = 0, most = 0
-  /// How much further down and right the last tap of a phase goes than the first, at most.
-  private(set) var spans = [0, 0]
+  /// How much further down and right a row's phases' last tap goes than the first, and how many taps they have, at most.
+  private(set) var spans = [0, 0], besides = 0
 
   init(_ task: ConvolutionTask, granules: Int) {
     let isBack = task.kind == .back
     let steps = isBack ? task.stride : [1, 1]
     let size = isBack ? task.image : task.result
     for row in 0..<steps[0] {
+      let first = taps.count
       for column in 0..<steps[1] {
         let before = taps.count / 4
         for y in 0..<task.taps[0] {
@@ -34,15 +35,17 @@ struct Phases {
         let rows = max(0, (size[0] - row + steps[0] - 1) / steps[0])
         let columns = max(0, (size[1] - column + steps[1] - 1) / steps[1])
         let own = taps.count / 4 - before
-        let shifts = stride(from: before * 4, to: taps.count, by: 4)
-        let down = shifts.map { taps[$0] }, right = shifts.map { taps[$0 + 1] }
-        let (top, left) = (down.min() ?? 0, right.min() ?? 0)
-        spans = [
-          max(spans[0], Int((down.max() ?? 0) - top)), max(spans[1], Int((right.max() ?? 0) - left)),
-        ]
-        phases += [before, own, row, column, rows, columns].map { Int32($0) } + [top, left]
+        phases += [before, own, row, column, rows, columns, 0, 0].map { Int32($0) }
         (places, most, count) = (max(places, rows * columns), max(most, own), count + 1)
       }
+      // What the phases beside each other have in common.
+      for axis in 0..<2 {
+        let shifts = stride(from: first + axis, to: taps.count, by: 4).map { taps[$0] }
+        let least = shifts.min() ?? 0
+        spans[axis] = max(spans[axis], Int((shifts.max() ?? 0) - least))
+        for phase in (row * steps[1])..<((row + 1) * steps[1]) { phases[phase * 8 + 6 + axis] = least }
+      }
+      besides = max(besides, (taps.count - first) / 4)
     }
   }
 
