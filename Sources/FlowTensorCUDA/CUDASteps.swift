@@ -26,6 +26,7 @@ final class CUDASteps: PreparedSteps {
   private var memory: [Memory] = []
   private var scratch: CUDABuffer?
   private var tables: [CUDABuffer] = []
+  private var masks = MaskSummaries()
   /// What the addresses point into.
   private let steps: [Step]
   private var graph: UnsafeMutableRawPointer?
@@ -42,6 +43,7 @@ final class CUDASteps: PreparedSteps {
         drafts.append((run.work, nil))
         drafts += [(work: Work?, product: MatrixProduct?)](repeating: (nil, nil), count: run.count - 1)
         memory.append(run.memory)
+        masks.forget(run.memory.writes)
         memory += [Memory](repeating: Memory([]), count: run.count - 1)
       } else {
         drafts.append(try draft(steps[drafts.count], backend))
@@ -149,11 +151,17 @@ final class CUDASteps: PreparedSteps {
     let context = try context(step, backend)
     let (inputs, outputs) = (context.inputs, context.outputs)
     memory.append(Memory([context]))
+    masks.forget(outputs.map(\.range))
     if outputs.allSatisfy({ $0.count == 0 }) { return (nil, nil) }
     if let op = step.op as? MatMul, inputs.allSatisfy({ $0.count > 0 }), inputs[0].dtype == inputs[1].dtype {
       let product = try MatrixProduct(
         device, op, inputs, outputs[0], allowTensorFloat: backend.precision != .float32)
       return (nil, product)
+    }
+    if let (work, summary, isNew) = try masks.work(step.op, context, device) {
+      if isNew { memory[memory.count - 1].writes.append(summary) }
+      if !isNew { memory[memory.count - 1].reads.append(summary) }
+      return (work, nil)
     }
     guard let work = KernelTable.work(step.op, context) else {
       throw .unsupported(op: step.op.name, backend: backend.name, path: step.path)
