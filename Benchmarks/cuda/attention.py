@@ -142,7 +142,7 @@ class Case:
 
     def forward(self):
         b, h, n, m, d = self.size
-        self.attention((-(-tiles(n) // self.rows), h, b), 128 * self.rows, self.q, self.k, self.v, self.o,
+        self.attention((h, -(-tiles(n) // self.rows), b), 128 * self.rows, self.q, self.k, self.v, self.o,
                        self.logarithms, self.bits[0], self.row_list, *self.tail(self.q, self.k, self.v, self.o))
 
     def back_numbers(self):
@@ -152,13 +152,13 @@ class Case:
 
     def back_keys(self):
         b, h, n, m, d = self.size
-        self.keys((-(-tiles(m) // self.columns), h, b), 128 * self.columns, self.q, self.k, self.v, self.g,
+        self.keys((h, -(-tiles(m) // self.columns), b), 128 * self.columns, self.q, self.k, self.v, self.g,
                   self.numbers, self.dk, self.dv, self.bits[1], self.column_list,
                   *self.tail(self.q, self.k, self.v, self.g, self.dk, self.dv))
 
     def back_queries(self):
         b, h, n, m, d = self.size
-        self.queries((-(-tiles(n) // self.rows), h, b), 128 * self.rows, self.q, self.k, self.v, self.g, self.numbers,
+        self.queries((h, -(-tiles(n) // self.rows), b), 128 * self.rows, self.q, self.k, self.v, self.g, self.numbers,
                      self.dq, self.bits[0], self.row_list, *self.tail(self.q, self.k, self.v, self.g, self.dq))
 
     def all(self):

@@ -18,7 +18,9 @@ struct MaskSummaries {
   ) throws(TensorError) -> (work: Work, summary: Range<UInt64>, isNew: Bool)? {
     guard op is Attention || op is AttentionBack else { return nil }
     let mask = c.inputs[3]
-    let known = summaries.first { $0.isTrue && $0.mask.address == mask.address && $0.mask.shape == mask.shape }
+    let known = summaries.first {
+      $0.isTrue && $0.mask.address == mask.address && $0.mask.shape == mask.shape
+    }
     if let known {
       guard let work = KernelTable.attention(op, c, summary: known.buffer.address) else { return nil }
       return (work, known.range, false)

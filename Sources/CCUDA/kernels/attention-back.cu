@@ -18,9 +18,11 @@ DEVICE void back(u8 *memory, const bf16 *a, const bf16 *a2, const bf16 *b, const
 #endif
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, group = threadIdx.x / 128;
   u8 *const stages = memory + 2 * GROUPS * size, *const walking_numbers = stages + 4 * size;
-  // Later rows often have more others: they begin first.
-  const int block = gridDim.x - 1 - blockIdx.x, first_row = block * GROUPS * 64, tiles = (others + 63) / 64;
-  const int *list = lists + ((i64)mask * gridDim.x + block) * (tiles + 1);
+  // Later queries, and earlier keys, often have more others: of all heads they begin first, so that short blocks end
+  // together.
+  const int block = of_keys ? blockIdx.y : gridDim.y - 1 - blockIdx.y, first_row = block * GROUPS * 64;
+  const int tiles = (others + 63) / 64;
+  const int *list = lists + ((i64)mask * gridDim.y + block) * (tiles + 1);
   const int count = list[0];
   const int row = first_row + group * 64 + warp * 16 + lane / 4, column = lane % 4 * 2;
   bits += ((i64)mask * rows + row) * tiles;
@@ -71,17 +73,22 @@ DEVICE void back(u8 *memory, const bf16 *a, const bf16 *a2, const bf16 *b, const
       multiply_tiles<64, D / 16>(d, tile_a2, tile_b2, start);
       multiply_wait(s);
       multiply_wait(d);
+      if (kind == 1) {
+#pragma unroll
+        for (int j = 0; j < part / 8; j++)
+#pragma unroll
+          for (int e = 0; e < 4; e++)
+            if (!((u32)(allowed[e / 2] >> (start + j / 4 * 32)) >> (j % 4 * 8 + e % 2) & 1)) s[j][e] = -INFINITY;
+      }
 #pragma unroll
       for (int j = 0; j < part / 8; j++) {
         float other[4];
         if (of_keys) load4(other, (const float *)(walking_numbers + step % 2 * 512) + 2 * (start + j * 8 + column));
 #pragma unroll
         for (int e = 0; e < 4; e++) {
-          const int r = e / 2, c = e % 2;
-          const bool may = (u32)(allowed[r] >> (start + j / 4 * 32)) >> (j % 4 * 8 + c) & 1;
-          const float logarithm = of_keys ? other[2 * c] : own[2 * r];
-          const float mean = of_keys ? other[2 * c + 1] : own[2 * r + 1];
-          s[j][e] = may ? fast_exp2(s[j][e] * to_bits - logarithm) : 0;
+          const float logarithm = of_keys ? other[e % 2 * 2] : own[e / 2 * 2];
+          const float mean = of_keys ? other[e % 2 * 2 + 1] : own[e / 2 * 2 + 1];
+          s[j][e] = fast_exp2(s[j][e] * to_bits - logarithm);
           d[j][e] = s[j][e] * (d[j][e] - mean);
         }
       }
@@ -109,7 +116,7 @@ DEVICE void back(u8 *memory, const bf16 *a, const bf16 *a2, const bf16 *b, const
   }
 }
 
-#define PLANE(name) blockIdx.z * name##_b + blockIdx.y * name##_h
+#define PLANE(name) blockIdx.z * name##_b + blockIdx.x * name##_h
 
 #if OF_KEYS
 /// Bits and lists are those of columns.
@@ -119,10 +126,10 @@ attention_back_keys(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *g, 
                     i64 q_b, i64 q_h, i64 q_n, i64 k_b, i64 k_h, i64 k_n, i64 v_b, i64 v_h, i64 v_n, i64 g_b, i64 g_h,
                     i64 g_n, i64 dk_b, i64 dk_h, i64 dk_n, i64 dv_b, i64 dv_h, i64 dv_n) {
   SHARED_MEMORY(memory);
-  const i64 plane = (i64)blockIdx.z * gridDim.y + blockIdx.y;
+  const i64 plane = (i64)blockIdx.z * gridDim.x + blockIdx.x;
   back<true>(memory, k + PLANE(k), v + PLANE(v), q + PLANE(q), g + PLANE(g),
              numbers + 2 * plane * ((n + 63) / 64 * 64), dk + PLANE(dk), dv + PLANE(dv), bits, lists, scale, m, n,
-             (int)blockIdx.z * mask_batch + (int)blockIdx.y * mask_head, k_n, v_n, q_n, g_n, dk_n, dv_n);
+             (int)blockIdx.z * mask_batch + (int)blockIdx.x * mask_head, k_n, v_n, q_n, g_n, dk_n, dv_n);
 }
 #else
 /// Bits and lists are those of rows.
@@ -132,9 +139,9 @@ attention_back_queries(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *
                        i64 q_b, i64 q_h, i64 q_n, i64 k_b, i64 k_h, i64 k_n, i64 v_b, i64 v_h, i64 v_n, i64 g_b,
                        i64 g_h, i64 g_n, i64 dq_b, i64 dq_h, i64 dq_n) {
   SHARED_MEMORY(memory);
-  const i64 plane = (i64)blockIdx.z * gridDim.y + blockIdx.y;
+  const i64 plane = (i64)blockIdx.z * gridDim.x + blockIdx.x;
   back<false>(memory, q + PLANE(q), g + PLANE(g), k + PLANE(k), v + PLANE(v),
               numbers + 2 * plane * ((n + 63) / 64 * 64), dq + PLANE(dq), (TG *)0, bits, lists, scale, n, m,
-              (int)blockIdx.z * mask_batch + (int)blockIdx.y * mask_head, q_n, g_n, k_n, v_n, dq_n, 0);
+              (int)blockIdx.z * mask_batch + (int)blockIdx.x * mask_head, q_n, g_n, k_n, v_n, dq_n, 0);
 }
 #endif

@@ -12,12 +12,12 @@ attention(const bf16 *q, const bf16 *k, const bf16 *v, TO *result, float *logari
   constexpr int size = tile_bytes<64, D>, threads = 128 * GROUPS;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, group = threadIdx.x / 128;
   u8 *const queries = memory, *const stages = memory + GROUPS * size;
-  // Later rows often have more keys: they begin first.
-  const int block = gridDim.x - 1 - blockIdx.x, first_row = block * GROUPS * 64;
-  const int column_tiles = (m + 63) / 64, mask = (int)blockIdx.z * mask_batch + (int)blockIdx.y * mask_head;
-  q += blockIdx.z * q_b + blockIdx.y * q_h;
-  k += blockIdx.z * k_b + blockIdx.y * k_h, v += blockIdx.z * v_b + blockIdx.y * v_h;
-  const int *list = lists + ((i64)mask * gridDim.x + block) * (column_tiles + 1);
+  // Later rows often have more keys: of all heads they begin first, so that short blocks end together.
+  const int head = blockIdx.x, block = gridDim.y - 1 - blockIdx.y, first_row = block * GROUPS * 64;
+  const int column_tiles = (m + 63) / 64, mask = (int)blockIdx.z * mask_batch + head * mask_head;
+  q += blockIdx.z * q_b + head * q_h;
+  k += blockIdx.z * k_b + head * k_h, v += blockIdx.z * v_b + head * v_h;
+  const int *list = lists + ((i64)mask * gridDim.y + block) * (column_tiles + 1);
   const int count = list[0];
   // Of the warp's accumulators a thread has two rows, the second 8 below, and of 8 columns two.
   const int row = first_row + group * 64 + warp * 16 + lane / 4, column = lane % 4 * 2;
@@ -93,8 +93,8 @@ attention(const bf16 *q, const bf16 *k, const bf16 *v, TO *result, float *logari
     multiply_wait(out);
   }
 
-  result += blockIdx.z * o_b + blockIdx.y * o_h;
-  logarithms += ((i64)blockIdx.z * gridDim.y + blockIdx.y) * n;
+  result += blockIdx.z * o_b + head * o_h;
+  logarithms += ((i64)blockIdx.z * gridDim.x + head) * n;
 #pragma unroll
   for (int r = 0; r < 2; r++) {
     sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 1);

@@ -125,7 +125,8 @@ private struct AttentionStep {
 
   /// Whether the tensor cores' kernels take operands `all`.
   func isTiled(_ all: [Operand]) -> Bool {
-    d % 16 == 0 && d <= 128 && scale > 0 && all.allSatisfy { $0.dtype == .bfloat16 }
+    d % 16 == 0 && d <= 128 && scale > 0 && max(rowTiles, columnTiles) < 65536
+      && all.allSatisfy { $0.dtype == .bfloat16 }
   }
   var rowTiles: Int { (n + 63) / 64 }
   var columnTiles: Int { (m + 63) / 64 }
@@ -173,7 +174,7 @@ private struct AttentionStep {
       // Queries, and two stages of keys and values.
       work.launches.append(
         Launch(
-          kernel, grid: ((rowTiles + groups - 1) / groups, h, b), threads: 128 * groups,
+          kernel, grid: (h, (rowTiles + groups - 1) / groups, b), threads: 128 * groups,
           shared: (groups + 4) * tileBytes, arguments))
     } else {
       let kernel = Kernel(
@@ -221,7 +222,7 @@ private struct AttentionStep {
         // Two tiles a group that stay, two stages of two that walk past; with keys, the walking queries' numbers.
         work.launches.append(
           Launch(
-            kernel, grid: ((tiles + groups - 1) / groups, h, b), threads: 128 * groups,
+            kernel, grid: (h, (tiles + groups - 1) / groups, b), threads: 128 * groups,
             shared: (2 * groups + 4) * tileBytes + (isOfKeys ? 1024 : 0), arguments))
       } else {
         let kernel = Kernel(
