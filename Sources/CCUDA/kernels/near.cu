@@ -30,18 +30,26 @@ DEVICE void load_weights(u8 *to, const bf16 *w, const Tap *taps, int count, int 
   }
 }
 
-/// The image from row y0 and column x0 on, zeros outside.
+/// The image from row y0 and column x0 on, zeros outside. A warp takes a row, or with one row a share of its columns.
 DEVICE void load_tile(u8 *to, const bf16 *x, const Tile &tile, int height, int width, int y0, int x0, int stride) {
-  for (int r = threadIdx.x / 32; r < tile.rows; r += THREADS / 32) {
+  enum { BESIDE = 32 / GRANULES };  // columns at a time
+  int lane = threadIdx.x % 32, warp = threadIdx.x / 32, c = lane % GRANULES;
+  int first = lane / GRANULES, step = BESIDE, line = tile.alike * stride;
+  if (lane >= BESIDE * GRANULES) return;
+  if (tile.rows == 1) first += warp * BESIDE, step = THREADS / 32 * BESIDE, warp = 0;
+  for (int r = warp; r < tile.rows; r += THREADS / 32) {
     int y = y0 + r;
     bool is_row = (u32)y < (u32)height;
-    const bf16 *row = x + (is_row ? (i64)y * width * IN : 0);
-    for (int i = threadIdx.x % 32; i < tile.columns * GRANULES; i += 32) {
-      int column = i / GRANULES, c = i % GRANULES, at = x0 + column;
-      int slot = stride == 1 ? column : column % stride * tile.alike + column / stride;
+    const bf16 *row = x + (is_row ? (i64)y * width * IN : 0) + c * 8;
+    u8 *slots = to + r * line * PITCH + c * 16;
+    for (int column = first; column < tile.columns; column += step) {
+      int at = x0 + column, slot = column;
+      if (stride == 2)
+        slot = (column & 1) * tile.alike + (column >> 1);
+      else if (stride > 2)
+        slot = column % stride * tile.alike + column / stride;
       bool is_inside = is_row && (u32)at < (u32)width;
-      copy_async(to + (r * tile.alike * stride + slot) * PITCH + c * 16, row + (is_inside ? (i64)at * IN + c * 8 : 0),
-                 is_inside);
+      copy_async(slots + slot * PITCH, row + (is_inside ? at * IN : 0), is_inside);
     }
   }
 }
@@ -53,8 +61,14 @@ struct Sums {
 /// The place in the tile that row `row` of the warp's run i has.
 DEVICE int place_of(int i, int row) { return (threadIdx.x / 32 * RUNS + i) * 16 + row; }
 
+/// Both factors of 16 channels of a tap.
+struct Factors {
+  u32 a[RUNS][4], b[OUT_ROWS / 16][4];
+};
+
 DEVICE void multiply(Sums &sums, const u8 *image, const u8 *weights, const int *shifts, int count, int line, int stride_y) {
-  int lane = threadIdx.x % 32;
+  enum { PARTS = IN / 16 };
+  int lane = threadIdx.x % 32, steps = count * PARTS;
   const u8 *rows[RUNS];
 #pragma unroll
   for (int i = 0; i < RUNS; i++) {
@@ -62,22 +76,29 @@ DEVICE void multiply(Sums &sums, const u8 *image, const u8 *weights, const int *
     rows[i] = image + (p / WIDE * stride_y * line + p % WIDE) * PITCH + lane / 16 * 16;
   }
   weights += (lane % 8 + lane / 16 * 8) * PITCH + lane / 8 % 2 * 16;
-  for (int tap = 0; tap < count; tap++) {
-    int shift = shifts[tap] * PITCH;
+  auto fetch = [&](Factors &f, int step) {
+    if (step >= steps) return;
+    int tap = step / PARTS, part = step % PARTS * 32, shift = shifts[tap] * PITCH + part;
 #pragma unroll
-    for (int k = 0; k < IN / 16; k++) {
-      u32 b[OUT_ROWS / 16][4];
+    for (int n = 0; n < OUT_ROWS / 16; n++) ldmatrix4(f.b[n], weights + (tap * OUT_ROWS + n * 16) * PITCH + part);
 #pragma unroll
-      for (int n = 0; n < OUT_ROWS / 16; n++) ldmatrix4(b[n], weights + n * 16 * PITCH + k * 32);
+    for (int i = 0; i < RUNS; i++) ldmatrix4(f.a[i], rows[i] + shift);
+  };
+  auto add = [&](const Factors &f) {
 #pragma unroll
-      for (int i = 0; i < RUNS; i++) {
-        u32 a[4];
-        ldmatrix4(a, rows[i] + shift + k * 32);
+    for (int i = 0; i < RUNS; i++)
 #pragma unroll
-        for (int n = 0; n < OUT / 8; n++) mma_bf16(sums.d[i][n], a, b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]);
-      }
-    }
-    weights += OUT_ROWS * PITCH;
+      for (int n = 0; n < OUT / 8; n++) mma_bf16(sums.d[i][n], f.a[i], f.b[n / 2][n % 2 * 2], f.b[n / 2][n % 2 * 2 + 1]);
+  };
+  // The next factors are on their way while these are multiplied.
+  Factors now, next;
+  fetch(now, 0);
+  for (int step = 0; step < steps; step += 2) {
+    fetch(next, step + 1);
+    add(now);
+    if (step + 1 == steps) break;
+    fetch(now, step + 2);
+    add(next);
   }
 }
 
