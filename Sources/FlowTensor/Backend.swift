@@ -127,6 +127,8 @@ public protocol Backend: Sendable {
   var turnsAttention: Bool { get }
   /// Whether an op that could be fused, but has nothing to be fused with, is a fused group of its own.
   func fusesAlone(_ op: any Op) -> Bool
+  /// Whether a product can be added to what is there at no cost.
+  var addsInProducts: Bool { get }
   /// Elements of the widest row that a fused group can hold.
   var widestRow: Int { get }
 }
@@ -144,6 +146,8 @@ extension Backend {
   public var turnsAttention: Bool { false }
   /// No: it has a kernel.
   public func fusesAlone(_ op: any Op) -> Bool { false }
+  /// It can't.
+  public var addsInProducts: Bool { false }
   /// What a block of a few registers in a cache allows.
   public var widestRow: Int { RowProgram.mostWidth }
   /// It can't.

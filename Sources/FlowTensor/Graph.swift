@@ -43,6 +43,18 @@ public final class Graph {
     return try body()
   }
 
+  /// This with other sources of some nodes, for planning.
+  func replacing(_ sources: [Int: Source]) -> Graph {
+    let result = Graph()
+    (result.nodes, result.assignments) = (nodes, assignments)
+    for (index, source) in sources {
+      let node = nodes[index]
+      result.nodes[index] = Node(
+        source: source, shapes: node.shapes, dtype: node.dtype, path: node.path, region: node.region)
+    }
+    return result
+  }
+
   private var region: Int?
   private var regions = 0
 

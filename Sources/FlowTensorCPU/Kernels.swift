@@ -69,6 +69,15 @@ extension CPUBackend {
           s.strideB,
           y[0])
       }
+    case let op as MatMulAdd:
+      {
+        let s = op.product.sizes(xs[0], xs[1])
+        flow_gemm(
+          t, op.product.transposeA ? 1 : 0, op.product.transposeB ? 1 : 0, s.m, s.n, s.k, s.batch, x[0],
+          s.strideA, x[1], s.strideB, work)
+        flow_affine(t, work, work, op.scale, 0, count)
+        flow_binary(t, Binary(.add).code, y[0], work, x[2], 1, [count], [1], [1])
+      }
     case is Gather:
       {
         let index = UnsafeRawPointer(x[1]).assumingMemoryBound(to: Int32.self)

@@ -65,6 +65,9 @@ public struct CUDABackend: Backend {
   /// All but copies, which have kernels that turn matrices, and sums, of which small ones are one launch.
   public func fusesAlone(_ op: any Op) -> Bool { !(op is StridedCopy || op is Sum) }
 
+  /// cuBLASLt's products read what they are added to as they write.
+  public var addsInProducts: Bool { true }
+
   /// What the registers of a block of 1,024 threads hold of a few values.
   public var widestRow: Int { 16_384 }
 

@@ -89,11 +89,11 @@ final class CUDASteps: PreparedSteps {
 
   // MARK: Preparation
 
-  /// The steps from `start` that are one launch together: an optimiser's, copies in 16 bits, or the squares of gradients. None reads
-  /// what another writes.
-  private func merged(_ start: Int, _ backend: CUDABackend) throws(TensorError) -> (
-    count: Int, work: Work?, memory: Memory
-  ) {
+  /// The steps from `start` that are one launch together: an optimiser's, copies in 16 bits, or the squares of gradients.
+  /// None reads what another writes.
+  private func merged(
+    _ start: Int, _ backend: CUDABackend
+  ) throws(TensorError) -> (count: Int, work: Work?, memory: Memory) {
     func run(_ belongs: (any Op) -> Bool) throws(TensorError) -> [StepContext] {
       var contexts: [StepContext] = []
       var written: [Range<UInt64>] = []
@@ -153,10 +153,19 @@ final class CUDASteps: PreparedSteps {
     memory.append(Memory([context]))
     masks.forget(outputs.map(\.range))
     if outputs.allSatisfy({ $0.count == 0 }) { return (nil, nil) }
-    if let op = step.op as? MatMul, inputs.allSatisfy({ $0.count > 0 }), inputs[0].dtype == inputs[1].dtype {
+    let adding = step.op as? MatMulAdd
+    if let op = step.op as? MatMul ?? adding?.product, inputs.allSatisfy({ $0.count > 0 }),
+      inputs[0].dtype == inputs[1].dtype
+    {
       let product = try MatrixProduct(
-        device, op, inputs, outputs[0], allowTensorFloat: backend.precision != .float32)
-      return (nil, product)
+        device, op, inputs, outputs[0], scale: adding?.scale ?? 1,
+        allowTensorFloat: backend.precision != .float32)
+      // What is added must be of the result's type.
+      guard adding != nil, inputs[2].dtype != outputs[0].dtype else { return (nil, product) }
+      let converted = StepContext(
+        inputs: [inputs[2]], outputs: outputs, multiprocessors: device.multiprocessors,
+        capability: device.capability)
+      return (KernelTable.work(Cast(to: outputs[0].dtype), converted), product)
     }
     if let (work, summary, isNew) = try masks.work(step.op, context, device) {
       if isNew { memory[memory.count - 1].writes.append(summary) }
@@ -172,7 +181,6 @@ final class CUDASteps: PreparedSteps {
   private func finish(
     _ work: Work?, _ product: MatrixProduct?, _ compiler: KernelCompiler, _ scratch: UInt64
   ) throws(TensorError) -> [Command] {
-    if let product { return [.product(product, scratch: scratch)] }
     var result: [Command] = []
     for launch in work?.launches ?? [] {
       let function = try compiler.function(launch.kernel, shared: launch.shared)
@@ -190,6 +198,7 @@ final class CUDASteps: PreparedSteps {
       }
       result.append(.kernel(function: function, launch, arguments))
     }
+    if let product { result.append(.product(product, scratch: scratch)) }
     return result
   }
 

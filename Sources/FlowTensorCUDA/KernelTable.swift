@@ -24,7 +24,7 @@ enum KernelTable {
 
   /// Whether the op's kernel takes input number `input` in bfloat16.
   static func reads(_ op: any Op, _ input: Int) -> Bool {
-    if op is MatMul || op is Fused { return true }
+    if op is MatMul || op is MatMulAdd || op is Fused { return true }
     for storage in storages { if let found = storage(op) { return found.reads.contains(input) } }
     return false
   }
@@ -33,6 +33,7 @@ enum KernelTable {
   static func wants(_ op: any Op, _ input: Int) -> Bool {
     switch op {
     case is MatMul: true
+    case is MatMulAdd: input < 2
     case is Attention, is AttentionBack: reads(op, input)
     default: false
     }
@@ -40,7 +41,7 @@ enum KernelTable {
 
   /// Whether it gives output number `output` in bfloat16.
   static func writes(_ op: any Op, _ output: Int) -> Bool {
-    if op is MatMul { return true }
+    if op is MatMul || op is MatMulAdd { return true }
     if let op = op as? Fused { return op.isFull(output) }
     for storage in storages { if let found = storage(op) { return found.writes.contains(output) } }
     return false

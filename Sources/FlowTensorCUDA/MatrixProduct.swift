@@ -9,7 +9,8 @@ final class MatrixProduct {
   /// Of a, b and the result, as cuBLASLt sees them (columns first).
   private var layouts: [UnsafeMutableRawPointer?] = [nil, nil, nil]
   private var choice = flow_lt_choice()
-  private let addresses: (a: UInt64, b: UInt64, c: UInt64)
+  private let addresses: (a: UInt64, b: UInt64, added: UInt64, result: UInt64)
+  private let factors: (product: Float, added: Float)
 
   /// Bytes of scratch memory that a product may take.
   private static let most = 64 << 20
@@ -17,16 +18,20 @@ final class MatrixProduct {
   var workspace: Int { choice.workspace }
 
   /// - Parameters:
-  ///   - inputs: [.., M, K] and [.., K, N], or transposed, as `op` says.
+  ///   - inputs: [.., M, K] and [.., K, N], or transposed, as `op` says; what follows is added to the product, and lies in the
+  ///     result's memory already if it is of another type.
   ///   - allowTensorFloat: float32 operands may be rounded to 10 bits (TF32).
   /// - Throws: `TensorError.device` when the library has no algorithm.
   init(
-    _ device: CUDADevice, _ op: MatMul, _ inputs: [Operand], _ output: Operand, allowTensorFloat: Bool
+    _ device: CUDADevice, _ op: MatMul, _ inputs: [Operand], _ output: Operand, scale: Float = 1,
+    allowTensorFloat: Bool
   ) throws(TensorError) {
     self.device = device
     let size = op.sizes(inputs[0].shape, inputs[1].shape)
     // Rows first here are columns first there: the result's transpose is bᵀ aᵀ.
-    addresses = (inputs[1].address, inputs[0].address, output.address)
+    let added = inputs.dropFirst(2).first { $0.dtype == output.dtype } ?? output
+    addresses = (inputs[1].address, inputs[0].address, added.address, output.address)
+    factors = (scale, inputs.count > 2 ? 1 : 0)
     // CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_COMPUTE_32F; CUDA_R_32F
     let compute: Int32 = allowTensorFloat && inputs[0].dtype == .float32 ? 77 : 68
     try check(flow_cublasLtMatmulDescCreate(&description, compute, 0))
@@ -82,12 +87,12 @@ final class MatrixProduct {
 
   /// Puts the product on the device's stream; `scratch` is of `workspace` bytes.
   func enqueue(scratch: UInt64) throws(TensorError) {
-    var (alpha, beta): (Float, Float) = (1, 0)
+    var (alpha, beta) = factors
     let bytes = workspace
     let status = withUnsafePointer(to: &choice.algorithm) { algorithm in
       flow_cublasLtMatmul(
         device.products, description, &alpha, addresses.a, layouts[0], addresses.b, layouts[1], &beta,
-        addresses.c, layouts[2], addresses.c, layouts[2], algorithm, scratch, bytes,
+        addresses.added, layouts[2], addresses.result, layouts[2], algorithm, scratch, bytes,
         device.stream)
     }
     try check(status)

@@ -103,6 +103,9 @@ package struct Poisoned<Device: Backend>: Backend {
   package var recomputesCheaply: Bool { device.recomputesCheaply }
 
   /// As the device does.
+  package var addsInProducts: Bool { device.addsInProducts }
+
+  /// As the device does.
   package var widestRow: Int { device.widestRow }
 
   /// As the device does.

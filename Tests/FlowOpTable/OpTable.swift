@@ -131,6 +131,10 @@ extension OpCase {
         cases.append(OpCase(op, shapes([], 3, 4, 5, [2, 3])))
         cases.append(OpCase(op, shapes([1], 3, 2, 5, [4])))
         cases.append(OpCase(op, shapes([2, 3], 17, 9, 13, [2, 3])))
+        let adding = MatMulAdd(op, scale: 0.75)
+        for (batch, right, sum) in [([], [], [6, 13]), ([2], [2], [2, 6, 13]), ([3], [], [9, 2, 13])] {
+          cases.append(OpCase(adding, shapes(batch, 6, 9, 13, right) + [sum], differentiable: false))
+        }
         for (m, k, n) in [(0, 4, 5), (3, 0, 5), (3, 4, 0)] {
           cases.append(OpCase(op, shapes([], m, k, n, [])))
         }

@@ -17,9 +17,12 @@ struct Schedule {
   /// What `roots` need, for `backend`.
   /// - Throws: `TensorError` of the ops.
   init(_ graph: Graph, roots: [Tensor], fuse: Bool, for backend: any Backend) throws(TensorError) {
-    self.graph = graph
-    needed = Schedule.reachable(graph, roots)
     let kept = Set(roots.map { Schedule.resolve($0) })
+    let recorded = Schedule.reachable(graph, roots)
+    let adds = fuse && backend.addsInProducts
+    let graph = adds ? graph.addingInProducts(recorded, kept: kept) : graph
+    self.graph = graph
+    needed = adds ? Schedule.reachable(graph, roots) : recorded
     var grouping = Grouping(
       graph, needed: needed, kept: kept, widest: backend.widestRow, resolve: Schedule.resolve)
     grouping.run(joining: fuse, alone: backend.fusesAlone)

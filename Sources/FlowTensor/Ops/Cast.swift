@@ -4,6 +4,8 @@
 package struct Cast: Op {
   /// The type of the result.
   package let to: DType
+  /// A conversion to `to`.
+  package init(to: DType) { self.to = to }
   package var name: String { "cast" }
   package var takesAnyType: Bool { true }
   package func outputShapes(_ inputs: [[Int]]) throws(TensorError) -> [[Int]] {
