@@ -16,9 +16,10 @@ inline unsigned shim_matrix_element(unsigned long long matrix, unsigned k, unsig
   __builtin_memcpy(&bits, (const char *)shim_shared_memory() + at, sizeof bits);
   return bits;
 }
-/// d [64, n] += a b; a from the lanes' registers, or from a matrix.
+/// d [64, n] = (`fresh`) or += a b; a from the lanes' registers, or from a matrix.
 inline void shim_wgmma(
-    float *d, int n, const unsigned *a, unsigned long long matrix_a, unsigned long long matrix_b, bool as_is) {
+    float *d, int n, bool fresh, const unsigned *a, unsigned long long matrix_a, unsigned long long matrix_b,
+    bool as_is) {
   unsigned mine[4] = {a ? a[0] : 0, a ? a[1] : 0, a ? a[2] : 0, a ? a[3] : 0};
   const unsigned char *all = shim_exchange(mine, sizeof mine, 0xffffffffu, a ? -20 : -21, true);
   const unsigned lane = shim_lane(), warp = shim_here()->thread.x / 32 % 4;
@@ -38,6 +39,9 @@ inline void shim_wgmma(
         const double right = shim_bf16(shim_matrix_element(matrix_b, k, column, as_is));
         sums[0] += left[0][k] * right, sums[1] += left[1][k] * right;
       }
-      for (unsigned r = 0; r < 2; r++) d[tile * 4 + 2 * r + e] = (float)(sums[r] + d[tile * 4 + 2 * r + e]);
+      for (unsigned r = 0; r < 2; r++) {
+        float &to = d[tile * 4 + 2 * r + e];
+        to = (float)(sums[r] + (fresh ? 0 : to));
+      }
     }
 }

@@ -68,11 +68,11 @@ DEVICE void back(u8 *memory, const bf16 *a, const bf16 *a2, const bf16 *b, const
     }
 #pragma unroll 1
     for (int start = 0; start < 64; start += part) {
-      float s[part / 8][4] = {}, d[part / 8][4] = {};
+      float s[part / 8][4], d[part / 8][4];
+      // While the tensor cores have the next product, the threads have what the one before gave.
       multiply_tiles<64, D / 16>(s, tile_a1, tile_b1, start);
       multiply_tiles<64, D / 16>(d, tile_a2, tile_b2, start);
-      multiply_wait(s);
-      multiply_wait(d);
+      multiply_wait<1>(s);
       if (kind == 1) {
 #pragma unroll
         for (int j = 0; j < part / 8; j++)
@@ -80,28 +80,34 @@ DEVICE void back(u8 *memory, const bf16 *a, const bf16 *a2, const bf16 *b, const
           for (int e = 0; e < 4; e++)
             if (!((u32)(allowed[e / 2] >> (start + j / 4 * 32)) >> (j % 4 * 8 + e % 2) & 1)) s[j][e] = -INFINITY;
       }
+      const float *const others_numbers = (const float *)(walking_numbers + step % 2 * 512) + 2 * (start + column);
 #pragma unroll
       for (int j = 0; j < part / 8; j++) {
         float other[4];
-        if (of_keys) load4(other, (const float *)(walking_numbers + step % 2 * 512) + 2 * (start + j * 8 + column));
+        if (of_keys) load4(other, others_numbers + 16 * j);
 #pragma unroll
-        for (int e = 0; e < 4; e++) {
-          const float logarithm = of_keys ? other[e % 2 * 2] : own[e / 2 * 2];
-          const float mean = of_keys ? other[e % 2 * 2 + 1] : own[e / 2 * 2 + 1];
-          s[j][e] = fast_exp2(s[j][e] * to_bits - logarithm);
-          d[j][e] = s[j][e] * (d[j][e] - mean);
-        }
+        for (int e = 0; e < 4; e++)
+          s[j][e] = fast_exp2(s[j][e] * to_bits - (of_keys ? other[e % 2 * 2] : own[e / 2 * 2]));
       }
-      u32 f[part / 16][4];
-      pack_tiles(f, d);
-      multiply_as_is<64>(sums, f, tile_b1, start);
       if constexpr (of_keys) {
         u32 p[part / 16][4];
         pack_tiles(p, s);
         multiply_as_is<64>(sums2, p, tile_b2, start);
-        multiply_wait(sums2);
       }
-      multiply_wait(sums);
+      multiply_wait<of_keys>(d);
+#pragma unroll
+      for (int j = 0; j < part / 8; j++) {
+        float other[4];
+        if (of_keys) load4(other, others_numbers + 16 * j);
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+          d[j][e] = s[j][e] * (d[j][e] - (of_keys ? other[e % 2 * 2 + 1] : own[e / 2 * 2 + 1]));
+      }
+      u32 f[part / 16][4];
+      pack_tiles(f, d);
+      multiply_as_is<64>(sums, f, tile_b1, start);
+      multiply_wait<0>(sums);
+      multiply_wait<0>(sums2);
     }
   }
   copy_wait<0>();

@@ -58,9 +58,9 @@ attention(const bf16 *q, const bf16 *k, const bf16 *v, TO *result, float *logari
       for (int r = 0; r < 2; r++)
         allowed[r] = row + 8 * r < n ? bits[(i64)8 * r * column_tiles + (entry >> 2 * GROUPS)] >> column : 0;
     }
-    float s[8][4] = {};
+    float s[8][4];
     multiply<64>(s, a, keys, 0);
-    multiply_wait(s);
+    multiply_wait<0>(s);
 
 #pragma unroll
     for (int r = 0; r < 2; r++) {
@@ -90,7 +90,7 @@ attention(const bf16 *q, const bf16 *k, const bf16 *v, TO *result, float *logari
     u32 p[4][4];
     pack_tiles(p, s);
     multiply_as_is<64>(out, p, values, 0);
-    multiply_wait(out);
+    multiply_wait<0>(out);
   }
 
   result += blockIdx.z * o_b + head * o_h;

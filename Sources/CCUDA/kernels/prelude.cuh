@@ -238,9 +238,10 @@ template <int rows> DEVICE void tile_b_as_is(u32 (&b)[4], u8 *tile, int row, int
 
 // MARK: Products of tiles, 16 rows a warp
 //
-// d += a b by the tensor cores; a warp has 16 rows of d and a, in the layout of `mma_bf16`. With FLOW_SM90A four warps
-// (from a multiple of four on) do it together by `wgmma`, which reads b in shared memory itself (PTX ISA, "Asynchronous Warpgroup
-// Level Matrix Multiply-Accumulate Instructions"): nothing may touch d or a until `multiply_wait`.
+// d = a b or d += a b by the tensor cores; a warp has 16 rows of d and a, in the layout of `mma_bf16`. With FLOW_SM90A
+// four warps (from a multiple of four on) do it together by `wgmma`, which reads b in shared memory itself (PTX ISA,
+// "Asynchronous Warpgroup Level Matrix Multiply-Accumulate Instructions"): nothing may touch d or a until
+// `multiply_wait`.
 
 /// Accumulators of two neighbouring tiles of columns as operand `a` of a product over those columns.
 template <int k, int n> DEVICE void pack_tiles(u32 (&a)[k][4], const float (&d)[n][4]) {
@@ -252,8 +253,10 @@ template <int k, int n> DEVICE void pack_tiles(u32 (&a)[k][4], const float (&d)[
 }
 
 #ifndef FLOW_SM90A
-/// b: the transpose of n rows of a tile, from `row` on.
+/// d = a b, b being the transpose of n rows of a tile, from `row` on.
 template <int rows, int n, int k> DEVICE void multiply(float (&d)[n][4], const u32 (&a)[k][4], u8 *tile, int row) {
+#pragma unroll
+  for (int i = 0; i < 4 * n; i++) d[i / 4][i % 4] = 0;
 #pragma unroll
   for (int i = 0; i < k; i++)
 #pragma unroll
@@ -264,8 +267,10 @@ template <int rows, int n, int k> DEVICE void multiply(float (&d)[n][4], const u
       mma_bf16(d[2 * j + 1], a[i], b[2], b[3]);
     }
 }
-/// The same; a: k pieces of 16 columns of a tile, each warp its 16 rows.
+/// The same, a being k pieces of 16 columns of a tile, each warp its 16 rows.
 template <int rows, int k, int n> DEVICE void multiply_tiles(float (&d)[n][4], u8 *tile_of_a, u8 *tile, int row) {
+#pragma unroll
+  for (int i = 0; i < 4 * n; i++) d[i / 4][i % 4] = 0;
 #pragma unroll
   for (int i = 0; i < k; i++) {
     u32 a[4];
@@ -279,7 +284,7 @@ template <int rows, int k, int n> DEVICE void multiply_tiles(float (&d)[n][4], u
     }
   }
 }
-/// b: rows of a tile as they stand, from `row` on.
+/// d += a b, b being rows of a tile as they stand, from `row` on.
 template <int rows, int n, int k>
 DEVICE void multiply_as_is(float (&d)[n][4], const u32 (&a)[k][4], u8 *tile, int row) {
 #pragma unroll
@@ -292,7 +297,8 @@ DEVICE void multiply_as_is(float (&d)[n][4], const u32 (&a)[k][4], u8 *tile, int
       mma_bf16(d[2 * j + 1], a[i], b[2], b[3]);
     }
 }
-template <int n> DEVICE void multiply_wait(float (&)[n][4]) {}
+/// Waits for the product into d; `pending` were begun after it and may go on.
+template <int pending, int n> DEVICE void multiply_wait(float (&)[n][4]) {}
 /// All copies begun, of all threads.
 #define tiles_wait() (copy_wait<0>(), __syncthreads())
 #else
@@ -305,75 +311,87 @@ template <int rows> DEVICE u64 tile_matrix(u8 *tile, int row, int column) {
   return (u64)(address / 16) | (u64)(rows * 128 / 16) << 16 | (u64)(1024 / 16) << 32 | (u64)1 << 62;
 }
 #ifdef FLOW_SHIM
-template <int n, bool as_is> DEVICE void wgmma(float (&d)[n][4], const u32 (&a)[4], u64 b) {
-  shim_wgmma(&d[0][0], n * 8, a, 0, b, as_is);
+template <bool fresh, int n> DEVICE void wgmma(float (&d)[n][4], const u32 (&a)[4], u64 b) {
+  shim_wgmma(&d[0][0], n * 8, fresh, a, 0, b, false);
 }
-template <int n> DEVICE void wgmma_tiles(float (&d)[n][4], u64 a, u64 b) {
-  shim_wgmma(&d[0][0], n * 8, 0, a, b, false);
+template <int n> DEVICE void wgmma_as_is(float (&d)[n][4], const u32 (&a)[4], u64 b) {
+  shim_wgmma(&d[0][0], n * 8, false, a, 0, b, true);
+}
+template <bool fresh, int n> DEVICE void wgmma_tiles(float (&d)[n][4], u64 a, u64 b) {
+  shim_wgmma(&d[0][0], n * 8, fresh, 0, a, b, false);
 }
 DEVICE void wgmma_begin() {}
 DEVICE void wgmma_commit() {}
-DEVICE void wgmma_wait() {}
+template <int pending> DEVICE void wgmma_wait() {}
 DEVICE void wgmma_see_shared() {}
 template <class T, int n> DEVICE void wgmma_pin(T (&)[n][4]) {}
 #else
-#define FOUR(d, i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
-#define EIGHT_BY_FOUR(d, i) \
-  FOUR(d, i), FOUR(d, i + 1), FOUR(d, i + 2), FOUR(d, i + 3), FOUR(d, i + 4), FOUR(d, i + 5), FOUR(d, i + 6), \
-      FOUR(d, i + 7)
-/// d [64, 8 n] += a [64, 16] b, b being given as rows of k (`as_is`) or of n.
-template <int n, bool as_is> DEVICE void wgmma(float (&d)[n][4], const u32 (&a)[4], u64 b) {
-  static_assert(n == 8 || n == 16, "64 or 128 columns");
-  if constexpr (n == 8)
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, "
-        "%13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, "
-        "%34, %35}, %36, 1, 1, 1, %37;"
-                 : EIGHT_BY_FOUR(d, 0)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(as_is));
+#define FOUR(access, d, i) access(d[i][0]), access(d[i][1]), access(d[i][2]), access(d[i][3])
+#define EIGHT_BY_FOUR(access, d, i) \
+  FOUR(access, d, i), FOUR(access, d, i + 1), FOUR(access, d, i + 2), FOUR(access, d, i + 3), FOUR(access, d, i + 4), \
+      FOUR(access, d, i + 5), FOUR(access, d, i + 6), FOUR(access, d, i + 7)
+#define REGISTERS_32 \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
+  "%24, %25, %26, %27, %28, %29, %30, %31"
+#define WGMMA_64(access, tail, ...)                                                           \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" REGISTERS_32 "}, " tail \
+               : EIGHT_BY_FOUR(access, d, 0)                                                   \
+               : __VA_ARGS__)
+
+/// d [64, 64] = (`fresh`) or += a [64, 16] bT, b given as rows of k.
+template <bool fresh> DEVICE void wgmma(float (&d)[8][4], const u32 (&a)[4], u64 b) {
+  if constexpr (fresh)
+    WGMMA_64("=f", "{%32, %33, %34, %35}, %36, 0, 1, 1, 0;", "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
   else
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, "
-        "%12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, "
-        "%33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, "
-        "%54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, {%64, %65, %66, %67}, %68, 1, 1, 1, %69;"
-                 : EIGHT_BY_FOUR(d, 0), EIGHT_BY_FOUR(d, 8)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(as_is));
+    WGMMA_64("+f", "{%32, %33, %34, %35}, %36, 1, 1, 1, 0;", "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
-/// d [64, 64] += a bT, both of rows of k.
-DEVICE void wgmma_tiles(float (&d)[8][4], u64 a, u64 b) {
+/// The same, a in shared memory too.
+template <bool fresh> DEVICE void wgmma_tiles(float (&d)[8][4], u64 a, u64 b) {
+  if constexpr (fresh)
+    WGMMA_64("=f", "%32, %33, 0, 1, 1, 0, 0;", "l"(a), "l"(b));
+  else
+    WGMMA_64("+f", "%32, %33, 1, 1, 1, 0, 0;", "l"(a), "l"(b));
+}
+/// d [64, 8 n] += a [64, 16] b, b given as its rows.
+DEVICE void wgmma_as_is(float (&d)[8][4], const u32 (&a)[4], u64 b) {
+  WGMMA_64("+f", "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;", "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+DEVICE void wgmma_as_is(float (&d)[16][4], const u32 (&a)[4], u64 b) {
   asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, "
-      "%13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, 1, "
-      "1, 1, 0, 0;"
-               : EIGHT_BY_FOUR(d, 0)
-               : "l"(a), "l"(b));
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, "
+      "%13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, "
+      "%35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, "
+      "%57, %58, %59, %60, %61, %62, %63}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
+      : EIGHT_BY_FOUR("+f", d, 0), EIGHT_BY_FOUR("+f", d, 8)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 DEVICE void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+template <int pending> DEVICE void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
+}
 /// What this thread has written to shared memory, `wgmma` after the next barrier sees.
 DEVICE void wgmma_see_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 /// No use of d's registers is moved across this.
 template <int n> DEVICE void wgmma_pin(float (&d)[n][4]) {
 #pragma unroll
-  for (int i = 0; i < n; i++) asm volatile("" : FOUR(d, i)::"memory");
+  for (int i = 0; i < n; i++) asm volatile("" : FOUR("+f", d, i)::"memory");
 }
 #endif
 
 template <int rows, int n, int k> DEVICE void multiply(float (&d)[n][4], const u32 (&a)[k][4], u8 *tile, int row) {
-  wgmma_pin(d);
   wgmma_begin();
+  wgmma<true>(d, a[0], tile_matrix<rows>(tile, row, 0));
 #pragma unroll
-  for (int i = 0; i < k; i++) wgmma<n, false>(d, a[i], tile_matrix<rows>(tile, row, i * 16));
+  for (int i = 1; i < k; i++) wgmma<false>(d, a[i], tile_matrix<rows>(tile, row, i * 16));
   wgmma_commit();
 }
 template <int rows, int k, int n> DEVICE void multiply_tiles(float (&d)[n][4], u8 *tile_of_a, u8 *tile, int row) {
-  wgmma_pin(d);
   wgmma_begin();
+  wgmma_tiles<true>(d, tile_matrix<rows>(tile_of_a, 0, 0), tile_matrix<rows>(tile, row, 0));
 #pragma unroll
-  for (int i = 0; i < k; i++)
-    wgmma_tiles(d, tile_matrix<rows>(tile_of_a, 0, i * 16), tile_matrix<rows>(tile, row, i * 16));
+  for (int i = 1; i < k; i++)
+    wgmma_tiles<false>(d, tile_matrix<rows>(tile_of_a, 0, i * 16), tile_matrix<rows>(tile, row, i * 16));
   wgmma_commit();
 }
 template <int rows, int n, int k>
@@ -381,11 +399,11 @@ DEVICE void multiply_as_is(float (&d)[n][4], const u32 (&a)[k][4], u8 *tile, int
   wgmma_pin(d);
   wgmma_begin();
 #pragma unroll
-  for (int i = 0; i < k; i++) wgmma<n, true>(d, a[i], tile_matrix<rows>(tile, row + i * 16, 0));
+  for (int i = 0; i < k; i++) wgmma_as_is(d, a[i], tile_matrix<rows>(tile, row + i * 16, 0));
   wgmma_commit();
 }
-template <int n> DEVICE void multiply_wait(float (&d)[n][4]) {
-  wgmma_wait();
+template <int pending, int n> DEVICE void multiply_wait(float (&d)[n][4]) {
+  wgmma_wait<pending>();
   wgmma_pin(d);
 }
 #define tiles_wait() (copy_wait<0>(), wgmma_see_shared(), __syncthreads())
