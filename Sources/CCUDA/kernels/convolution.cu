@@ -1,6 +1,7 @@
 // Convolutions of every geometry as matrix products: the rows are channels, and the second factor is gathered from the
 // image where it is needed. Defines: MODE 0 (the convolution), 1 (its transpose in x), 2 (its gradient in the weight);
-// T0, T1, T2 (elements of the gathered operand, of the other, of the result); TILE_M; MMA 1 (tensor cores) or 0.
+// T0, T1, T2 (elements of the gathered operand, of the other, of the result); TILE_M; MMA 1 (tensor cores) or 0; INDEX
+// (u32 where it counts the result's columns and a sum's terms, else u64).
 
 enum { THREADS = 256, WARPS = THREADS / 32 };
 #if MMA
@@ -49,12 +50,12 @@ DEVICE Term term_of(const Shape &s, i64 k, i64 terms) {
   if (k >= terms) return {-1, 0, NOWHERE, NOWHERE};
 #if MODE == 2
   i64 image = (i64)s.height * s.width, result = (i64)s.rows * s.columns;
-  i64 b = k / result;
-  int p = (int)(k % result);
+  i64 b = (INDEX)k / (INDEX)result;
+  int p = (int)((INDEX)k % (INDEX)result);
   return {b * s.outputs * result + p, b * s.channels * image, p / s.columns * s.stride_y - s.pad_y,
           p % s.columns * s.stride_x - s.pad_x};
 #else
-  int taps = s.taps_y * s.taps_x, c = (int)(k / taps), tap = (int)(k % taps);
+  int taps = s.taps_y * s.taps_x, c = (int)((INDEX)k / taps), tap = (int)((INDEX)k % taps);
   int y = tap / s.taps_x * s.gap_y, x = tap % s.taps_x * s.gap_x;
 #if MODE == 0
   return {k, (i64)c * s.height * s.width, y, x};
@@ -69,15 +70,15 @@ DEVICE Column column_of(const Shape &s, i64 n, i64 count) {
   i64 image = (i64)s.height * s.width;
 #if MODE == 0
   i64 result = (i64)s.rows * s.columns;
-  int p = (int)(n % result);
-  return {n / result * s.channels * image, p / s.columns * s.stride_y - s.pad_y,
+  int p = (int)((INDEX)n % (INDEX)result);
+  return {(i64)((INDEX)n / (INDEX)result) * s.channels * image, p / s.columns * s.stride_y - s.pad_y,
           p % s.columns * s.stride_x - s.pad_x};
 #elif MODE == 1
-  int p = (int)(n % image);
-  return {n / image * s.outputs * s.rows * s.columns, p / s.width + s.pad_y, p % s.width + s.pad_x};
+  int p = (int)((INDEX)n % (INDEX)image);
+  return {(i64)((INDEX)n / (INDEX)image) * s.outputs * s.rows * s.columns, p / s.width + s.pad_y, p % s.width + s.pad_x};
 #else
-  int taps = s.taps_y * s.taps_x, tap = (int)(n % taps);
-  return {n / taps * image, tap / s.taps_x * s.gap_y, tap % s.taps_x * s.gap_x};
+  int taps = s.taps_y * s.taps_x, tap = (int)((INDEX)n % taps);
+  return {(i64)((INDEX)n / taps) * image, tap / s.taps_x * s.gap_y, tap % s.taps_x * s.gap_x};
 #endif
 }
 
@@ -100,8 +101,9 @@ DEVICE i64 place(const Shape &s, const Sizes &z, int group, i64 m, i64 n) {
 #if MODE == 2
   return (group * z.m + m) * z.n + n;
 #else
-  i64 area = z.n / s.batch, channels = MODE == 0 ? s.outputs : s.channels;
-  return (n / area * channels + group * z.m + m) * area + n % area;
+  i64 area = MODE == 0 ? (i64)s.rows * s.columns : (i64)s.height * s.width;
+  i64 channels = MODE == 0 ? s.outputs : s.channels;
+  return ((i64)((INDEX)n / (INDEX)area) * channels + group * z.m + m) * area + (INDEX)n % (INDEX)area;
 #endif
 }
 

@@ -104,7 +104,10 @@ extension KernelTable {
     let room = max(1, (1 << 28) / max(1, 4 * c.outputs[0].count))
     let splits = max(1, min(wanted, terms / 128, room, 512, 65535 / task.groups))
     let defines =
-      ["MODE=\(task.kind.rawValue)", "MMA=\(brief ? 1 : 0)", "TILE_M=\(tileM)"]
+      [
+        "MODE=\(task.kind.rawValue)", "MMA=\(brief ? 1 : 0)", "TILE_M=\(tileM)",
+        "INDEX=\(max(n, terms) < 1 << 31 ? "u32" : "u64")",
+      ]
       + [c.inputs[0], c.inputs[1], c.outputs[0]].enumerated().map { "T\($0.offset)=\($0.element.cType)" }
     let shape =
       [task.batch, task.channels] + task.image + [task.outputs] + task.result + task.taps + task.stride
