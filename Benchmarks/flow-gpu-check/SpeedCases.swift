@@ -63,12 +63,12 @@ extension SpeedBench {
     }
     let before = secondsLeft
     try step()
-    let first = before - secondsLeft
+    let (first, firstLoss) = (before - secondsLeft, Double(loss))
     let times = try times(step)
     try record(
       name,
       [
-        "loss": Double(loss), "flop": Double(trainer.loop.productFlops), "made_s": made,
+        "first_loss": firstLoss, "loss": Double(loss), "flop": Double(trainer.loop.productFlops), "made_s": made,
         "first_step_s": first,
         "planned": Double(trainer.memory.least),
         "parameters": Double(list.declarations.reduce(0) { $0 + $1.tensor.shape.reduce(1, *) }),
@@ -144,12 +144,12 @@ extension SpeedBench {
     }
     let before = secondsLeft
     try step()
-    let first = before - secondsLeft
+    let (first, firstLoss) = (before - secondsLeft, Double(loss))
     let times = try times(step)
     try record(
       "vocoder-train",
       [
-        "loss": Double(loss), "flop": Double(trainer.loop.productFlops), "made_s": made,
+        "first_loss": firstLoss, "loss": Double(loss), "flop": Double(trainer.loop.productFlops), "made_s": made,
         "first_step_s": first,
         "planned": Double(trainer.memory.least),
         "parameters": Double(list.declarations.reduce(0) { $0 + $1.tensor.shape.reduce(1, *) }),
