@@ -94,7 +94,7 @@ DEVICE u64 descriptor(const u8 *tile) {
 /// d [64, CHANNELS] += a [64, 16] b [CHANNELS, 16], not waited for.
 DEVICE void multiply_group(float (&d)[TILES_C][4], u64 a, u64 b) {
 #if defined(FLOW_SHIM)
-  shim_wgmma(&d[0][0], CHANNELS, 0, a, b, false);
+  shim_wgmma(&d[0][0], CHANNELS, false, 0, a, b, false);
 #elif CHANNELS == 8
   MULTIPLY(8, NAMES1, SUM(0));
 #elif CHANNELS == 16
@@ -117,7 +117,7 @@ DEVICE void multiply_group(float (&d)[TILES_C][4], u64 a, u64 b) {
 }
 
 /// Makes what was copied readable by the tensor cores, and waits for those of this warp.
-DEVICE void settle() { wgmma_see_shared(), wgmma_wait(); }
+DEVICE void settle() { wgmma_see_shared(), wgmma_wait<0>(); }
 DEVICE void pin(Sums &sums) {
 #pragma unroll
   for (int i = 0; i < TILES_P; i++) wgmma_pin(sums.d[i]);

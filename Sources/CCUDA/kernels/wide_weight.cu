@@ -75,7 +75,7 @@ DEVICE int output_of(int, int n, int e) { return n * 8 + threadIdx.x % 4 * 2 + e
 /// d [64, OUTPUTS] += a [64, 16] b [16, OUTPUTS], not waited for.
 DEVICE void multiply_group(float (&d)[TILES_N][4], u32 (&a)[4], u64 b) {
 #if defined(FLOW_SHIM)
-  shim_wgmma(&d[0][0], OUTPUTS, a, 0, b, true);
+  shim_wgmma(&d[0][0], OUTPUTS, false, a, 0, b, true);
 #elif OUTPUTS == 16
   MULTIPLY(16, NAMES2, SUM(0), SUM(1));
 #elif OUTPUTS == 32
@@ -110,7 +110,7 @@ template <class Other> DEVICE void multiply(Sums &sums, u8 *stage, Other meanwhi
     for (int i = 0; i < TILES_M; i++) multiply_group(sums.d[i], a[k][i], tile_matrix<PLACES>(stage, k * 16, 0));
   wgmma_commit();
   meanwhile();
-  wgmma_wait();
+  wgmma_wait<0>();
   wgmma_pin(sums.d[0]), wgmma_pin(sums.d[1]);
 #ifndef FLOW_SHIM
   // The first factor's registers are read until here.
