@@ -49,6 +49,27 @@ def speed(folder, out):
     out.append("")
 
 
+def profile(folder, out):
+    """Steps beside their floors: operations at the GEMM's rate, or bytes at the copy's."""
+    peer = {line["case"]: line for line in lines(folder, "peer.jsonl")}
+    gemm, copy = peer.get("machine/gemm", {}).get("tflops"), peer.get("machine/copy", {}).get("gbs")
+    found = [line for line in lines(folder, "profiled.jsonl") if line.get("part") == "profile"]
+    if not found:
+        return
+    out += ["| case | step | number | ms in all | FLOP floor ms | byte floor ms | of the floor |", "|---|---|---|---|---|---|---|"]
+    for line in found:
+        flop = line["flop"] / gemm / 1e9 if gemm and line.get("product") else None
+        data = line["bytes"] / copy / 1e6 if copy else None
+        floor = max(flop or 0, data or 0)
+        name = f"{line['op']} {line['inputs']} → {line['outputs']}"[:160] if "op" in line else "all, one by one"
+        def ms(value):
+            return "-" if value is None else f"{value:.3f}"
+        share = f"{floor / line['ms']:.0%}" if floor and line["ms"] and "op" in line else "-"
+        number = line.get("count", line.get("steps"))
+        out.append(f"| {line['case']} | {name} | {number} | {line['ms']:.3f} | {ms(flop)} | {ms(data)} | {share} |")
+    out.append("")
+
+
 def checks(folder, out):
     for line in lines(folder, "libraries.jsonl"):
         out.append(f"- {line['name']}: {line.get('version', '')} {line.get('path', '')} {line.get('problem', '')}".rstrip())
@@ -79,6 +100,7 @@ def main():
     folder, out = sys.argv[1], []
     speed(folder, out)
     checks(folder, out)
+    profile(folder, out)
     for name in ("about.txt", "smi.txt", "parts.txt"):
         path = os.path.join(folder, name)
         if os.path.exists(path):

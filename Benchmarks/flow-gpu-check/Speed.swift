@@ -114,29 +114,25 @@ final class SpeedBench {
     return result
   }
 
-  /// Where the time of a program's steps goes, the longest kinds first, on the error stream.
+  /// Where the time of a program's steps goes: alike ones together, those that take most first, with what they can't do without.
   func profile(_ name: String, _ program: Program) throws {
     guard options.profiles else { return }
     let steps = try program.profile(runs: options.isTiny ? 1 : 3)
-    var text = ""
-    let byPlace = steps.enumerated().sorted { $0.element.seconds > $1.element.seconds }
     let total = steps.reduce(0) { $0 + $1.seconds }
-    text += String(format: "%@: %d steps, %.3f ms one by one\n", name, steps.count, total * 1e3)
-    var kinds: [String: (seconds: Double, count: Int)] = [:]
-    for step in steps {
-      kinds[step.op, default: (0, 0)].seconds += step.seconds
-      kinds[step.op, default: (0, 0)].count += 1
+    try options.record([
+      "part": "profile", "case": name, "steps": steps.count, "ms": total * 1e3,
+      "flop": steps.reduce(0) { $0 + $1.flops }, "bytes": steps.reduce(0) { $0 + $1.bytes },
+    ])
+    var alike: [String: [ProfiledStep]] = [:]
+    for step in steps { alike["\(step.op) \(step.inputs) \(step.outputs)", default: []].append(step) }
+    func seconds(_ steps: [ProfiledStep]) -> Double { steps.reduce(0) { $0 + $1.seconds } }
+    for steps in alike.values.sorted(by: { seconds($0) > seconds($1) }).prefix(60) {
+      try options.record([
+        "part": "profile", "case": name, "op": steps[0].op, "inputs": "\(steps[0].inputs)",
+        "outputs": "\(steps[0].outputs)", "count": steps.count, "ms": seconds(steps) * 1e3,
+        "flop": steps.reduce(0) { $0 + $1.flops }, "bytes": steps.reduce(0) { $0 + $1.bytes },
+        "product": steps[0].isProduct,
+      ])
     }
-    for (op, kind) in kinds.sorted(by: { $0.value.seconds > $1.value.seconds }).prefix(25) {
-      text += String(
-        format: "  %9.3f ms %5.1f %% %5d x %@\n", kind.seconds * 1e3, 100 * kind.seconds / max(total, 1e-12),
-        kind.count, op)
-    }
-    for (index, step) in byPlace.prefix(30) {
-      text += String(
-        format: "  %9.3f ms #%d %@ %@ -> %@\n", step.seconds * 1e3, index, step.op, "\(step.inputs)",
-        "\(step.outputs)")
-    }
-    FileHandle.standardError.write(Data(text.utf8))
   }
 }

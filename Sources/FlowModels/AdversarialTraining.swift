@@ -46,20 +46,31 @@ public struct AdversarialTraining: Sendable, Hashable, Codable {
       + AdversarialLoss.features(real: judged.real, generated: judged.generated) * featureWeight
   }
 
-  /// The discriminators' step on what the generator makes, recorded in the graph of `made`. Parameters that `store` lacks
-  /// are drawn.
-  func opponent(
-    _ made: VocoderTrainer.Loss, store: ParameterStore, seed: UInt64, settings: OptimizerSettings,
-    ranks: any Communicator
-  ) throws -> TrainingLoop.Opponent {
+  /// The discriminators' parameters and loss.
+  struct Opposed {
+    let parameters: ParameterList
+    let loss: Tensor
+  }
+
+  /// The discriminators' loss on what the generator makes, recorded in the graph of `made`. Parameters that `store` lacks are
+  /// drawn.
+  func opposed(_ made: VocoderTrainer.Loss, store: ParameterStore, seed: UInt64) throws -> Opposed {
     let list = ParameterList(made.real.graph)
     let judged = try judgements(made, list)
     let loss = try AdversarialLoss.discriminator(real: judged.real, generated: judged.generated)
     try list.initialize(store, seed: seed)
+    return Opposed(parameters: list, loss: loss)
+  }
+
+  /// The discriminators' step.
+  static func opponent(
+    _ opposed: Opposed, store: ParameterStore, settings: OptimizerSettings, ranks: any Communicator
+  ) throws -> TrainingLoop.Opponent {
+    let list = opposed.parameters
     var settings = settings
     settings.average = nil
     let step = try TrainingStep(
-      loss: loss, parameters: list.declarations, store: store, settings: settings, ranks: ranks)
+      loss: opposed.loss, parameters: list.declarations, store: store, settings: settings, ranks: ranks)
     var need = MemoryNeed(list, settings: settings, isShared: settings.accumulation > 1 || ranks.size > 1)
     need.intermediates = step.intermediateBytes
     return TrainingLoop.Opponent(

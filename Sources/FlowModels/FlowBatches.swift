@@ -11,6 +11,12 @@ struct FlowBatches {
   private let textCount: Int
   private let latentCount: Int
   private let phoneCount: Int
+  private let masks = Masks()
+
+  /// The last mask: batches whose songs are as long have the same memory, which isn't copied to the device again.
+  private final class Masks {
+    var last: (texts: [Int], latents: [Int], mask: HostTensor)?
+  }
 
   init(_ settings: FlowTraining, songs: [FlowSong], part: BatchPart) throws {
     let (config, size) = (settings.model, settings.model.blockSize)
@@ -180,11 +186,18 @@ struct FlowBatches {
       "valid": HostTensor(valid, [count, latentCount]),
       // The loss is a mean over valid frames.
       TrainingStep.share: HostTensor([Float(frames.own) / Float(frames.all)], []),
-      "mask": FlowMatching.mask(
-        textCount: textCount, latentCount: latentCount, blockSize: size, textLengths: textLengths,
-        latentLengths: latentLengths),
+      "mask": mask(textLengths, latentLengths),
     ]
     return inputs.merging(others) { $1 }
+  }
+
+  private func mask(_ texts: [Int], _ latents: [Int]) throws(TensorError) -> HostTensor {
+    if let last = masks.last, last.texts == texts, last.latents == latents { return last.mask }
+    let mask = try FlowMatching.mask(
+      textCount: textCount, latentCount: latentCount, blockSize: settings.model.blockSize, textLengths: texts,
+      latentLengths: latents)
+    masks.last = (texts, latents, mask)
+    return mask
   }
 
   /// What the losses of the voice compare with.

@@ -157,7 +157,7 @@ public final class FlowTrainer {
     let check = try Program(
       checkGraph, outputs: ["loss": try batches.losses(settings.parameters(checkGraph, store)).flow],
       parameters: store)
-    need.intermediates = step.intermediateBytes + check.arenaCount * 4
+    need.intermediates = max(step.intermediateBytes, check.arenaCount * 4)
     memory = need
     guard need.least <= available else { throw TrainingError.memory(need, available: available) }
     loop = TrainingLoop(

@@ -113,13 +113,16 @@ public final class VocoderTrainer {
       case .encoder: declaration.name.hasPrefix(VocoderTrainer.encoderPrefix)
       }
     }
-    let opponent = try settings.adversarial?.opponent(
-      VocoderTrainer.loss(settings, rows: rows.count, ParameterList(Graph())), store: store, seed: seed,
-      settings: settings.optimizer, ranks: ranks)
+    let opposed = try settings.adversarial?.opposed(
+      VocoderTrainer.loss(settings, rows: rows.count, ParameterList(Graph())), store: store, seed: seed)
     let lowered = try settings.adversarial.map { try $0.generatorLoss(loss) + loss.total } ?? loss.total
     let step = try TrainingStep(
       loss: lowered, outputs: ["mel": loss.mel], parameters: trainable, store: store,
       settings: settings.optimizer, ranks: ranks)
+    // After the larger program, whose memory it uses by turns.
+    let opponent = try opposed.map {
+      try AdversarialTraining.opponent($0, store: store, settings: settings.optimizer, ranks: ranks)
+    }
     let checkGraph = Graph()
     let check = try Program(
       checkGraph,
@@ -128,7 +131,7 @@ public final class VocoderTrainer {
     var need = MemoryNeed(
       list, trained: trainable, settings: settings.optimizer,
       isShared: settings.optimizer.accumulation > 1 || ranks.size > 1)
-    need.intermediates = step.intermediateBytes + check.arenaCount * 4
+    need.intermediates = max(step.intermediateBytes, check.arenaCount * 4)
     if let opponent { need.add(opponent.memory) }
     memory = need
     guard need.least <= available else { throw TrainingError.memory(need, available: available) }

@@ -36,7 +36,7 @@ public struct MemoryNeed: Sendable, Hashable {
   public mutating func add(_ other: MemoryNeed) {
     parameters += other.parameters
     optimizer += other.optimizer
-    intermediates += other.intermediates
+    intermediates = max(intermediates, other.intermediates)
     copies += other.copies
   }
 

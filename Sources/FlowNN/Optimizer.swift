@@ -243,7 +243,7 @@ public final class TrainingStep {
   public var productFlops: Int { forward.productFlops }
 
   /// Bytes of its intermediate values.
-  public var intermediateBytes: Int { (forward.arenaCount + (apply?.arenaCount ?? 0)) * 4 }
+  public var intermediateBytes: Int { max(forward.arenaCount, apply?.arenaCount ?? 0) * 4 }
 
   /// The program of loss and gradients.
   package var program: Program { forward }

@@ -85,7 +85,8 @@ extension ParameterStore {
   /// Sets every parameter that `file` has. What needs no conversion goes from the file's pages straight to the device.
   /// - Parameters:
   ///   - keeping: the types that stay as they are; others become float32.
-  ///   - borrowing: what needs no conversion is read where it lies in the mapped file, when it is used, and can't be set.
+  ///   - borrowing: what needs no conversion is read where it lies in the mapped file, when it is used, and can't be set. Where the
+  ///     device keeps values in 16 bits, matrices are kept so.
   /// - Throws: `SafetensorsError`; `TensorError` when one has another shape or memory runs out.
   public func load(_ file: SafetensorsFile, keeping types: Set<DType> = [.float32], borrowing: Bool = false)
     throws
@@ -95,6 +96,11 @@ extension ParameterStore {
         type == dtype(name) ?? type, type != .bool
       else {
         try set(name, try file.tensor(name))
+        continue
+      }
+      if borrowing, type == .float32, entry.shape.count == 2, let narrow = backend.narrowing?.type {
+        // A product would make such a copy in every run.
+        try set(name, try file.tensor(name).cast(to: narrow))
         continue
       }
       if borrowing, let memory = try file.borrowed(name) {

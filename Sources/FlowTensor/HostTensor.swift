@@ -88,6 +88,16 @@ public struct HostTensor: Sendable, Hashable {
   }
 }
 
+extension HostTensor {
+  /// Whether its elements are those of `other` because they are the same memory.
+  func isSameMemory(as other: HostTensor) -> Bool {
+    dtype == other.dtype && shape == other.shape
+      && withBytes { mine in
+        other.withBytes { mine.baseAddress == $0.baseAddress && mine.count == $0.count }
+      }
+  }
+}
+
 extension HostTensor.Values {
   /// The number of elements.
   public var count: Int {

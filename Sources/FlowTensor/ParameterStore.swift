@@ -4,6 +4,9 @@ public final class ParameterStore {
   public let backend: any Backend
   var buffers: [String: (slot: Slot, shape: [Int], dtype: DType)] = [:]
 
+  /// The largest memory of intermediate values that a program has now.
+  private weak var shared: (any DeviceBuffer)?
+
   /// An empty store.
   public init(_ backend: any Backend) { self.backend = backend }
 
@@ -64,6 +67,15 @@ public final class ParameterStore {
   public func get(_ name: String) throws -> HostTensor {
     let (slot, shape, dtype) = try slot(name)
     return try slot.buffer.read(shape, dtype, at: slot.offset)
+  }
+
+  /// Memory for the intermediate values of a program: those of a store run one after the other and need nothing of what the last
+  /// run left, so that a smaller one works in a larger one's.
+  func arena(_ count: Int, for purpose: @autoclosure () -> String) throws -> any DeviceBuffer {
+    if let shared, shared.count >= count { return shared }
+    let arena = try backend.makeBuffer(count, for: purpose())
+    shared = arena
+    return arena
   }
 
   func slot(_ name: String) throws -> (slot: Slot, shape: [Int], dtype: DType) {

@@ -7,6 +7,8 @@ public final class Program {
   private(set) var steps: [Step] = []
   private var inputSlots: [(name: String, slot: Slot, shape: [Int], dtype: DType, limit: Int?)] = []
   private var outputSlots: [(name: String, slot: Slot, shape: [Int], dtype: DType)] = []
+  /// What was last copied to each input, kept so that its memory is no one else's.
+  private var copied: [HostTensor?] = []
   /// Parameters in others' memory.
   private var borrowed: [(name: String, keeper: any MemoryKeeper)] = []
   /// 4-byte words of the arena that intermediate values share.
@@ -29,7 +31,7 @@ public final class Program {
   /// - Throws: `TensorError.input` when an input is missing, has another shape or type, or an index outside its table;
   ///   `TensorError.parameter` when memory that a parameter was borrowed from has lost it.
   public func run(_ inputs: [String: HostTensor] = [:]) throws -> [String: HostTensor] {
-    for input in inputSlots {
+    for (index, input) in inputSlots.enumerated() {
       guard let value = inputs[input.name] else {
         throw TensorError.input("no value for input '\(input.name)'")
       }
@@ -40,12 +42,16 @@ public final class Program {
         throw TensorError.input(
           "input '\(input.name)' must be \(input.dtype.rawValue), not \(value.dtype.rawValue)")
       }
+      // No step writes to an input: what lies there from the last run needs no copy.
+      if let last = copied[index], last.isSameMemory(as: value) { continue }
+      copied[index] = nil
       if case .int32(let values) = value.values, let limit = input.limit,
         let bad = values.first(where: { $0 < 0 || Int($0) >= limit })
       {
         throw TensorError.input("input '\(input.name)' has the index \(bad), outside 0..<\(limit)")
       }
       try input.slot.buffer.write(value, at: input.slot.offset)
+      copied[index] = value
     }
     try kernels?.run()
     for (name, keeper) in borrowed {
@@ -73,17 +79,13 @@ public final class Program {
   /// Seconds that each step takes, the median of `runs`, in the order of `listing`. The inputs stay as the last run left
   /// them, so an assigned parameter goes on changing.
   /// - Throws: `TensorError.device` when the device is lost.
-  package func profile(
-    runs: Int = 5
-  ) throws(TensorError) -> [(op: String, inputs: [[Int]], outputs: [[Int]], seconds: Double)] {
+  package func profile(runs: Int = 5) throws(TensorError) -> [ProfiledStep] {
     guard let kernels else { return [] }
     var times = steps.map { _ in [Double]() }
     for _ in 0..<runs {
       for index in steps.indices { times[index].append(try kernels.time(step: index)) }
     }
-    return zip(steps, times).map { step, times in
-      (step.op.name, step.inputs.map(\.shape), step.outputs.map(\.shape), times.sorted()[runs / 2])
-    }
+    return zip(steps, times).map { ProfiledStep($0, seconds: $1.sorted()[runs / 2]) }
   }
 
   /// The names of the steps, in order.
@@ -102,7 +104,7 @@ public final class Program {
     var fixed: [Value: Slot] = [:]
     for index in schedule.needed { fixed[Value(node: index, output: 0)] = try makeSlot(index, parameters) }
     for (value, parameter) in targets { fixed[value] = fixed[Value(parameter)] }
-    let arena = try backend.makeBuffer(max(1, arenaCount), for: arenaPurpose(schedule.units))
+    let arena = try parameters.arena(max(1, arenaCount), for: arenaPurpose(schedule.units))
     func slot(_ value: Value) throws -> Slot {
       if let known = fixed[value] { return known }
       guard let offset = memory.offset(value) else { throw TensorError.input("a value has no place") }
@@ -131,6 +133,7 @@ public final class Program {
           path: graph.nodes[value.node].path))
     }
     kernels = try backend.prepare(steps)
+    copied = inputSlots.map { _ in nil }
     for (name, tensor) in outputs.sorted(by: { $0.key < $1.key }) {
       outputSlots.append((name, try slot(Schedule.resolve(tensor)), tensor.shape, tensor.dtype))
     }

@@ -39,4 +39,42 @@ import Testing
     let program = try Program(graph, outputs: ["y": x], parameters: ParameterStore(CPUBackend()))
     #expect(program.arenaCount <= 3 * 1008)
   }
+
+  /// An input is copied only when its memory isn't that of the last run; memory that was freed in between may have its address.
+  @Test func everyRunSeesItsOwnInputs() throws {
+    let graph = Graph()
+    let x = try graph.input("x", [1000])
+    let program = try Program(
+      graph, outputs: ["y": x.total()], parameters: ParameterStore(CPUBackend(threads: 1)))
+    for number in 0..<50 {
+      let fresh = [Float](repeating: Float(number), count: 1000)
+      let found = try program.run(["x": try HostTensor(fresh, [1000])])["y"]?.floats
+      #expect(found == [Float(number) * 1000])
+    }
+    var values = [Float](repeating: 1, count: 1000)
+    let first = try HostTensor(values, [1000])
+    #expect(try program.run(["x": first])["y"]?.floats == [1000])
+    #expect(try program.run(["x": first])["y"]?.floats == [1000])
+    values[3] = 11
+    #expect(try program.run(["x": try HostTensor(values, [1000])])["y"]?.floats == [1010])
+    #expect(try program.run(["x": first])["y"]?.floats == [1000])
+  }
+
+  /// Programs of one store run by turns in one piece of memory, which a larger one than the first doesn't fit.
+  @Test func aSmallerProgramTakesNoMemoryOfItsOwn() throws {
+    let store = ParameterStore(CPUBackend())
+    func program(_ count: Int) throws -> Program {
+      let graph = Graph()
+      return try Program(graph, outputs: ["y": graph.input("x", [count]).exp()], parameters: store)
+    }
+    func arena(_ program: Program) -> (any DeviceBuffer)? { program.steps.last?.outputs[0].slot.buffer }
+    let (middle, small, large) = (try program(100), try program(10), try program(1000))
+    #expect(arena(middle) === arena(small) && arena(middle) !== arena(large))
+    for _ in 0..<2 {
+      for (program, count) in [(middle, 100), (small, 10), (large, 1000)] {
+        let zeros = try HostTensor([Float](repeating: 0, count: count), [count])
+        #expect(try program.run(["x": zeros])["y"]?.floats == [Float](repeating: 1, count: count))
+      }
+    }
+  }
 }
