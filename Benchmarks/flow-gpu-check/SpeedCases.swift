@@ -68,7 +68,8 @@ extension SpeedBench {
     try record(
       name,
       [
-        "first_loss": firstLoss, "loss": Double(loss), "flop": Double(trainer.loop.productFlops), "made_s": made,
+        "first_loss": firstLoss, "loss": Double(loss), "flop": Double(trainer.loop.productFlops),
+        "made_s": made,
         "first_step_s": first,
         "planned": Double(trainer.memory.least),
         "parameters": Double(list.declarations.reduce(0) { $0 + $1.tensor.shape.reduce(1, *) }),
@@ -149,7 +150,8 @@ extension SpeedBench {
     try record(
       "vocoder-train",
       [
-        "first_loss": firstLoss, "loss": Double(loss), "flop": Double(trainer.loop.productFlops), "made_s": made,
+        "first_loss": firstLoss, "loss": Double(loss), "flop": Double(trainer.loop.productFlops),
+        "made_s": made,
         "first_step_s": first,
         "planned": Double(trainer.memory.least),
         "parameters": Double(list.declarations.reduce(0) { $0 + $1.tensor.shape.reduce(1, *) }),
