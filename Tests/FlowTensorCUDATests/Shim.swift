@@ -15,6 +15,13 @@ enum Shim {
   }()
   static let reason = "CUDA on the CPU can't be built here"
 
+  /// Whether races are looked for: it takes minutes where nothing is compiled yet, so it is asked for.
+  static let checksRaces: Bool = {
+    if ProcessInfo.processInfo.environment["FLOW_RACES"] != nil { return true }
+    print("skipped: races in CUDA kernels (FLOW_RACES=1 looks for them)")
+    return false
+  }()
+
   /// How the table is run on it.
   enum Mode: String, CaseIterable, Sendable {
     case float32
