@@ -31,16 +31,21 @@ import Testing
   /// What is added, on the device and elsewhere, and how many products take a sum in.
   @Test(
     arguments: [
-      (3, { x, w in try x.matmul(w) * 0.5 + x + x.matmul(w, transpose: true) + x.matmul(w.square()) }),
-      (1, { x, w in try (x + x.matmul(w)).exp() }),
+      (
+        3,
+        { @Sendable x, w in
+          try x.matmul(w) * 0.5 + x + x.matmul(w, transpose: true) + x.matmul(w.square())
+        }
+      ),
+      (1, { @Sendable x, w in try (x + x.matmul(w)).exp() }),
       // Read twice, and of another shape.
       (
         0,
-        { x, w in
+        { @Sendable x, w in
           let y = try x.matmul(w); return try y + y
         }
       ),
-      (0, { x, w in try x.matmul(w) + w.sum([0]).reshaped([4]) }),
+      (0, { @Sendable x, w in try x.matmul(w) + w.sum([0]).reshaped([4]) }),
     ] as [(Int, @Sendable (Tensor, Tensor) throws -> Tensor)])
   func sumsAreTakenIn(_ count: Int, _ record: @Sendable (Tensor, Tensor) throws -> Tensor) throws {
     let (wanted, found) = (try program(CPUBackend(), record), try program(Adding(), record))
