@@ -106,9 +106,13 @@ final class CUDADevice: Sendable {
 
   private static func advice(_ library: String, _ problem: String) -> String {
     let next =
-      library == "libcuda"
-      ? "It comes with NVIDIA's driver: is there a GPU, and is the driver visible in this container?"
-      : "`scripts/setup --cuda` installs it, or set FLOW_CUDA_PATH to its folder."
+      switch library {
+      case "libcuda":
+        "It comes with NVIDIA's driver: is there a GPU, and is the driver visible in this container?"
+      case "nvrtc": "`scripts/setup --cuda` installs it, or set FLOW_CUDA_PATH to its folder."
+      default:
+        "`pip install nvidia-cublas` in the active virtual environment, or the CUDA toolkit, brings it."
+      }
     return "CUDA can't be used: \(problem). \(next) device: cpu needs none of it"
   }
 
