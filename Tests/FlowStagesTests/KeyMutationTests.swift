@@ -77,7 +77,14 @@ import Testing
         continue
       }
       edited.parameters[parameter.name] = changed
-      if parameter.affectsResult {
+      if parameter.name == StageDeclaration.precision {
+        // The CPU computes alike whatever it says; a GPU doesn't.
+        #expect(key(edited, inputs) == base)
+        var onDevice = stage
+        onDevice.parameters[StageDeclaration.device] = .string("cuda")
+        edited.parameters[StageDeclaration.device] = .string("cuda")
+        #expect(key(edited, inputs) != key(onDevice, inputs), "precision is not in the key of a GPU's result")
+      } else if parameter.affectsResult {
         expectMiss(parameter.name, key(edited, inputs))
       } else {
         #expect(key(edited, inputs) == base, "\(parameter.name) affects nothing, but is in the key")

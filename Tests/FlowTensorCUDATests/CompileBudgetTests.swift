@@ -97,7 +97,7 @@ import Testing
   @Test(.enabled(if: nvrtc != nil)) func everyKernelCompilesWithinItsBudget() async {
     // A process of its own, in which the compiler is the real one.
     let result = await #expect(
-      processExitsWith: .success, observing: [\.standardOutputContent]
+      processExitsWith: .success, observing: [\.standardOutputContent, \.standardErrorContent]
     ) {
       CUDALibraries.use(try #require(CompileBudgetTests.nvrtc))
       if let problem = CUDALibraries.nvrtc.problem { Issue.record("\(problem)") }
@@ -113,6 +113,9 @@ import Testing
       }
     }
     if let output = result?.standardOutputContent { print(String(decoding: output, as: UTF8.self)) }
+    if let problems = result?.standardErrorContent, !problems.isEmpty {
+      print(String(decoding: problems.suffix(2000), as: UTF8.self))
+    }
   }
 
   /// The check itself: an array that is indexed at run time is kept in memory.

@@ -62,7 +62,7 @@ final class Survey: Backend {
       if context.outputs.allSatisfy({ $0.count == 0 }) { continue }
       if let work = KernelTable.work(step.op, context) {
         found.withLock { $0.formUnion(work.launches.map(\.kernel)) }
-      } else if !(step.op is MatMul) {
+      } else if !(step.op is MatMul || step.op is MatMulAdd) {
         throw TensorError.unsupported(op: step.op.name, backend: name, path: step.path)
       }
     }
