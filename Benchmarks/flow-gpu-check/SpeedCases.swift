@@ -55,26 +55,33 @@ extension SpeedBench {
       settings, songs: songs, validation: [], seed: 1, backend: backend,
       initial: weights(list, isLowRank ? .bfloat16 : .float32))
     let made = begun - secondsLeft
-    let inputs = try trainer.loop.batch(ofStep: 0)
+    try time(name, trainer.loop, list, made: made, planned: trainer.memory.least)
+  }
+
+  /// Times the steps of a training, on one batch.
+  private func time(
+    _ name: String, _ loop: TrainingLoop, _ list: ParameterList, made: Double, planned: Int
+  ) throws {
+    let inputs = try loop.batch(ofStep: 0)
     var (number, loss) = (0, Float.nan)
     func step() throws {
-      loss = try trainer.loop.take(inputs, step: number)["loss"] ?? .nan
+      loss = try loop.take(inputs, step: number)["loss"] ?? .nan
       number += 1
     }
     let before = secondsLeft
     try step()
     let (first, firstLoss) = (before - secondsLeft, Double(loss))
-    let times = try times(step)
+    let times = try self.times(step)
     try record(
       name,
       [
-        "first_loss": firstLoss, "loss": Double(loss), "flop": Double(trainer.loop.productFlops),
+        "first_loss": firstLoss, "loss": Double(loss), "flop": Double(loop.productFlops),
         "made_s": made,
         "first_step_s": first,
-        "planned": Double(trainer.memory.least),
+        "planned": Double(planned),
         "parameters": Double(list.declarations.reduce(0) { $0 + $1.tensor.shape.reduce(1, *) }),
       ], times: times)
-    for (part, program) in trainer.loop.programs { try profile("\(name) \(part)", program) }
+    for (part, program) in loop.programs { try profile("\(name) \(part)", program) }
   }
 
   /// A song of 210 s (1,050 frames) with guidance, 16 grid points, in bfloat16 weights.
@@ -137,25 +144,6 @@ extension SpeedBench {
     let trainer = try VocoderTrainer(
       settings, songs: [wave], validation: [], seed: 1, backend: backend, initial: weights(list))
     let made = begun - secondsLeft
-    let inputs = try trainer.loop.batch(ofStep: 0)
-    var (number, loss) = (0, Float.nan)
-    func step() throws {
-      loss = try trainer.loop.take(inputs, step: number)["loss"] ?? .nan
-      number += 1
-    }
-    let before = secondsLeft
-    try step()
-    let (first, firstLoss) = (before - secondsLeft, Double(loss))
-    let times = try times(step)
-    try record(
-      "vocoder-train",
-      [
-        "first_loss": firstLoss, "loss": Double(loss), "flop": Double(trainer.loop.productFlops),
-        "made_s": made,
-        "first_step_s": first,
-        "planned": Double(trainer.memory.least),
-        "parameters": Double(list.declarations.reduce(0) { $0 + $1.tensor.shape.reduce(1, *) }),
-      ], times: times)
-    for (part, program) in trainer.loop.programs { try profile("vocoder-train \(part)", program) }
+    try time("vocoder-train", trainer.loop, list, made: made, planned: trainer.memory.least)
   }
 }

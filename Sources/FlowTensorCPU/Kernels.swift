@@ -185,21 +185,7 @@ extension CPUBackend {
     _ op: Sum, _ t: Int32, _ x: [UnsafeMutablePointer<Float>], _ y: [UnsafeMutablePointer<Float>],
     _ work: UnsafeMutablePointer<Float>, _ xs: [[Int]]
   ) -> () -> Void {
-    var passes: [(outer: Int, count: Int, inner: Int)] = []
-    var shape = xs[0]
-    var axis = shape.count - 1
-    while axis >= 0 {
-      guard op.axes.contains(axis) else {
-        axis -= 1
-        continue
-      }
-      var first = axis
-      while first > 0, op.axes.contains(first - 1) { first -= 1 }
-      let count = shape[first...axis].reduce(1, *)
-      passes.append((shape[..<first].reduce(1, *), count, shape[(axis + 1)...].reduce(1, *)))
-      for i in first...axis { shape[i] = 1 }
-      axis = first - 1
-    }
+    let passes = op.runs(xs[0])
     let half = op.half(xs[0])
     return {
       var from = UnsafePointer(x[0])

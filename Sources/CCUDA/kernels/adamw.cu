@@ -7,8 +7,6 @@ enum { THREADS = 256, EACH = 4, PIECE = THREADS * 4 * EACH, SQUARES = THREADS * 
 /// What a row of the table of tensors holds.
 enum {
   PARAMETER, FIRST, SECOND, GRADIENT, SCALARS, NEW_PARAMETER, NEW_FIRST, NEW_SECOND,
-  /// A bfloat16 copy of the new parameter, or 0.
-  HALVES,
   COUNT,
   /// 1: the gradient is bfloat16; 2: four elements at once can be accessed everywhere.
   FLAGS,
@@ -39,7 +37,6 @@ adamw_many(const u64 *tensors, const u64 *pieces, float beta1, float beta2, floa
   const float *v_in = (const float *)tensor[SECOND];
   float *p_out = (float *)tensor[NEW_PARAMETER], *m_out = (float *)tensor[NEW_FIRST];
   float *v_out = (float *)tensor[NEW_SECOND];
-  bf16 *halves = (bf16 *)tensor[HALVES];
   const float *g_float = (const float *)tensor[GRADIENT];
   const bf16 *g_half = (const bf16 *)tensor[GRADIENT];
   bool is_half = tensor[FLAGS] & 1;
@@ -58,7 +55,6 @@ adamw_many(const u64 *tensors, const u64 *pieces, float beta1, float beta2, floa
       store4(p_out + i, p);
       store4(m_out + i, m);
       store4(v_out + i, v);
-      if (halves) store4(halves + i, p);
     }
     done = first + (end - first) / 4 * 4;
   }
@@ -66,7 +62,6 @@ adamw_many(const u64 *tensors, const u64 *pieces, float beta1, float beta2, floa
     float p = p_in[i], m = m_in[i], v = v_in[i];
     adamw_element(r, p, is_half ? load(g_half + i) : g_float[i], m, v);
     p_out[i] = p, m_out[i] = m, v_out[i] = v;
-    if (halves) store(halves + i, p);
   }
 }
 

@@ -29,6 +29,25 @@ package struct Sum: Op {
     return [result]
   }
   package func flops(_ inputs: [[Int]], _ outputs: [[Int]]) -> Int { inputs[0].elements }
+  /// The sums over one run of neighbouring axes each that make it up, the last axes first; each is of what the one before left.
+  package func runs(_ input: [Int]) -> [(outer: Int, count: Int, inner: Int)] {
+    var runs: [(outer: Int, count: Int, inner: Int)] = []
+    var shape = input
+    var axis = shape.count - 1
+    while axis >= 0 {
+      guard axes.contains(axis) else {
+        axis -= 1
+        continue
+      }
+      var first = axis
+      while first > 0, axes.contains(first - 1) { first -= 1 }
+      let inner = shape[(axis + 1)...].reduce(1, *)
+      runs.append((shape[..<first].reduce(1, *), shape[first...axis].reduce(1, *), inner))
+      for i in first...axis { shape[i] = 1 }
+      axis = first - 1
+    }
+    return runs
+  }
   /// Floats that the sum over the last run of axes leaves, at most.
   package func half(_ shape: [Int]) -> Int {
     axes.isEmpty ? 0 : shape.elements / max(1, shape[axes[axes.count - 1]])

@@ -7,19 +7,18 @@ extension KernelTable {
 
   static func optimizerStorage(_ op: any Op) -> Storage? { op is AdamW ? ([1], []) : nil }
 
-  /// AdamW of many tensors as one launch; `copies` are addresses of bfloat16 copies of the new parameters, if wanted.
-  static func adamWMany(_ steps: [StepContext], _ op: AdamW, copies: [UInt64?] = []) -> Work? {
+  /// AdamW of many tensors as one launch.
+  static func adamWMany(_ steps: [StepContext], _ op: AdamW) -> Work? {
     var table: [UInt64] = []
     var pieces: [UInt64] = []
     for (index, c) in steps.enumerated() {
       let floats = [c.inputs[0], c.inputs[2], c.inputs[3], c.inputs[4]] + c.outputs
       let gradient = c.inputs[1]
       guard floats.allSatisfy({ $0.dtype == .float32 }), gradient.isNumbers else { return nil }
-      let copy = copies.indices.contains(index) ? copies[index] ?? 0 : 0
       let isWide =
-        (floats[..<3] + c.outputs).allSatisfy(\.isAligned) && gradient.isAligned && copy % 8 == 0
+        (floats[..<3] + c.outputs).allSatisfy(\.isAligned) && gradient.isAligned
       table += floats[..<3].map(\.address) + [gradient.address, c.inputs[4].address]
-      table += c.outputs.map(\.address) + [copy, UInt64(gradient.count)]
+      table += c.outputs.map(\.address) + [UInt64(gradient.count)]
       table.append((gradient.dtype == .bfloat16 ? 1 : 0) | (isWide ? 2 : 0))
       pieces += blocks(of: index, gradient.count, each: 4096)
     }

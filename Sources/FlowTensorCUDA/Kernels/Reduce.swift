@@ -49,23 +49,7 @@ extension KernelTable {
   /// A sum over any axes is one over each run of neighbouring axes, the last first.
   private static func sum(_ op: Sum, _ x: Operand, _ y: Operand) -> Work {
     if x.count == 0 { return zeros(y) }
-    var runs: [(outer: Int, count: Int, inner: Int)] = []
-    var shape = x.shape
-    var axis = shape.count - 1
-    while axis >= 0 {
-      guard op.axes.contains(axis) else {
-        axis -= 1
-        continue
-      }
-      var first = axis
-      while first > 0, op.axes.contains(first - 1) { first -= 1 }
-      runs.append(
-        (
-          shape[..<first].reduce(1, *), shape[first...axis].reduce(1, *), shape[(axis + 1)...].reduce(1, *)
-        ))
-      for i in first...axis { shape[i] = 1 }
-      axis = first - 1
-    }
+    let runs = op.runs(x.shape)
     var plan = SumPlan()
     let whole = SumPlan.Source(at: x.argument, type: x.cType, isAligned: x.isAligned)
     if runs.count == 2, runs[0].inner == 1, runs[1].outer == 1 {
