@@ -86,6 +86,8 @@ def checks(folder, out):
         rows.append(
             f"| golden, {line['device']}: {line['what']} | {line['worst']:.2e} in {line['in']} |"
             f" {'right' if line['ok'] else 'WRONG'} |")
+    for line in lines(folder, "faults.jsonl"):
+        rows.append(f"| fault, {line['device']}: {line['what']} | {line['said'][:160]} | {'right' if line['ok'] else 'WRONG'} |".replace("\n", " "))
     if rows:
         out += ["| check | found | |", "|---|---|---|"] + rows + [""]
     worst = [line for line in lines(folder, "ops.jsonl") if "op" in line and not line["ok"]]

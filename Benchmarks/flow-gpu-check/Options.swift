@@ -14,6 +14,8 @@ struct Options {
   var only = ""
   var every = 1
   var output = ""
+  /// Where `train-digest` goes on from; it begins when empty.
+  var checkpoint = ""
   /// The cases that are timed; all when empty.
   var cases: [String] = []
   var isTiny = false
@@ -26,7 +28,7 @@ struct Options {
   init(_ arguments: ArraySlice<String>) {
     var rest = arguments
     guard let first = rest.popFirst() else {
-      Options.fail("usage: flow-gpu-check libraries|ops|train|golden FOLDER|speed [options]")
+      Options.fail("usage: flow-gpu-check libraries|ops|train|faults|golden FOLDER|speed [options]")
     }
     part = first
     func number(_ option: String) -> Int {
@@ -52,6 +54,7 @@ struct Options {
       case "--runs": runs = max(1, number(option))
       case "--profile": profiles = true
       case "--only": only = rest.popFirst() ?? ""
+      case "--from": checkpoint = rest.popFirst() ?? ""
       case "--out": output = rest.popFirst() ?? ""
       case let text where !text.hasPrefix("-"): folder = text
       default: Options.fail("flow-gpu-check doesn't know \(option)")

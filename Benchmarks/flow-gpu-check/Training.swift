@@ -7,7 +7,7 @@ import FlowTensorCUDA
 import Foundation
 
 /// The same small training, of whatever device.
-private func trainer(_ options: Options, _ backend: any Backend) throws -> FlowTrainer {
+func smallTraining(_ options: Options, _ backend: any Backend) throws -> FlowTrainer {
   var settings = FlowTraining.tiny(steps: options.steps)
   settings.maxFrames = 60
   settings.validateEvery = options.steps
@@ -32,7 +32,9 @@ private func bits(_ trainer: FlowTrainer) throws -> [String: [UInt32]] {
 func checkTraining(_ options: Options) throws -> Bool {
   let bounds: [CUDAPrecision: Double] = [.float32: 1e-4, .tf32: 5e-3, .bfloat16: 5e-2]
   let bound = bounds[options.precision, default: 1e-4]
-  let (one, truth) = (try trainer(options, options.backend()), try trainer(options, CPUBackend(threads: 4)))
+  let (one, truth) = (
+    try smallTraining(options, options.backend()), try smallTraining(options, CPUBackend(threads: 4))
+  )
   try truth.loop.run()
   try one.loop.run()
   let off = zip(one.loop.history, truth.loop.history).map { abs($0.loss - $1.loss) / abs($1.loss) }
@@ -43,7 +45,7 @@ func checkTraining(_ options: Options) throws -> Bool {
     "last": one.loop.history.last?.loss ?? -1, "last_cpu": truth.loop.history.last?.loss ?? -1,
   ])
   let wanted = try bits(one)
-  let two = try trainer(options, options.backend())
+  let two = try smallTraining(options, options.backend())
   try two.loop.run()
   let isSame = try bits(two) == wanted && two.loop.history == one.loop.history
   try options.record([
@@ -74,7 +76,7 @@ private func resume(_ options: Options) throws -> (trainer: FlowTrainer, step: I
   kill(child.processIdentifier, SIGKILL)
   child.waitUntilExit()
   let data = try Data(contentsOf: URL(fileURLWithPath: path))
-  let trainer = try trainer(options, options.backend())
+  let trainer = try smallTraining(options, options.backend())
   try trainer.loop.restore(data)
   let step = trainer.loop.nextStep
   try trainer.loop.run()
@@ -83,7 +85,7 @@ private func resume(_ options: Options) throws -> (trainer: FlowTrainer, step: I
 
 /// Trains, and leaves a checkpoint of the middle step at `--out`; then waits to be killed.
 func trainUntilKilled(_ options: Options) throws -> Never {
-  let trainer = try trainer(options, options.backend())
+  let trainer = try smallTraining(options, options.backend())
   try trainer.loop.run { point in
     guard point.step == options.steps / 2 else { return }
     let bytes = Data(try trainer.loop.checkpoint())

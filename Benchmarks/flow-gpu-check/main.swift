@@ -2,6 +2,7 @@
 //   flow-gpu-check libraries            what was found of CUDA, and the device
 //   flow-gpu-check ops                  every op against its reference in double precision
 //   flow-gpu-check train                the same training on the CPU and the device, twice, and killed and resumed
+//   flow-gpu-check faults               what is said of no memory, a lost device and the like, and what is whole after
 //   flow-gpu-check golden FOLDER        PyTorch's numbers
 //   flow-gpu-check speed                the cases of Benchmarks/cuda/peer.py: --cases LIST, --budget SECONDS, --tiny, --runs N, --profile
 // Options: --device cuda|blas, --precision float32|tf32|bfloat16, --seed N, --steps N, --only TEXT, --every N, --out FILE.
@@ -19,6 +20,10 @@ do {
   case "ops": isRight = try checkOps(options)
   case "train": isRight = try checkTraining(options)
   case "train-until-killed": try trainUntilKilled(options)
+  case "train-digest": isRight = try printTrainingDigest(options)
+  case "faults": isRight = try checkFaults(options)
+  case "fault-memory", "fault-compilation", "fault-loss":
+    isRight = try makeFault(String(options.part.dropFirst("fault-".count)), options)
   case "speed": isRight = try timeCases(options)
   case "golden": isRight = try checkGolden(options)
   default: Options.fail("flow-gpu-check doesn't know '\(options.part)'")

@@ -115,14 +115,28 @@ final class KernelCompiler: Sendable {
     }
     let key = hasher.finish().hex
     let path = folder.map { "\($0)/\(key).cubin" }
-    if let path, let kept = FileManager.default.contents(atPath: path), !kept.isEmpty { return [UInt8](kept) }
+    if let path, let kept = FileManager.default.contents(atPath: path).flatMap(KernelCompiler.whole) {
+      return kept
+    }
     let made = try KernelCompiler.compile(kernel, text, architecture).image
     if let path, let folder {
       // Kept if it can be: whoever finds no file compiles again. A rename, so that none is found half-written.
       try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-      try? Data(made).write(to: URL(fileURLWithPath: path), options: .atomic)
+      try? Data(made + KernelCompiler.digest(made)).write(to: URL(fileURLWithPath: path), options: .atomic)
     }
     return made
+  }
+
+  /// The code in a file that was kept, unless the digest after it is another's: a damaged file is made again.
+  private static func whole(_ file: Data) -> [UInt8]? {
+    let image = [UInt8](file.dropLast(32))
+    return !image.isEmpty && [UInt8](file.suffix(32)) == digest(image) ? image : nil
+  }
+
+  private static func digest(_ image: [UInt8]) -> [UInt8] {
+    var hasher = SHA256()
+    hasher.update(image)
+    return hasher.finish().withBytes { [UInt8]($0) }
   }
 
   /// What NVRTC makes of a source.
