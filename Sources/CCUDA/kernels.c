@@ -91,6 +91,9 @@ static const char wide_weight[] = {
 static const char near[] = {
 #embed "kernels/near.cu"
     , 0};
+static const char trial[] = {
+#embed "kernels/trial.cu"
+    , 0};
 
 static const struct {
   const char *name, *text;
@@ -125,6 +128,7 @@ static const struct {
     {"wide", wide},
     {"wide_weight", wide_weight},
     {"near", near},
+    {"trial", trial},
 };
 
 const char *flow_cuda_source(const char *name) {

@@ -18,15 +18,24 @@ public struct CUDABackend: Backend {
   public let precision: CUDAPrecision
   let device: CUDADevice
   let compiler: KernelCompiler
+  let products: ProductChoices
   /// `cuda`.
   public var name: String { "cuda" }
 
   /// A backend on device number `ordinal`.
   /// - Throws: `TensorError.device` that says what is missing, and what to do.
   public init(device ordinal: Int = 0, precision: CUDAPrecision = .bfloat16) throws(TensorError) {
-    device = try CUDADevice(ordinal)
-    compiler = KernelCompiler(capability: device.capability)
+    try self.init(CUDADevice(ordinal), precision) { ProductChoices(device: $0) }
+  }
+
+  /// A backend on `device`, whose products are chosen by what `products` makes of its name.
+  init(
+    _ device: CUDADevice, _ precision: CUDAPrecision, products: (String) -> ProductChoices
+  ) {
+    self.device = device
     self.precision = precision
+    compiler = KernelCompiler(capability: device.capability)
+    self.products = products(device.name)
   }
 
   /// The device, for a reader, such as `NVIDIA H200 (sm_90, 139 GiB)`.

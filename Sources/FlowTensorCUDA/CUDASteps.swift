@@ -30,7 +30,6 @@ final class CUDASteps: PreparedSteps {
   /// What the addresses point into.
   private let steps: [Step]
   private var graph: UnsafeMutableRawPointer?
-  private var events: [UnsafeMutableRawPointer?] = [nil, nil]
 
   init(_ backend: CUDABackend, _ steps: [Step]) throws(TensorError) {
     device = backend.device
@@ -49,6 +48,7 @@ final class CUDASteps: PreparedSteps {
         drafts.append(try draft(steps[drafts.count], backend))
       }
     }
+    backend.products.save()
     try backend.compiler.prepare(Set(drafts.flatMap { $0.work?.launches.map(\.kernel) ?? [] }))
     let sizes = drafts.map { $0.product?.workspace ?? $0.work?.scratch ?? 0 }
     var ring = ScratchRing(sizes)
@@ -59,16 +59,12 @@ final class CUDASteps: PreparedSteps {
       memory[index].writes.append(start..<start + UInt64(sizes[index]))
       commands.append(try finish(draft.work, draft.product, backend.compiler, start))
     }
-    for index in events.indices {
-      try CUDADevice.check(flow_cuEventCreate(&events[index], 0), "making an event")
-    }
     try record()
   }
 
   deinit {
     guard (try? device.use()) != nil else { return }
     if graph != nil { flow_cuGraphExecDestroy(graph) }
-    for event in events where event != nil { flow_cuEventDestroy(event) }
   }
 
   func run() throws(TensorError) {
@@ -78,13 +74,9 @@ final class CUDASteps: PreparedSteps {
 
   func time(step index: Int) throws(TensorError) -> Double {
     try device.use()
-    try CUDADevice.check(flow_cuEventRecord(events[0], device.stream), "timing")
-    for command in commands[index] { try enqueue(command) }
-    try CUDADevice.check(flow_cuEventRecord(events[1], device.stream), "timing")
-    try CUDADevice.check(flow_cuEventSynchronize(events[1]), "running \(steps[index].op.name)")
-    var milliseconds: Float = 0
-    try CUDADevice.check(flow_cuEventElapsedTime(&milliseconds, events[0], events[1]), "timing")
-    return Double(milliseconds) * 1e-3
+    return try device.seconds(of: "running \(steps[index].op.name)") { () throws(TensorError) in
+      for command in commands[index] { try enqueue(command) }
+    }
   }
 
   // MARK: Preparation
@@ -157,9 +149,7 @@ final class CUDASteps: PreparedSteps {
     if let op = step.op as? MatMul ?? adding?.product, inputs.allSatisfy({ $0.count > 0 }),
       inputs[0].dtype == inputs[1].dtype
     {
-      let product = try MatrixProduct(
-        device, op, inputs, outputs[0], scale: adding?.scale ?? 1,
-        allowTensorFloat: backend.precision != .float32)
+      let product = try MatrixProduct(backend, op, inputs, outputs[0], scale: adding?.scale ?? 1)
       // What is added must be of the result's type.
       guard adding != nil, inputs[2].dtype != outputs[0].dtype else { return (nil, product) }
       let converted = StepContext(
@@ -259,30 +249,7 @@ final class CUDASteps: PreparedSteps {
   private func enqueue(_ command: Command) throws(TensorError) {
     switch command {
     case .product(let product, let scratch): try product.enqueue(scratch: scratch)
-    case .kernel(let function, let launch, let arguments):
-      // Every argument in 8 bytes of its own.
-      var words = [UInt64](repeating: 0, count: arguments.count)
-      words.withUnsafeMutableBytes { bytes in
-        for (index, argument) in arguments.enumerated() {
-          switch argument {
-          case .address(let value): bytes.storeBytes(of: value, toByteOffset: index * 8, as: UInt64.self)
-          case .int(let value): bytes.storeBytes(of: value, toByteOffset: index * 8, as: Int32.self)
-          case .long(let value): bytes.storeBytes(of: value, toByteOffset: index * 8, as: Int64.self)
-          case .float(let value): bytes.storeBytes(of: value, toByteOffset: index * 8, as: Float.self)
-          case .scratch, .table: break
-          }
-        }
-      }
-      let status = words.withUnsafeMutableBytes { bytes in
-        var pointers = arguments.indices.map { index in bytes.baseAddress.map { $0 + index * 8 } }
-        return pointers.withUnsafeMutableBufferPointer {
-          flow_cuLaunchKernel(
-            function, UInt32(launch.grid.0), UInt32(launch.grid.1), UInt32(launch.grid.2),
-            UInt32(launch.threads), 1, 1,
-            UInt32(launch.shared), device.stream, $0.baseAddress, nil)
-        }
-      }
-      try CUDADevice.check(status, "launching \(launch.kernel.entry) of \(launch.kernel.title)")
+    case .kernel(let function, let launch, let arguments): try device.launch(function, launch, arguments)
     }
   }
 }

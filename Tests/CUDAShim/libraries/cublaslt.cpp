@@ -9,6 +9,7 @@
 #define EXPORT extern "C" __attribute__((visibility("default")))
 extern "C" int shim_enqueue(void *stream, std::function<void()> action);
 extern "C" bool shim_is_device(unsigned long long address, size_t bytes);
+extern "C" void shim_pass(int milliseconds);
 
 // cublasStatus_t, cudaDataType_t, cublasComputeType_t
 enum { success = 0, invalidValue = 7, notSupported = 15 };
@@ -57,7 +58,8 @@ struct Preference {
   uint64_t workspace = 0;
   uint32_t alignment[4] = {256, 256, 256, 256};
 };
-/// cublasLtMatmulHeuristicResult_t. The algorithm here is what was promised: alignments and workspace.
+/// cublasLtMatmulHeuristicResult_t. The algorithm here is what was promised, alignments and workspace, and which of the
+/// algorithms it is.
 struct Choice {
   uint64_t algorithm[8];
   size_t workspace;
@@ -130,6 +132,15 @@ EXPORT int cublasLtMatmulPreferenceSetAttribute(void *preference, int attribute,
   return invalidValue;
 }
 
+/// The algorithms, the one first that the heuristic holds for the fastest.
+enum Algorithm { inOrder, inHalves, inOrderFast, inOrderSlow, refused, algorithms };
+/// What a product of some size takes by each.
+static const int milliseconds[algorithms] = {400, 100, 200, 600, 0};
+static const uint64_t someSize = 1 << 20;
+static long made[algorithms];
+/// How many products were made by an algorithm, for tests.
+EXPORT long shim_products(int algorithm) { return made[algorithm]; }
+
 /// Whether the shapes and types go together.
 static int check(const Description &d, const Layout &a, const Layout &b, const Layout &c, const Layout &to) {
   for (const Layout *l : {&a, &b, &c, &to})
@@ -150,10 +161,13 @@ EXPORT int cublasLtMatmulAlgoGetHeuristic(
   int status = check(*(Description *)desc, *(Layout *)a, *(Layout *)b, *(Layout *)c, *(Layout *)d);
   if (status) return status;
   Preference *p = (Preference *)preference;
-  memset(choices, 0, sizeof *choices);
-  for (int i = 0; i < 4; i++) choices->algorithm[i] = p->alignment[i];
-  choices->algorithm[4] = choices->workspace = p->workspace < 1024 ? p->workspace : 1024;
-  *found = 1;
+  for (; *found < wanted && *found < algorithms; ++*found) {
+    Choice &choice = choices[*found];
+    memset(&choice, 0, sizeof choice);
+    for (int i = 0; i < 4; i++) choice.algorithm[i] = p->alignment[i];
+    choice.algorithm[4] = choice.workspace = p->workspace < 1024 ? p->workspace : 1024;
+    choice.algorithm[5] = (uint64_t)*found;
+  }
   return success;
 }
 
@@ -169,25 +183,35 @@ EXPORT int cublasLtMatmul(
   memcpy(&scale, alpha, 4), memcpy(&keep, beta, 4);
   if (!shim_is_device(a, A.bytes()) || !shim_is_device(b, B.bytes()) || !shim_is_device(d, D.bytes())) return invalidValue;
   if (keep != 0 && !shim_is_device(c, C.bytes())) return invalidValue;
+  uint64_t way = inOrder;
   if (algorithm) {
-    uint64_t promised[5], addresses[4] = {a, b, c, d};
+    uint64_t promised[6], addresses[4] = {a, b, c, d};
     memcpy(promised, algorithm, sizeof promised);
     for (int i = 0; i < 4; i++)
       if (promised[i] && addresses[i] % promised[i]) return invalidValue;
+    way = promised[5];
+    if (way >= refused) return notSupported;
     if (bytes < promised[4] || (promised[4] && !shim_is_device(workspace, bytes))) return invalidValue;
   }
   return shim_enqueue(stream, [=] {
     // Parts of an algorithm may use all of what they are given.
     if (workspace) memset((void *)workspace, 0xff, bytes < 4096 ? bytes : 4096);
     uint64_t m = D.rows, n = D.columns, inner = e.transposeA ? A.rows : A.columns;
+    made[way]++;
+    if (m * n * inner * (uint64_t)D.batch >= someSize) shim_pass(milliseconds[way]);
     std::vector<float> row(inner);
     for (int item = 0; item < D.batch; item++)
       for (uint64_t i = 0; i < m; i++) {
         for (uint64_t k = 0; k < inner; k++) row[k] = e.transposeA ? A.read(a, k, i, item) : A.read(a, i, k, item);
         for (uint64_t j = 0; j < n; j++) {
           double sum = 0;
-          for (uint64_t k = 0; k < inner; k++)
-            sum += (double)row[k] * (e.transposeB ? B.read(b, j, k, item) : B.read(b, k, j, item));
+          float half[2] = {0, 0};
+          for (uint64_t k = 0; k < inner; k++) {
+            double product = (double)row[k] * (e.transposeB ? B.read(b, j, k, item) : B.read(b, k, j, item));
+            sum += product;
+            half[k >= inner / 2] += (float)product;
+          }
+          if (way == inHalves) sum = half[0] + half[1];
           sum *= scale;
           if (keep != 0) sum += (double)keep * C.read(c, i, j, item);
           if (e.epilogue == 4) sum += Layout{e.biasType, m, 1, (int64_t)m}.read(e.bias, i, 0, 0);

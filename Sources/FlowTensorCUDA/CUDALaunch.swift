@@ -1,0 +1,51 @@
+import CCUDA
+import FlowTensor
+
+extension CUDADevice {
+  /// Puts a launch on the stream, with `arguments` of which none is of scratch memory or a table any more.
+  func launch(
+    _ function: UnsafeMutableRawPointer?, _ launch: Launch, _ arguments: [Argument]
+  ) throws(TensorError) {
+    // Every argument in 8 bytes of its own.
+    var words = [UInt64](repeating: 0, count: arguments.count)
+    words.withUnsafeMutableBytes { bytes in
+      for (index, argument) in arguments.enumerated() {
+        switch argument {
+        case .address(let value): bytes.storeBytes(of: value, toByteOffset: index * 8, as: UInt64.self)
+        case .int(let value): bytes.storeBytes(of: value, toByteOffset: index * 8, as: Int32.self)
+        case .long(let value): bytes.storeBytes(of: value, toByteOffset: index * 8, as: Int64.self)
+        case .float(let value): bytes.storeBytes(of: value, toByteOffset: index * 8, as: Float.self)
+        case .scratch, .table: break
+        }
+      }
+    }
+    let status = words.withUnsafeMutableBytes { bytes in
+      var pointers = arguments.indices.map { index in bytes.baseAddress.map { $0 + index * 8 } }
+      return pointers.withUnsafeMutableBufferPointer {
+        flow_cuLaunchKernel(
+          function, UInt32(launch.grid.0), UInt32(launch.grid.1), UInt32(launch.grid.2),
+          UInt32(launch.threads), 1, 1,
+          UInt32(launch.shared), stream, $0.baseAddress, nil)
+      }
+    }
+    try CUDADevice.check(status, "launching \(launch.kernel.entry) of \(launch.kernel.title)")
+  }
+
+  /// What the device takes for what `work` puts on the stream, in seconds. `action` is for messages.
+  func seconds(
+    of action: @autoclosure () -> String, _ work: () throws(TensorError) -> Void
+  ) throws(TensorError) -> Double {
+    var events: [UnsafeMutableRawPointer?] = [nil, nil]
+    defer { for event in events where event != nil { flow_cuEventDestroy(event) } }
+    for index in events.indices {
+      try CUDADevice.check(flow_cuEventCreate(&events[index], 0), "making an event")
+    }
+    try CUDADevice.check(flow_cuEventRecord(events[0], stream), "timing")
+    try work()
+    try CUDADevice.check(flow_cuEventRecord(events[1], stream), "timing")
+    try CUDADevice.check(flow_cuEventSynchronize(events[1]), action())
+    var milliseconds: Float = 0
+    try CUDADevice.check(flow_cuEventElapsedTime(&milliseconds, events[0], events[1]), "timing")
+    return Double(milliseconds) * 1e-3
+  }
+}
