@@ -6,21 +6,22 @@ import FlowTensor
 /// spread over lanes of a warp or over a block, so that its values stay in registers between a sum and what is made of it.
 /// Sums over all rows are left as partial sums per block, in an order that depends on sizes only.
 struct FusedSource {
-  private let program: RowProgram
-  private let inputs: [Operand]
+  let program: RowProgram
+  let inputs: [Operand]
   private let outputs: [Operand]
   /// Elements that a thread loads at once, and holds of a row.
-  private let vector: Int
-  private let held: Int
+  let vector: Int
+  let held: Int
   /// Threads that share a row: a power of two up to 32, or all of a block.
   private let lanes: Int
   /// Threads of a block.
   let threads: Int
-  private let byRows: Bool
+  let byRows: Bool
   /// Sums over all rows, as registers.
   let sums: [Int]
 
-  private static let mostBlocks = 512
+  /// Of blocks that keep a part of a sum each: four on each multiprocessor of a Hopper.
+  private static let mostBlocks = 528
 
   init(_ program: RowProgram, _ inputs: [Operand], _ outputs: [Operand]) {
     (self.program, self.inputs, self.outputs) = (program, inputs, outputs)
@@ -60,7 +61,7 @@ struct FusedSource {
   }
 
   /// Rows that a block takes at once.
-  private var rowsAtOnce: Int { threads / lanes }
+  var rowsAtOnce: Int { threads / lanes }
   private var count: Int { program.rows * program.width }
 
   /// Blocks of the launch.
@@ -136,7 +137,10 @@ struct FusedSource {
 
   private var rowLoop: [String] {
     var lines = [
-      "  const int lane = threadIdx.x % \(lanes), group_row = threadIdx.x / \(lanes);",
+      "  const int lane = threadIdx.x % \(lanes), group_row = threadIdx.x / \(lanes);"
+    ]
+    lines += declareAhead
+    lines += [
       "  for (Index base = (Index)blockIdx.x * \(rowsAtOnce); base < \(program.rows); base += (Index)gridDim.x * \(rowsAtOnce)) {",
       "    const Index row = base + group_row;",
       "    const bool live = row < \(program.rows);",
@@ -147,9 +151,9 @@ struct FusedSource {
   }
 
   /// Whether a thread's chunk may lie past the end of a row.
-  private var overhangs: Bool { byRows && lanes * held != program.width }
+  var overhangs: Bool { byRows && lanes * held != program.width }
 
-  private func column(_ chunk: Int) -> String {
+  func column(_ chunk: Int) -> String {
     byRows ? "(\(chunk * lanes) + lane) * \(vector)" : "0"
   }
 
@@ -157,8 +161,10 @@ struct FusedSource {
     var lines: [String] = []
     let chunks = held / vector
     // What is read.
+    lines += takeAhead
+    let ahead = ahead
     for (index, register) in program.registers.enumerated() {
-      guard case .input(let input, let access) = register.place else { continue }
+      guard case .input(let input, let access) = register.place, !ahead.contains(index) else { continue }
       if register.extent == .small {
         lines.append("    float r\(index) = 0;")
         let load = "r\(index) = load(x\(input) + \(offset(access, "row")));"
@@ -211,7 +217,7 @@ struct FusedSource {
   // MARK: Memory
 
   /// The offset, in elements, of dense index `at`.
-  private func offset(_ access: RowProgram.Access, _ at: String) -> String {
+  func offset(_ access: RowProgram.Access, _ at: String) -> String {
     guard case .strided(let pattern) = access else { return at }
     return pattern.shape.count == 1 && pattern.strides[0] == 1
       ? "\(at) + \(pattern.offset)" : terms(pattern, at)
@@ -241,8 +247,7 @@ struct FusedSource {
         return "const float v = load(\(pointer) + \(offset(access, at))); "
           + names.map { "\($0) = v;" }.joined(separator: " ")
       }
-      let isWhole = step == 1 && inner % vector == 0 && pattern.offset % vector == 0
-      if isWhole, pattern.strides.dropLast().allSatisfy({ $0 % vector == 0 }) {
+      if isWhole(pattern) {
         return loadDense("\(pointer) + \(offset(access, at))", names)
       }
       return "const Index i = \(at); "
@@ -251,21 +256,28 @@ struct FusedSource {
     }
   }
 
+  /// Whether a thread's chunk lies together, where it can be read at once.
+  func isWhole(_ pattern: Pattern) -> Bool {
+    pattern.strides.last == 1 && (pattern.shape.last ?? 1) % vector == 0 && pattern.offset % vector == 0
+      && pattern.strides.dropLast().allSatisfy { $0 % vector == 0 }
+  }
+
   private func loadDense(_ address: String, _ names: [String]) -> String {
     if names.count == 1 { return "\(names[0]) = load(\(address));" }
-    var parts = ["float v[4];"]
-    for start in stride(from: 0, to: names.count, by: 4) {
-      parts.append("load4(v, \(address) + \(start));")
-      for i in 0..<4 { parts.append("\(names[start + i]) = v[\(i)];") }
+    if names.count == 8 {
+      return "float v[8]; load8(v, \(address)); "
+        + names.enumerated().map { "\($1) = v[\($0)];" }.joined(separator: " ")
     }
-    return parts.joined(separator: " ")
+    return "float v[4]; load4(v, \(address)); "
+      + names.enumerated().map { "\($1) = v[\($0)];" }.joined(separator: " ")
   }
 
   private func storeVector(_ pointer: String, _ at: String, _ names: [String]) -> String {
     if names.count == 1 { return "store(\(pointer) + (\(at)), \(names[0]));" }
-    return stride(from: 0, to: names.count, by: 4).map { start in
-      "{ const float v[4] = {\(names[start..<start + 4].joined(separator: ", "))}; store4(\(pointer) + (\(at)) + \(start), v); }"
-    }.joined(separator: " ")
+    if names.count == 8 {
+      return "const float v[8] = {\(names.joined(separator: ", "))}; store8(\(pointer) + (\(at)), v);"
+    }
+    return "const float v[4] = {\(names.joined(separator: ", "))}; store4(\(pointer) + (\(at)), v);"
   }
 
   // MARK: Instructions

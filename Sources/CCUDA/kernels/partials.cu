@@ -9,18 +9,18 @@ KERNEL(256) add_parts(float *y, const float *parts, int count, int) {
   if (threadIdx.x == 0) *y = sum;
 }
 
-/// y[j] = the sum of parts[i, j] over `rows` rows: 32 columns for a block, eight of its warps share the rows.
-KERNEL(256) add_rows(float *y, const float *parts, int rows, int width) {
-  __shared__ float scratch[8][32];
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, column = blockIdx.x * 32 + lane;
+/// y[j] = the sum of parts[i, j] over `rows` rows: 32 columns for a block, whose warps share the rows, so that a thread's
+/// few reads are all under way at once.
+KERNEL(1024) add_rows(float *y, const float *parts, int rows, int width) {
+  __shared__ float scratch[32][33];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, first = blockIdx.x * 32;
   float sum = 0;
-  if (column < width)
-    for (int row = warp; row < rows; row += 8) sum += parts[(i64)row * width + column];
+  if (first + lane < width) {
+#pragma unroll 16
+    for (int row = warp; row < rows; row += 32) sum += parts[(i64)row * width + first + lane];
+  }
   scratch[warp][lane] = sum;
   __syncthreads();
-  if (warp == 0 && column < width) {
-    sum = 0;
-    for (int i = 0; i < 8; i++) sum += scratch[i][lane];
-    y[column] = sum;
-  }
+  sum = warp_sum(scratch[lane][warp]);
+  if (lane == 0 && first + warp < width) y[first + warp] = sum;
 }

@@ -93,6 +93,29 @@ DEVICE void store4(bf16 *p, const float (&v)[4]) {
   *(Pair *)p = q;
 }
 
+/// Eight elements at an address that is a multiple of eight elements of bfloat16, or four of float.
+DEVICE void load8(float (&v)[8], const float *p) {
+  float low[4], high[4];
+  load4(low, p), load4(high, p + 4);
+#pragma unroll
+  for (int i = 0; i < 4; i++) v[i] = low[i], v[i + 4] = high[i];
+}
+DEVICE void load8(float (&v)[8], const bf16 *p) {
+  ALIGNED(p, 16);
+  Quad q = *(const Quad *)p;
+  v[0] = low_bf16(q.x), v[1] = high_bf16(q.x), v[2] = low_bf16(q.y), v[3] = high_bf16(q.y);
+  v[4] = low_bf16(q.z), v[5] = high_bf16(q.z), v[6] = low_bf16(q.w), v[7] = high_bf16(q.w);
+}
+DEVICE void store8(float *p, const float (&v)[8]) {
+  const float low[4] = {v[0], v[1], v[2], v[3]}, high[4] = {v[4], v[5], v[6], v[7]};
+  store4(p, low), store4(p + 4, high);
+}
+DEVICE void store8(bf16 *p, const float (&v)[8]) {
+  Quad q = {pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7])};
+  ALIGNED(p, 16);
+  *(Quad *)p = q;
+}
+
 /// Two elements at an address that is a multiple of two elements.
 DEVICE void store2(float *p, float x, float y) {
   Pair pair = {__float_as_uint(x), __float_as_uint(y)};

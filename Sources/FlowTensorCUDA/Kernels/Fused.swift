@@ -39,6 +39,6 @@ extension KernelTable {
     let arguments: [Argument] = [to, partials, .int(Int32(parts)), .int(Int32(width))]
     return width == 1
       ? Launch(Kernel("partials", "add_parts"), grid: (1, 1, 1), threads: 256, arguments)
-      : Launch(Kernel("partials", "add_rows"), count: width, each: 32, threads: 256, arguments)
+      : Launch(Kernel("partials", "add_rows"), count: width, each: 32, threads: 1024, arguments)
   }
 }
