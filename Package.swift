@@ -172,7 +172,7 @@ let package = Package(
       name: "FlowOpTable", dependencies: ["FlowCore", "FlowTensor"], path: "Tests/FlowOpTable",
       swiftSettings: optimized),
     tests("FlowTensor", ["FlowTensorCPU", "FlowOpTable"]),
-    tests("FlowTensorCUDA", ["CCUDA", "FlowOpTable", "FlowTensor", "FlowTensorCPU"]),
+    tests("FlowTensorCUDA", ["CCUDA", "FlowNN", "FlowOpTable", "FlowTensor", "FlowTensorCPU"]),
     tests("FlowNN", ["FlowTensor", "FlowTensorCPU", "CZlib"]),
     tests("FlowAudio"),
     tests("FlowScore"),

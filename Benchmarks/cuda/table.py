@@ -3,7 +3,8 @@ import json
 import os
 import sys
 
-LIMITS = {"dit-train": (0.7, 0.95), "dit-lora": (0.6, 0.9), "vocoder-train": (0.6, 0.9), "sample": (0.5, None)}
+LIMITS = {"dit-train": (0.7, 0.95), "dit-lora": (0.6, 0.9), "vocoder-train": (0.6, 0.9), "sample": (0.5, None),
+          "dit-train-host": (None, None)}
 
 
 def lines(folder, name):

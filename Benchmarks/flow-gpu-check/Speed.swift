@@ -11,6 +11,7 @@ func timeCases(_ options: Options) throws -> Bool {
   var isRight = true
   let cases: [String: () throws -> Void] = [
     "dit-train": { try bench.training("dit-train", isLowRank: false) },
+    "dit-train-host": { try bench.training("dit-train-host", isLowRank: false, state: .host) },
     "dit-lora": { try bench.training("dit-lora", isLowRank: true) },
     "sample": bench.sampling, "vocoder-train": bench.vocoding,
   ]
@@ -48,6 +49,8 @@ final class SpeedBench {
   let options: Options
   let backend: any Backend
   private let cuda: CUDABackend?
+  /// Bytes of the device that are in use before anything is taken.
+  let context: Int
   private let start = DispatchTime.now().uptimeNanoseconds
   private var values: [String: HostTensor] = [:]
 
@@ -55,6 +58,7 @@ final class SpeedBench {
     self.options = options
     backend = try options.backend()
     cuda = backend as? CUDABackend
+    context = (try cuda?.memory()).map { $0.total - $0.free } ?? 0
   }
 
   private func elapsed() -> Double { Double(DispatchTime.now().uptimeNanoseconds - start) * 1e-9 }

@@ -27,7 +27,7 @@ extension SpeedBench {
   }
 
   /// A training step of the transformer, of all weights or of low-rank ones beside bfloat16 weights that are frozen.
-  func training(_ name: String, isLowRank: Bool) throws {
+  func training(_ name: String, isLowRank: Bool, state: MemoryPlace = .device) throws {
     var settings = FlowTraining.tiny(steps: 1000)
     settings.model = transformer
     settings.batch = batch
@@ -53,14 +53,14 @@ extension SpeedBench {
     let list = try parameters()
     let trainer = try FlowTrainer(
       settings, songs: songs, validation: [], seed: 1, backend: backend,
-      initial: weights(list, isLowRank ? .bfloat16 : .float32))
+      initial: weights(list, isLowRank ? .bfloat16 : .float32), state: state)
     let made = begun - secondsLeft
-    try time(name, trainer.loop, list, made: made, planned: trainer.memory.least)
+    try time(name, trainer.loop, list, made: made, memory: trainer.memory)
   }
 
   /// Times the steps of a training, on one batch.
   private func time(
-    _ name: String, _ loop: TrainingLoop, _ list: ParameterList, made: Double, planned: Int
+    _ name: String, _ loop: TrainingLoop, _ list: ParameterList, made: Double, memory: MemoryNeed
   ) throws {
     let inputs = try loop.batch(ofStep: 0)
     var (number, loss) = (0, Float.nan)
@@ -78,7 +78,10 @@ extension SpeedBench {
         "first_loss": firstLoss, "loss": Double(loss), "flop": Double(loop.productFlops),
         "made_s": made,
         "first_step_s": first,
-        "planned": Double(planned),
+        "planned": Double(memory.least + context), "context": Double(context),
+        "on_host": Double(memory.hostState), "need_programs": Double(memory.programs),
+        "need_parameters": Double(memory.parameters), "need_state": Double(memory.optimizer),
+        "need_intermediates": Double(memory.intermediates),
         "parameters": Double(list.declarations.reduce(0) { $0 + $1.tensor.shape.reduce(1, *) }),
       ], times: times)
     for (part, program) in loop.programs { try profile("\(name) \(part)", program) }
@@ -144,6 +147,6 @@ extension SpeedBench {
     let trainer = try VocoderTrainer(
       settings, songs: [wave], validation: [], seed: 1, backend: backend, initial: weights(list))
     let made = begun - secondsLeft
-    try time("vocoder-train", trainer.loop, list, made: made, planned: trainer.memory.least)
+    try time("vocoder-train", trainer.loop, list, made: made, memory: trainer.memory)
   }
 }

@@ -7,7 +7,9 @@ import FlowTensorCUDA
 import Foundation
 
 /// The same small training, of whatever device.
-func smallTraining(_ options: Options, _ backend: any Backend) throws -> FlowTrainer {
+func smallTraining(
+  _ options: Options, _ backend: any Backend, state: MemoryPlace = .device
+) throws -> FlowTrainer {
   var settings = FlowTraining.tiny(steps: options.steps)
   settings.maxFrames = 60
   settings.validateEvery = options.steps
@@ -20,15 +22,16 @@ func smallTraining(_ options: Options, _ backend: any Backend) throws -> FlowTra
       tokens: (0..<20).map { Int32(1 + ($0 * 7 + index) % 300) },
       style: (0..<settings.model.condDim).map { _ in Float(random.normal()) })
   }
-  return try FlowTrainer(settings, songs: songs, validation: [], seed: options.seed, backend: backend)
+  return try FlowTrainer(
+    settings, songs: songs, validation: [], seed: options.seed, backend: backend, state: state)
 }
 
 private func bits(_ trainer: FlowTrainer) throws -> [String: [UInt32]] {
   try trainer.loop.weights().mapValues { $0.floats.map(\.bitPattern) }
 }
 
-/// Right when the losses are those of the CPU within the precision's bound, a second run and one that was killed and resumed
-/// give the same bits.
+/// Right when the losses are those of the CPU within the precision's bound, and a second run, one with its state on the host,
+/// and one that was killed and resumed give the same bits.
 func checkTraining(_ options: Options) throws -> Bool {
   let bounds: [CUDAPrecision: Double] = [.float32: 1e-4, .tf32: 5e-3, .bfloat16: 5e-2]
   let bound = bounds[options.precision, default: 1e-4]
@@ -51,13 +54,19 @@ func checkTraining(_ options: Options) throws -> Bool {
   try options.record([
     "part": "train", "device": options.name, "what": "a second run, bit by bit", "ok": isSame,
   ])
+  let away = try smallTraining(options, options.backend(), state: .host)
+  try away.loop.run()
+  let isSameAway = try bits(away) == wanted && away.loop.history == one.loop.history
+  try options.record([
+    "part": "train", "device": options.name, "what": "state on the host, bit by bit", "ok": isSameAway,
+  ])
   let resumed = try resume(options)
   let goesOn = try bits(resumed.trainer) == wanted && resumed.trainer.loop.history == one.loop.history
   try options.record([
     "part": "train", "device": options.name, "what": "killed and resumed, bit by bit", "ok": goesOn,
     "from_step": resumed.step,
   ])
-  return worst <= bound && isSame && goesOn
+  return worst <= bound && isSame && isSameAway && goesOn
 }
 
 /// A training that goes on from what another process left behind when it was killed.

@@ -64,15 +64,20 @@ public struct AdversarialTraining: Sendable, Hashable, Codable {
 
   /// The discriminators' step.
   static func opponent(
-    _ opposed: Opposed, store: ParameterStore, settings: OptimizerSettings, ranks: any Communicator
+    _ opposed: Opposed, store: ParameterStore, settings: OptimizerSettings, state: MemoryPlace,
+    ranks: any Communicator
   ) throws -> TrainingLoop.Opponent {
     let list = opposed.parameters
     var settings = settings
     settings.average = nil
     let step = try TrainingStep(
-      loss: opposed.loss, parameters: list.declarations, store: store, settings: settings, ranks: ranks)
-    var need = MemoryNeed(list, settings: settings, isShared: settings.accumulation > 1 || ranks.size > 1)
+      loss: opposed.loss, parameters: list.declarations, store: store, settings: settings, state: state,
+      ranks: ranks)
+    var need = MemoryNeed(
+      list, settings: settings, isShared: settings.accumulation > 1 || ranks.size > 1,
+      state: store.backend.place(state))
     need.intermediates = step.intermediateBytes
+    need.programs = step.ownBytes
     return TrainingLoop.Opponent(
       step: step, names: list.declarations.map(\.name), settings: settings, memory: need)
   }

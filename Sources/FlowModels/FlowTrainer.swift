@@ -108,14 +108,15 @@ public final class FlowTrainer {
   ///     drawn.
   ///   - base: files of weights to start from, likewise; where they are frozen they are read from the mapped file.
   ///   - ranks: those that share each batch; what is drawn doesn't depend on them.
-  ///   - available: bytes of memory that there are.
+  ///   - state: where the optimiser's state lies.
+  ///   - available: what memory there is.
   /// - Throws: `TrainingError.data` when a song doesn't fit the model, or the batch the ranks; `TrainingError.memory`, before
   ///   it is taken, when there is less than the steps take; `ParameterError` when the initial
   ///   weights don't fit it; `AdapterError` when a target is none of its layers; `TensorError`.
   public init(
     _ settings: FlowTraining, songs: [FlowSong], validation: Set<Int>, seed: UInt64, backend: any Backend,
     initial: [String: HostTensor] = [:], base: [SafetensorsFile] = [], ranks: any Communicator = SoleRank(),
-    available: Int = .max
+    state: MemoryPlace = .device, available: AvailableMemory = AvailableMemory()
   ) throws {
     self.settings = settings
     let part = try BatchPart(of: settings.batch, ranks)
@@ -147,19 +148,21 @@ public final class FlowTrainer {
     try list.accept(given)
     if let adaptation = settings.adaptation { try list.check(adaptation) }
     var need = MemoryNeed(
-      list, settings: settings.optimizer, isShared: settings.optimizer.accumulation > 1 || ranks.size > 1)
-    guard need.least <= available else { throw TrainingError.memory(need, available: available) }
+      list, settings: settings.optimizer, isShared: settings.optimizer.accumulation > 1 || ranks.size > 1,
+      state: backend.place(state))
+    try need.check(available)
     try list.initialize(store, seed: seed)
     let step = try TrainingStep(
       loss: losses.total, outputs: losses.terms, parameters: list.trainable, store: store,
-      settings: settings.optimizer, ranks: ranks)
+      settings: settings.optimizer, state: state, ranks: ranks)
     let checkGraph = Graph()
     let check = try Program(
       checkGraph, outputs: ["loss": try batches.losses(settings.parameters(checkGraph, store)).flow],
       parameters: store)
     need.intermediates = max(step.intermediateBytes, check.arenaCount * 4)
+    need.programs = step.ownBytes + check.ownBytes
     memory = need
-    guard need.least <= available else { throw TrainingError.memory(need, available: available) }
+    try need.check(available)
     loop = TrainingLoop(
       step, names: list.trainable.map(\.name), store: store, settings: settings.optimizer,
       validateEvery: settings.validateEvery, terms: losses.terms.keys.sorted(),

@@ -76,12 +76,14 @@ public final class VocoderTrainer {
   ///   - seed: draws weights, segments and noise.
   ///   - initial: weights to start from under their names in the loop, all of a network's or none; others are drawn.
   ///   - ranks: those that share each batch; what is drawn doesn't depend on them.
-  ///   - available: bytes of memory that there are.
+  ///   - state: where the optimisers' state lies.
+  ///   - available: what memory there is.
   /// - Throws: `TrainingError.data` when there is no audio, or the ranks don't divide the batch; `TrainingError.memory`, before
   ///   the first step, when there is less than it takes; `ParameterError` when the initial weights don't fit; `TensorError`.
   public init(
     _ settings: VocoderTraining, songs: [[Float]], validation: Set<Int>, seed: UInt64, backend: any Backend,
-    initial: [String: HostTensor] = [:], ranks: any Communicator = SoleRank(), available: Int = .max
+    initial: [String: HostTensor] = [:], ranks: any Communicator = SoleRank(), state: MemoryPlace = .device,
+    available: AvailableMemory = AvailableMemory()
   ) throws {
     self.settings = settings
     let rows = try BatchPart(of: settings.batch, ranks).rows
@@ -118,10 +120,11 @@ public final class VocoderTrainer {
     let lowered = try settings.adversarial.map { try $0.generatorLoss(loss) + loss.total } ?? loss.total
     let step = try TrainingStep(
       loss: lowered, outputs: ["mel": loss.mel], parameters: trainable, store: store,
-      settings: settings.optimizer, ranks: ranks)
+      settings: settings.optimizer, state: state, ranks: ranks)
     // After the larger program, whose memory it uses by turns.
     let opponent = try opposed.map {
-      try AdversarialTraining.opponent($0, store: store, settings: settings.optimizer, ranks: ranks)
+      try AdversarialTraining.opponent(
+        $0, store: store, settings: settings.optimizer, state: state, ranks: ranks)
     }
     let checkGraph = Graph()
     let check = try Program(
@@ -130,11 +133,12 @@ public final class VocoderTrainer {
       parameters: store)
     var need = MemoryNeed(
       list, trained: trainable, settings: settings.optimizer,
-      isShared: settings.optimizer.accumulation > 1 || ranks.size > 1)
+      isShared: settings.optimizer.accumulation > 1 || ranks.size > 1, state: backend.place(state))
     need.intermediates = max(step.intermediateBytes, check.arenaCount * 4)
+    need.programs = step.ownBytes + check.ownBytes
     if let opponent { need.add(opponent.memory) }
     memory = need
-    guard need.least <= available else { throw TrainingError.memory(need, available: available) }
+    try need.check(available)
     let prior =
       ranks.size > 1
       ? try VocoderTrainer.prior(settings, rows: rows.count, store: store, ranks: ranks) : nil

@@ -1,11 +1,29 @@
-import FlowTensor
+public import FlowTensor
+
+/// What memory there is for a training, bytes.
+public struct AvailableMemory: Sendable, Hashable {
+  /// Of the memory that is computed in.
+  public var device: Int
+  /// Of the host's, for what is kept there instead.
+  public var host: Int
+
+  /// As much as is asked for, unless said.
+  public init(device: Int = .max, host: Int = .max) {
+    self.device = device
+    self.host = host
+  }
+}
 
 /// What memory a training takes, bytes.
 public struct MemoryNeed: Sendable, Hashable {
   /// Weights that are trained, and those that are frozen, whether in memory or in the pages of a mapped file.
   public var parameters: Int
-  /// What the optimiser keeps beside them between steps.
+  /// What the optimiser keeps beside them between steps, in the same memory.
   public var optimizer: Int
+  /// What it keeps in the host's memory instead.
+  public var hostState: Int
+  /// What programs take beside that: inputs, constants, and what their kernels need.
+  public var programs = 0
   /// Intermediate values of a step and of a validation, whose shapes are those of the longest batch at every step.
   public var intermediates: Int
   /// The weights of the best validation, and a checkpoint while it is written.
@@ -16,9 +34,10 @@ public struct MemoryNeed: Sendable, Hashable {
   ///   - list: of a recorded model.
   ///   - trained: those of them that are trained; `nil` for all that the list calls so.
   ///   - isShared: gradients are added up in a buffer of their own, for several batches or ranks.
+  ///   - state: where the optimiser's state lies.
   public init(
     _ list: ParameterList, trained: [ParameterList.Declaration]? = nil, settings: OptimizerSettings,
-    isShared: Bool
+    isShared: Bool, state: MemoryPlace = .device
   ) {
     func bytes(_ declarations: [ParameterList.Declaration]) -> Int {
       declarations.reduce(0) { $0 + $1.tensor.shape.reduce($1.tensor.dtype.size, *) }
@@ -26,7 +45,8 @@ public struct MemoryNeed: Sendable, Hashable {
     let (all, trained) = (bytes(list.declarations), bytes(trained ?? list.trainable))
     let states = settings.statePrefixes.count
     parameters = all
-    optimizer = trained * (states + (isShared ? 1 : 0))
+    optimizer = trained * ((state == .device ? states : 0) + (isShared ? 1 : 0))
+    hostState = state == .host ? trained * states : 0
     intermediates = 0
     // A checkpoint has weights, state and the best weights, as tensors and as the bytes of a file.
     copies = trained + 2 * trained * (2 + states)
@@ -36,22 +56,31 @@ public struct MemoryNeed: Sendable, Hashable {
   public mutating func add(_ other: MemoryNeed) {
     parameters += other.parameters
     optimizer += other.optimizer
+    hostState += other.hostState
+    programs += other.programs
     intermediates = max(intermediates, other.intermediates)
     copies += other.copies
   }
 
-  /// What no step can do without.
-  public var least: Int { parameters + optimizer + intermediates }
-  /// All of it.
-  public var total: Int { least + copies }
+  /// What no step can do without, of the memory that is computed in.
+  public var least: Int { parameters + optimizer + intermediates + programs }
+  /// All of it, the host's too.
+  public var total: Int { least + hostState + copies }
+
+  /// Throws unless there is enough for its steps.
+  public func check(_ available: AvailableMemory) throws(TrainingError) {
+    guard least <= available.device else { throw .memory(self, available: available.device) }
+    guard hostState <= available.host else { throw .hostMemory(self, available: available.host) }
+  }
 
   /// Its parts, for people.
   public var parts: String {
     let named = [
       ("parameters", parameters), ("optimiser state", optimizer), ("intermediate values", intermediates),
+      ("inputs and scratch memory", programs), ("optimiser state on the host", hostState),
       ("best weights and checkpoints", copies),
     ]
-    return named.map { "\($0.0) \(MemoryNeed.text($0.1))" }.joined(separator: ", ")
+    return named.filter { $0.1 > 0 }.map { "\($0.0) \(MemoryNeed.text($0.1))" }.joined(separator: ", ")
   }
 
   /// A number of bytes as people read it.

@@ -92,11 +92,13 @@ public final class TrainingStep {
   ///   - loss: the scalar to lower.
   ///   - outputs: further values to report.
   ///   - parameters: the trainable ones, which `store` must hold; moments are added to it if it lacks them.
+  ///   - state: where what the optimiser keeps between steps lies; the numbers are the same.
   ///   - ranks: those that take parts of each batch. All hold the same parameters after each step.
   /// - Throws: `TensorError`, and what the ranks throw.
   public init(
     loss: Tensor, outputs: [String: Tensor] = [:], parameters: [ParameterList.Declaration],
-    store: ParameterStore, settings: OptimizerSettings, ranks: any Communicator = SoleRank()
+    store: ParameterStore, settings: OptimizerSettings, state: MemoryPlace = .device,
+    ranks: any Communicator = SoleRank()
   ) throws {
     self.settings = settings
     self.store = store
@@ -104,16 +106,14 @@ public final class TrainingStep {
     let graph = loss.graph
     graph.recomputesCheaply = store.backend.recomputesCheaply
     for declaration in parameters {
-      let zeros = try HostTensor(
-        [Float](repeating: 0, count: declaration.tensor.shape.reduce(1, *)), declaration.tensor.shape)
-      var prefixes = settings.statePrefixes
-      if settings.accumulation > 1, ranks.size == 1 { prefixes.append(TrainingStep.accumulator) }
-      for prefix in prefixes where store.shape(prefix + declaration.name) == nil {
+      let (name, shape) = (declaration.name, declaration.tensor.shape)
+      for prefix in settings.statePrefixes where store.shape(prefix + name) == nil {
+        try store.make(prefix + name, shape, in: state)
         // An average begins at the weights.
-        try store.set(
-          prefix + declaration.name,
-          prefix == TrainingStep.averages ? store.get(declaration.name) : zeros)
+        if prefix == TrainingStep.averages { try store.set(prefix + name, store.get(name)) }
       }
+      let sum = TrainingStep.accumulator + name
+      if settings.accumulation > 1, ranks.size == 1, store.shape(sum) == nil { try store.make(sum, shape) }
     }
     let gradients = try graph.gradients(of: loss, withRespectTo: parameters.map(\.tensor))
     var reports = outputs
@@ -244,6 +244,9 @@ public final class TrainingStep {
 
   /// Bytes of its intermediate values.
   public var intermediateBytes: Int { max(forward.arenaCount, apply?.arenaCount ?? 0) * 4 }
+
+  /// Bytes of what its programs take beside those and parameters.
+  public var ownBytes: Int { forward.ownBytes + (apply?.ownBytes ?? 0) }
 
   /// The program of loss and gradients.
   package var program: Program { forward }

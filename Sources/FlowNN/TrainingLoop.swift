@@ -29,6 +29,8 @@ public enum TrainingError: Error, Sendable, CustomStringConvertible {
   case checkpoint(String)
   /// There is less memory than its steps take.
   case memory(MemoryNeed, available: Int)
+  /// There is less memory on the host than its optimiser's state takes there.
+  case hostMemory(MemoryNeed, available: Int)
 
   /// The message, for a reader.
   public var description: String {
@@ -39,6 +41,9 @@ public enum TrainingError: Error, Sendable, CustomStringConvertible {
     case .memory(let need, let available):
       "the training takes \(MemoryNeed.text(need.least)) of memory, and \(MemoryNeed.text(available)) are available"
         + " (\(need.parts))"
+    case .hostMemory(let need, let available):
+      "the optimiser's state takes \(MemoryNeed.text(need.hostState)) of the host's memory, and "
+        + "\(MemoryNeed.text(available)) are available"
     }
   }
 }

@@ -51,11 +51,6 @@ public enum Devices {
     }
   }
 
-  /// Bytes that a training on `backend` may take: of the device's memory, or what the stage was given.
-  static func memory(_ backend: any Backend, _ context: StageContext) throws -> Int {
-    if let cuda = backend as? CUDABackend { try cuda.memory().free } else { context.memory }
-  }
-
   /// What was found of CUDA, for `flow doctor`.
   static func checks() -> [Libraries.Check] {
     var checks = CUDALibraries.report.map { library in

@@ -137,17 +137,6 @@ enum ModelFiles {
     return files
   }
 
-  /// Says what memory a training takes, before its first step.
-  static func say(_ need: MemoryNeed, _ context: StageContext) {
-    context.log("memory: \(MemoryNeed.text(need.total)), of which \(need.parts)")
-    context.metric("memory_bytes", Double(need.total))
-    context.progress(0, "memory: \(MemoryNeed.text(need.total)) (\(need.parts))")
-    if need.total > context.memory {
-      context.log(
-        "there may be too little memory for checkpoints: \(MemoryNeed.text(context.memory)) are available")
-    }
-  }
-
   /// Runs a training to its end, keeping a checkpoint every `every` steps where the next try finds it.
   static func run(
     _ loop: TrainingLoop, total: Int, every: Int, previews: Previews, kept: KeptWeights? = nil,

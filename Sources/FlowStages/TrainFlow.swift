@@ -83,20 +83,17 @@ struct TrainFlow: Stage {
         kinds, hidden: max(1, width / 2), singerWidth: try voices.singerWidth(), output: width)
     }
     let backend = try context.backend(parameters.device, parameters.precision)
-    let trainer: FlowTrainer
-    do {
-      trainer = try FlowTrainer(
+    let memory = TrainingMemory(backend, parameters.optimizerState, context)
+    var ways = ["lower 'batch' (and raise 'accumulation'), 'frames' or 'tokens'"]
+    if !parameters.recompute { ways.append("set 'recompute: true'") }
+    if parameters.method == .full { ways.append("train an adapter ('method: lora')") }
+    let trainer = try memory.made(ways) {
+      try FlowTrainer(
         settings, songs: songs, validation: split.heldOut, seed: seed,
         backend: backend, base: base?.files() ?? [], ranks: context.ranks,
-        available: Devices.memory(backend, context))
-    } catch let error as TrainingError {
-      guard case .memory = error else { throw error }
-      throw StageFailure(
-        "\(error)",
-        help: "lower 'batch' (and raise 'accumulation'), 'frames' or 'tokens', set 'recompute: true'"
-          + (parameters.method == .full ? ", or train an adapter ('method: lora')" : ""))
+        state: parameters.optimizerState, available: $0)
     }
-    ModelFiles.say(trainer.memory, context)
+    memory.say(trainer.memory)
     let previews = try previews(trainer, songs[split.heldOut.min() ?? 0], seed, context)
     let kept = KeptWeights(
       context, every: parameters.save, count: parameters.keep, total: parameters.steps)

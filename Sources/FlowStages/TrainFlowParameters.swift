@@ -1,6 +1,7 @@
 import FlowModels
 import FlowNN
 import FlowStageKit
+import FlowTensor
 
 extension TrainFlow {
   /// See `stages/train-flow.yaml`.
@@ -42,6 +43,7 @@ extension TrainFlow {
     var checkpoint: Int
     var device: DeviceKind
     var precision: DevicePrecision
+    var optimizerState: MemoryPlace
 
     enum CodingKeys: String, CodingKey {
       case steps, batch, weights, rate, warmup, schedule, betas, clip, accumulation, ranks, frames, tokens
@@ -53,6 +55,7 @@ extension TrainFlow {
       case weightDecay = "weight_decay"
       case heldOut = "held_out"
       case adapterDropout = "adapter_dropout"
+      case optimizerState = "optimizer_state"
     }
   }
   enum Method: String, Decodable, Sendable { case full, lora, conditions }

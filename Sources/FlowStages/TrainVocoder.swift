@@ -30,12 +30,14 @@ struct TrainVocoder: Stage {
     var checkpoint: Int
     var device: DeviceKind
     var precision: DevicePrecision
+    var optimizerState: MemoryPlace
     enum CodingKeys: String, CodingKey {
       case trained, steps, batch, frames, rate, accumulation, mel, magnitude, floor, noise, adversarial,
         features,
         discriminators, width
       case heldOut = "held_out"
       case preview, ranks, seed, checkpoint, device, precision
+      case optimizerState = "optimizer_state"
     }
   }
   let parameters: Parameters
@@ -99,16 +101,13 @@ struct TrainVocoder: Stage {
     guard !split.items.isEmpty else { throw StageFailure("there is no audio to train the vocoder on") }
     let songs = try split.items.map { try ModelFiles.wave($0, rate: settings.vocoder.samplingRate) }
     let backend = try context.backend(parameters.device, parameters.precision)
-    let trainer: VocoderTrainer
-    do {
-      trainer = try VocoderTrainer(
+    let memory = TrainingMemory(backend, parameters.optimizerState, context)
+    let trainer = try memory.made(["lower 'batch' (and raise 'accumulation')", "lower 'frames'"]) {
+      try VocoderTrainer(
         settings, songs: songs, validation: split.heldOut, seed: seed, backend: backend,
-        initial: initial, ranks: context.ranks, available: Devices.memory(backend, context))
-    } catch let error as TrainingError {
-      guard case .memory = error else { throw error }
-      throw StageFailure("\(error)", help: "lower 'batch' (and raise 'accumulation') or 'frames'")
+        initial: initial, ranks: context.ranks, state: parameters.optimizerState, available: $0)
     }
-    ModelFiles.say(trainer.memory, context)
+    memory.say(trainer.memory)
     let heard = Previews.excerpt(songs[split.heldOut.min() ?? 0], rate: settings.vocoder.samplingRate)
     let previews = Previews(
       context, every: parameters.preview, total: parameters.steps,

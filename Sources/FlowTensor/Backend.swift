@@ -79,6 +79,13 @@ public protocol PreparedSteps: AnyObject {
   /// Runs step `index` alone and waits for it; the seconds it took on the device.
   /// - Throws: as `run`.
   func time(step index: Int) throws(TensorError) -> Double
+  /// Bytes of the device's memory that it took for itself, such as scratch memory of its kernels.
+  var bytes: Int { get }
+}
+
+extension PreparedSteps {
+  /// None.
+  public var bytes: Int { 0 }
 }
 
 /// The type that intermediate float32 values are kept in instead, where an op's kernel can write and all that read it can take
@@ -113,6 +120,10 @@ public protocol Backend: Sendable {
   var name: String { get }
   /// New memory of `count` words, all zero.
   func makeBuffer(_ count: Int) throws -> any DeviceBuffer
+  /// The same, in the host's memory where `place` says so and the device can work there.
+  func makeBuffer(_ count: Int, in place: MemoryPlace) throws -> any DeviceBuffer
+  /// Whether its memory is another than the host's.
+  var hasOwnMemory: Bool { get }
   /// Memory that is read where it lies; `nil` where the device can't.
   func borrow(_ memory: BorrowedMemory) -> (any DeviceBuffer)?
   /// Makes the steps ready to be run.
@@ -138,6 +149,12 @@ extension Backend {
   public func workspace(_ op: any Op, _ inputs: [[Int]], _ outputs: [[Int]]) -> Int {
     op.workspace(inputs, outputs)
   }
+  /// Its only memory.
+  public func makeBuffer(_ count: Int, in place: MemoryPlace) throws -> any DeviceBuffer {
+    try makeBuffer(count)
+  }
+  /// No.
+  public var hasOwnMemory: Bool { false }
   /// As recorded.
   public var narrowing: Narrowing? { nil }
   /// No.

@@ -13,6 +13,8 @@ public final class Program {
   private var borrowed: [(name: String, keeper: any MemoryKeeper)] = []
   /// 4-byte words of the arena that intermediate values share.
   public private(set) var arenaCount = 0
+  /// Bytes that it takes beside those and the store's parameters: inputs, constants, and what its kernels need.
+  public private(set) var ownBytes = 0
 
   /// Plans what `outputs` and the graph's assignments need.
   /// - Throws: `TensorError` when the store lacks a parameter, the backend a kernel, or memory runs out.
@@ -114,10 +116,8 @@ public final class Program {
     let workspaceCount = schedule.units.map {
       backend.workspace($0.op, $0.inputs.map(\.shape), $0.outputs.map(\.shape))
     }
-    let workspace = Slot(
-      buffer: try backend.makeBuffer(
-        max(1, workspaceCount.max() ?? 1), for: "the scratch memory of the program's kernels"),
-      offset: 0)
+    let workspace = try makeOwn(
+      max(1, workspaceCount.max() ?? 1), for: "the scratch memory of the program's kernels")
     steps = try schedule.units.map { unit in
       Step(
         op: unit.op, inputs: try unit.inputs.map { (try slot($0.value), $0.shape, $0.dtype) },
@@ -133,6 +133,7 @@ public final class Program {
           path: graph.nodes[value.node].path))
     }
     kernels = try backend.prepare(steps)
+    ownBytes += kernels?.bytes ?? 0
     copied = inputSlots.map { _ in nil }
     for (name, tensor) in outputs.sorted(by: { $0.key < $1.key }) {
       outputSlots.append((name, try slot(Schedule.resolve(tensor)), tensor.shape, tensor.dtype))
@@ -145,7 +146,7 @@ public final class Program {
     switch node.source {
     case .input(let name):
       let count = node.dtype.words(node.shapes[0].elements)
-      let slot = Slot(buffer: try backend.makeBuffer(count, for: "input '\(name)'"), offset: 0)
+      let slot = try makeOwn(count, for: "input '\(name)'")
       inputSlots.append((name, slot, node.shapes[0], node.dtype, indexLimit(of: index)))
       return slot
     case .parameter(let name):
@@ -168,12 +169,17 @@ public final class Program {
       return slot
     case .constant(let value):
       let count = value.dtype.words(value.shape.elements)
-      let purpose = "a constant \(value.shape)"
-      let slot = Slot(buffer: try backend.makeBuffer(count, for: purpose), offset: 0)
+      let slot = try makeOwn(count, for: "a constant \(value.shape)")
       try slot.buffer.write(value, at: 0)
       return slot
     case .op: return nil
     }
+  }
+
+  /// Memory of the program alone.
+  private func makeOwn(_ count: Int, for purpose: @autoclosure () -> String) throws -> Slot {
+    ownBytes += count * 4
+    return Slot(buffer: try backend.makeBuffer(count, for: purpose()), offset: 0)
   }
 
   /// What the memory of intermediate values is for, with the largest of them, which is the one to look at.

@@ -54,6 +54,14 @@ public struct CUDABackend: Backend {
   /// See `Backend`.
   public func makeBuffer(_ count: Int) throws -> any DeviceBuffer { try CUDABuffer(device, count) }
 
+  /// The host's is page-locked, and mapped into the device's addresses.
+  public func makeBuffer(_ count: Int, in place: MemoryPlace) throws -> any DeviceBuffer {
+    try CUDABuffer(device, count, in: place)
+  }
+
+  /// Yes.
+  public var hasOwnMemory: Bool { true }
+
   /// Kernels say themselves what they want.
   public func workspace(_ op: any Op, _ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
 

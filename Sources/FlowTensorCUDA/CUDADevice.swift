@@ -1,6 +1,7 @@
 import CCUDA
 import FlowTensor
 import Foundation
+import Synchronization
 
 /// A device: its context and the one stream that all work goes through, in order. Handles are kept as numbers; they never
 /// change, and the driver may be called from any thread.
@@ -16,6 +17,8 @@ final class CUDADevice: Sendable {
   private let context: UInt
   private let streamHandle: UInt
   private let product: UInt
+  private struct Shared { weak var buffer: CUDABuffer? }
+  private let shared = Mutex(Shared())
 
   /// The stream.
   var stream: UnsafeMutableRawPointer? { UnsafeMutableRawPointer(bitPattern: streamHandle) }
@@ -94,6 +97,19 @@ final class CUDADevice: Sendable {
   /// Waits until all work is done.
   func synchronize() throws(TensorError) {
     try CUDADevice.check(flow_cuStreamSynchronize(stream), "running kernels")
+  }
+
+  /// Scratch memory of `count` words, which all programs use by turns: their steps go through one stream, and none needs what
+  /// another left.
+  func scratch(_ count: Int) throws(TensorError) -> (buffer: CUDABuffer, isNew: Bool) {
+    if let known = shared.withLock({ $0.buffer }), known.count >= count { return (known, false) }
+    let made: CUDABuffer
+    do throws(TensorError) { made = try CUDABuffer(self, count) } catch {
+      guard case .outOfMemory(let bytes, _) = error else { throw error }
+      throw .outOfMemory(bytes: bytes, purpose: "the scratch memory of kernels")
+    }
+    shared.withLock { $0.buffer = made }
+    return (made, true)
   }
 
   /// Bytes of the device's memory that are free, over all processes.

@@ -30,6 +30,7 @@ final class CUDASteps: PreparedSteps {
   /// What the addresses point into.
   private let steps: [Step]
   private var graph: UnsafeMutableRawPointer?
+  private(set) var bytes = 0
 
   init(_ backend: CUDABackend, _ steps: [Step]) throws(TensorError) {
     device = backend.device
@@ -52,13 +53,15 @@ final class CUDASteps: PreparedSteps {
     try backend.compiler.prepare(Set(drafts.flatMap { $0.work?.launches.map(\.kernel) ?? [] }))
     let sizes = drafts.map { $0.product?.workspace ?? $0.work?.scratch ?? 0 }
     var ring = ScratchRing(sizes)
-    let buffer = try CUDABuffer(device, max(64, ring.bytes / 4))
+    let (buffer, isNew) = try device.scratch(max(64, ring.bytes / 4))
     scratch = buffer
+    if isNew { bytes += buffer.count * 4 }
     for (index, draft) in drafts.enumerated() {
       let start = buffer.address + UInt64(ring.take(sizes[index]))
       memory[index].writes.append(start..<start + UInt64(sizes[index]))
       commands.append(try finish(draft.work, draft.product, backend.compiler, start))
     }
+    bytes += tables.reduce(0) { $0 + $1.count * 4 } + masks.bytes
     try record()
   }
 

@@ -10,6 +10,8 @@ struct MaskSummaries {
     var range: Range<UInt64> { buffer.address..<buffer.address + UInt64(buffer.count * 4) }
   }
   private var summaries: [Summary] = []
+  /// Bytes of them.
+  var bytes: Int { summaries.reduce(0) { $0 + $1.buffer.count * 4 } }
 
   /// The launches of attention, and before the first with its mask those that make the summary, which lies in `summary`;
   /// `nil` for another op, or types that no kernel takes.

@@ -84,7 +84,13 @@ import Testing
     let (trained, state) = (kept.memory.parameters, kept.memory.optimizer)
     #expect(state == 2 * trained && kept.memory.copies == 9 * trained)
     let weights = try kept.loop.weights().values.reduce(0) { $0 + $1.floats.count * 4 }
-    #expect(trained == weights && kept.memory.total == 12 * weights + kept.memory.intermediates)
+    #expect(
+      trained == weights
+        && kept.memory.least == 3 * weights + kept.memory.intermediates + kept.memory.programs)
+    #expect(kept.memory.hostState == 0)
+    // Latents, what was made of them and what is wanted, of two songs of fifteen frames, in both programs.
+    #expect(
+      kept.memory.programs > 2 * 3 * 2 * 15 * 8 * 4 && kept.memory.total == kept.memory.least + 9 * weights)
     #expect(Double(again.memory.intermediates) < 0.7 * Double(kept.memory.intermediates))
   }
 

@@ -71,7 +71,7 @@ import Testing
     #expect(throws: TrainingError.self) {
       try VocoderTrainer(
         settings(.all), songs: [[0.1]], validation: [], seed: 1, backend: CPUBackend(),
-        available: need.least - 1)
+        available: AvailableMemory(device: need.least - 1))
     }
   }
 

@@ -56,7 +56,8 @@ final class InterruptedIO: StageIO {
         trained: .all, steps: 7, batch: 1, frames: 1, rate: 0.002, accumulation: 1, mel: 1, magnitude: 0,
         floor: 1e-5, noise: 0.1, adversarial: 0, features: 0, discriminators: "resolutions", width: 0.0625,
         heldOut: 0.1,
-        preview: 3, ranks: 1, seed: 1, checkpoint: 2, device: .cpu, precision: .bfloat16))
+        preview: 3, ranks: 1, seed: 1, checkpoint: 2, device: .cpu, precision: .bfloat16,
+        optimizerState: .device))
   }
 
   private func digests(_ context: StageContext) -> [String: String] {

@@ -4,6 +4,7 @@ import FlowNN
 import FlowPlan
 import FlowStageKit
 import FlowTensor
+import FlowTensorCUDA
 import FlowTestSupport
 import Foundation
 import Testing
@@ -99,6 +100,39 @@ import Testing
       }
       #expect(little.result.outputs.isEmpty)
     }
+  }
+
+  /// Of a device's memory other settings help than of the host's.
+  @Test(.enabled(if: CUDAShim.folder != nil, "CUDA on the CPU can't be built here"))
+  func wantOfADevicesMemoryNamesTheSettingsThatHelp() async {
+    await #expect(processExitsWith: .success) {
+      setenv("FLOW_SHIM_FAULT", "oom-at=60000", 1)
+      CUDALibraries.use(try #require(CUDAShim.folder))
+      let tests = TrainFlowTests()
+      func help(_ changes: [String: JSON], memory: Int? = nil) throws -> String? {
+        let context = try tests.context(FolderIO(root: try TemporaryFolder().path), memory: memory)
+        let stage = try tests.stage(changes.merging(["device": "cuda"]) { $1 })
+        return try #require(throws: StageFailure.self) { try stage.run(context) }.help
+      }
+      let usual = try #require(try help([:]))
+      for way in ["lower 'batch'", "'optimizer_state: host'", "'recompute: true'", "'method: lora'"] {
+        #expect(usual.contains(way), "\(usual)")
+      }
+      let tried = try #require(try help(["optimizer_state": "host", "recompute": true]))
+      #expect(!tried.contains("optimizer_state") && !tried.contains("recompute"), "\(tried)")
+      #expect(try help(["optimizer_state": "host"], memory: 10_000) == "set 'optimizer_state: device'")
+    }
+  }
+
+  /// The CPU has one memory: where the state is asked to be changes neither bytes nor what is taken.
+  @Test func onTheCPUTheStateLiesWhereItDid() throws {
+    func run(_ place: String) throws -> (files: [String: Digest], memory: Double?) {
+      let context = try context(FolderIO(root: try TemporaryFolder().path))
+      try stage(["optimizer_state": .string(place)]).run(context)
+      return (files(context), context.result.metrics["memory_bytes"])
+    }
+    let (own, hosts) = (try run("device"), try run("host"))
+    #expect(own.files == hosts.files && own.memory == hosts.memory && own.memory != nil)
   }
 
   /// What is drawn depends on the weights; a data set without weight changes nothing of what is learnt.

@@ -26,6 +26,8 @@ typedef uint64_t flow_address;
   X(cuMemFree, "cuMemFree_v2", (flow_address address), (address))                                                     \
   X(cuMemGetInfo, "cuMemGetInfo_v2", (size_t *free, size_t *total), (free, total))                                    \
   X(cuMemHostAlloc, "cuMemHostAlloc", (void **memory, size_t bytes, unsigned flags), (memory, bytes, flags))          \
+  X(cuMemHostGetDevicePointer, "cuMemHostGetDevicePointer_v2", (flow_address *address, void *memory, unsigned flags),   \
+    (address, memory, flags))                                                                                         \
   X(cuMemFreeHost, "cuMemFreeHost", (void *memory), (memory))                                                         \
   X(cuMemcpyHtoDAsync, "cuMemcpyHtoDAsync_v2", (flow_address to, const void *from, size_t bytes, void *stream),       \
     (to, from, bytes, stream))                                                                                        \

@@ -1,4 +1,5 @@
-// Memory of the device: each allocation's end lies at a closed page, and holds no numbers at first.
+// Memory of the device, and the host's that is page-locked: each allocation's end lies at a closed page, and holds no
+// numbers at first.
 #include "driver.hpp"
 
 
@@ -15,6 +16,8 @@ struct Allocation {
   shim::Pages pages;
   size_t bytes;
   u64 address;
+  /// Whether it is the host's, and whether a kernel may use it.
+  bool isHosts = false, isMapped = false;
   // 256 is what the driver promises; what that leaves before the closed page is looked at when it is freed.
   explicit Allocation(size_t bytes)
       : pages((bytes + 255) / 256 * 256, nextPlace), bytes(bytes),
@@ -29,21 +32,36 @@ struct Allocation {
   }
 };
 std::map<u64, std::unique_ptr<Allocation>> allocations;
-std::map<const char *, size_t> pinned;
+size_t pinned = 0;
+
+/// What [address, +bytes) lies in.
+Allocation *holder(u64 address, size_t bytes) {
+  auto after = allocations.upper_bound(address);
+  if (after == allocations.begin()) return nullptr;
+  --after;
+  return address + bytes <= after->second->address + after->second->bytes ? after->second.get() : nullptr;
+}
 
 bool isPinned(const void *memory) {
-  auto after = pinned.upper_bound((const char *)memory);
-  if (after == pinned.begin()) return false;
-  --after;
-  return (const char *)memory < after->first + after->second;
+  Allocation *found = holder((u64)memory, 1);
+  return found && found->isHosts;
+}
+
+/// Ends an allocation of the device or the host.
+int release(u64 address, bool isHosts) {
+  auto found = allocations.find(address);
+  if (found == allocations.end() || found->second->isHosts != isHosts) return invalidValue;
+  drain();
+  if (found->second->overrun()) shim_failed(illegalAddress, "something wrote past the end of an allocation");
+  (isHosts ? pinned : driver().used) -= found->second->bytes;
+  allocations.erase(found);
+  return ready();
 }
 }  // namespace
 
 EXPORT bool shim_is_device(u64 address, size_t bytes) {
-  auto after = allocations.upper_bound(address);
-  if (after == allocations.begin()) return false;
-  --after;
-  return address + bytes <= after->second->address + after->second->bytes;
+  Allocation *found = holder(address, bytes);
+  return found && (!found->isHosts || found->isMapped);
 }
 
 EXPORT int cuMemAlloc_v2(u64 *address, size_t bytes) {
@@ -59,33 +77,34 @@ EXPORT int cuMemAlloc_v2(u64 *address, size_t bytes) {
 }
 EXPORT int cuMemFree_v2(u64 address) {
   std::lock_guard<std::recursive_mutex> guard(driver().lock);
-  auto found = allocations.find(address);
-  if (found == allocations.end()) return invalidValue;
-  drain();
-  if (found->second->overrun()) shim_failed(illegalAddress, "something wrote past the end of an allocation");
-  driver().used -= found->second->bytes;
-  allocations.erase(found);
-  return ready();
+  return release(address, false);
 }
 EXPORT int cuMemGetInfo_v2(size_t *free, size_t *total) {
   WITH_CONTEXT
   *free = Driver::total - driver().used, *total = Driver::total;
   return done;
 }
-EXPORT int cuMemHostAlloc(void **memory, size_t bytes, unsigned) {
+EXPORT int cuMemHostAlloc(void **memory, size_t bytes, unsigned flags) {
   WITH_CONTEXT
   if (!bytes) return invalidValue;
-  *memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
-  memset(*memory, 0xff, bytes);
-  pinned[(const char *)*memory] = bytes;
+  if (driver().fault.kind == "host-oom-at" && pinned + bytes > (size_t)driver().fault.at) return outOfMemory;
+  auto made = std::make_unique<Allocation>(bytes);
+  made->isHosts = true, made->isMapped = flags & 2;
+  *memory = (void *)made->address;
+  pinned += bytes;
+  allocations[made->address] = std::move(made);
+  return done;
+}
+EXPORT int cuMemHostGetDevicePointer_v2(u64 *address, void *memory, unsigned flags) {
+  WITH_CONTEXT
+  Allocation *found = holder((u64)memory, 1);
+  if (flags || !found || !found->isMapped) return invalidValue;
+  *address = (u64)memory;
   return done;
 }
 EXPORT int cuMemFreeHost(void *memory) {
   std::lock_guard<std::recursive_mutex> guard(driver().lock);
-  if (!pinned.erase((const char *)memory)) return invalidValue;
-  drain();
-  free(memory);
-  return done;
+  return release((u64)memory, true);
 }
 
 EXPORT int cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t bytes, void *stream) {
