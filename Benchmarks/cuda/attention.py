@@ -8,6 +8,7 @@ and the TFLOP/s of what the mask allows (4 N M D a head forward, 14 backward as 
 """
 import argparse
 import ctypes
+import functools
 import glob
 import math
 import os
@@ -46,7 +47,7 @@ class Kernel:
     """An entry of a file; its arguments are tensors, ints (32 bits), floats, and lists of ints (64 bits each)."""
 
     def __init__(self, file, entry, defines=(), shared=0):
-        names = ("prelude.cuh", file + ".cu")
+        names = ["prelude.cuh"] + ["hopper.cuh"] * ("FLOW_SM90A" in defines) + [file + ".cu"]
         text = "\n".join(open(os.path.join(FOLDER, name)).read() for name in names).encode()
         program, size = ctypes.c_void_p(), ctypes.c_size_t()
         check(NVRTC.nvrtcCreateProgram(ctypes.byref(program), text, b"k.cu", 0, None, None), "nvrtcCreateProgram")
@@ -73,6 +74,8 @@ class Kernel:
         for a in arguments:
             if isinstance(a, torch.Tensor):
                 values.append(ctypes.c_void_p(a.data_ptr()))
+            elif isinstance(a, ctypes.Array):
+                values.append(a)
             elif isinstance(a, float):
                 values.append(ctypes.c_float(a))
             elif isinstance(a, (list, tuple)):
@@ -84,14 +87,43 @@ class Kernel:
         check(CUDA.cuLaunchKernel(self.function, *grid, threads, 1, 1, self.shared, stream, pointers, None), "launch")
 
 
+@functools.cache
+def known_kernel(*arguments):
+    return Kernel(*arguments)
+
+
+def kernel(file, entry, defines=(), shared=0):
+    return known_kernel(file, entry, tuple(defines), shared)
+
+
 def tiles(count):
     return (count + 63) // 64
 
 
+def tensor_map(x):
+    """What the copy engine is told of x [B, H, N, D]: boxes of 64 x 64, swizzled by 128 bytes."""
+    space = (ctypes.c_uint64 * 24)()
+    # Its address is to be a multiple of 64.
+    start = -ctypes.addressof(space) % 64
+    made = (ctypes.c_uint64 * 16).from_buffer(space, start)
+    b, h, n, d = x.shape
+    sizes = (ctypes.c_uint64 * 4)(d, n, h, b)
+    steps = (ctypes.c_uint64 * 3)(*[x.stride(i) * 2 for i in (2, 1, 0)])
+    boxes, ones = (ctypes.c_uint32 * 4)(64, 64, 1, 1), (ctypes.c_uint32 * 4)(1, 1, 1, 1)
+    check(CUDA.cuTensorMapEncodeTiled(made, 9, 4, ctypes.c_void_p(x.data_ptr()), sizes, steps, boxes, ones, 0, 3, 3, 0),
+          "cuTensorMapEncodeTiled")
+    return made
+
+
+SLOTS = 8
+
+
 class Body:
-    def __init__(self, hopper, rows, columns):
-        self.hopper, self.rows, self.columns = hopper, rows, columns
+    def __init__(self, hopper, rows, columns, bulk=False):
+        self.hopper, self.rows, self.columns, self.bulk = hopper, rows, columns, bulk
         self.title = f"{'wgmma' if hopper else 'mma.sync'}, {rows} x 64 queries or {columns} x 64 keys a block"
+        if bulk:
+            self.title += ", copies by the engine"
 
 
 class Case:
@@ -117,17 +149,27 @@ class Case:
         self.list_count = masks * sum(a for a, _ in parts)
         self.row_list, self.column_list = self.lists.split([masks * a * b for a, b in parts])[2:]
         self.kinds = torch.empty(masks, tiles(n), tiles(m), dtype=torch.uint8, device=DEVICE)
-        defines = [f"WIDTH={d}", f"D={d}", "TO=bf16", "TG=bf16"] + (["FLOW_SM90A"] if body.hopper else [])
+        defines = [f"WIDTH={d}", f"D={64 if d <= 64 else 128}", "TO=bf16", "TG=bf16"] + (["FLOW_SM90A"] if body.hopper else [])
         rows, columns = [f"GROUPS={self.rows}"], [f"GROUPS={self.columns}"]
         tile = (d + 63) // 64 * 8192
-        self.mask_tiles = Kernel("attention-mask", "mask_tiles")
-        self.mask_lists = Kernel("attention-mask", "mask_lists")
-        self.attention = Kernel("attention", "attention", defines + rows, (self.rows + 4) * tile)
-        self.attention_numbers = Kernel("attention-numbers", "attention_numbers", ["TR=bf16", "TG=bf16", "WIDE=4"])
-        self.keys = Kernel("attention-back", "attention_back_keys", defines + columns + ["OF_KEYS=1"],
-                           (2 * self.columns + 4) * tile + 1024)
-        self.queries = Kernel("attention-back", "attention_back_queries", defines + rows + ["OF_KEYS=0"],
-                              (2 * self.rows + 4) * tile)
+        self.mask_tiles = kernel("attention-mask", "mask_tiles")
+        self.mask_lists = kernel("attention-mask", "mask_lists")
+        self.attention_numbers = kernel("attention-numbers", "attention_numbers", ["TR=bf16", "TG=bf16", "WIDE=4"])
+        if body.bulk:
+            defines.append(f"SLOTS={SLOTS}")
+        # Own tiles, and those that walk past, of forward, keys and queries.
+        own, walking = (self.rows, 2 * self.columns, 2 * self.rows), SLOTS if body.bulk else 4
+        sizes = [(own[i] + walking) * tile + (0, 2048, 2048)[i] + 256 for i in range(3)]
+        end = ("-bulk", "_bulk") if body.bulk else ("", "")
+        self.attention = kernel("attention" + end[0], "attention" + end[1], defines + rows, sizes[0])
+        self.keys = kernel("attention-back" + end[0], "attention_back_keys" + end[1], defines + columns + ["OF_KEYS=1"],
+                           sizes[1])
+        self.queries = kernel("attention-back" + end[0], "attention_back_queries" + end[1],
+                              defines + rows + ["OF_KEYS=0"], sizes[2])
+        self.more = 128 if body.bulk else 0
+        inputs = (self.q, self.k, self.v, self.g)
+        self.inputs = [tensor_map(x) for x in inputs] if body.bulk else list(inputs)
+        self.input_steps = [] if body.bulk else list(inputs)
 
     def summary(self):
         b, h, n, m, d = self.size
@@ -142,8 +184,8 @@ class Case:
 
     def forward(self):
         b, h, n, m, d = self.size
-        self.attention((h, -(-tiles(n) // self.rows), b), 128 * self.rows, self.q, self.k, self.v, self.o,
-                       self.logarithms, self.bits[0], self.row_list, *self.tail(self.q, self.k, self.v, self.o))
+        self.attention((h, -(-tiles(n) // self.rows), b), 128 * self.rows + self.more, *self.inputs[:3], self.o,
+                       self.logarithms, self.bits[0], self.row_list, *self.tail(*self.input_steps[:3], self.o))
 
     def back_numbers(self):
         b, h, n, m, d = self.size
@@ -152,14 +194,14 @@ class Case:
 
     def back_keys(self):
         b, h, n, m, d = self.size
-        self.keys((h, -(-tiles(m) // self.columns), b), 128 * self.columns, self.q, self.k, self.v, self.g,
+        self.keys((h, -(-tiles(m) // self.columns), b), 128 * self.columns + self.more, *self.inputs,
                   self.numbers, self.dk, self.dv, self.bits[1], self.column_list,
-                  *self.tail(self.q, self.k, self.v, self.g, self.dk, self.dv))
+                  *self.tail(*self.input_steps, self.dk, self.dv))
 
     def back_queries(self):
         b, h, n, m, d = self.size
-        self.queries((h, -(-tiles(n) // self.rows), b), 128 * self.rows, self.q, self.k, self.v, self.g, self.numbers,
-                     self.dq, self.bits[0], self.row_list, *self.tail(self.q, self.k, self.v, self.g, self.dq))
+        self.queries((h, -(-tiles(n) // self.rows), b), 128 * self.rows + self.more, *self.inputs, self.numbers,
+                     self.dq, self.bits[0], self.row_list, *self.tail(*self.input_steps, self.dq))
 
     def all(self):
         for step in (self.summary, self.forward, self.back_numbers, self.back_keys, self.back_queries):
@@ -201,10 +243,10 @@ def main():
     print(torch.cuda.get_device_name())
     bodies = [Body(False, 1, 1)]
     if torch.cuda.get_device_capability()[0] == 9:
-        bodies += [Body(True, 1, 1), Body(True, 2, 2), Body(True, 3, 2)]
+        bodies += [Body(True, 1, 1), Body(True, 2, 2), Body(True, 3, 2), Body(True, 2, 2, True)]
     failed = False
     for body in bodies:
-        for n, m, d in [(64, 64, 128), (150, 203, 128), (517, 300, 128), (203, 150, 64)]:
+        for n, m, d in [(64, 64, 128), (150, 203, 128), (517, 300, 128), (203, 150, 64), (700, 1500, 80)]:
             mask = torch.rand(2, 1, n, m) < 0.3
             mask[:, :, : n // 2, : m // 2] = False
             mask[:, :, n // 2 :, : m // 4] = True

@@ -4,6 +4,9 @@
 static const char prelude[] = {
 #embed "kernels/prelude.cuh"
     , 0};
+static const char hopper[] = {
+#embed "kernels/hopper.cuh"
+    , 0};
 static const char adamw[] = {
 #embed "kernels/adamw.cu"
     , 0};
@@ -12,6 +15,12 @@ static const char attention[] = {
     , 0};
 static const char attention_back[] = {
 #embed "kernels/attention-back.cu"
+    , 0};
+static const char attention_back_bulk[] = {
+#embed "kernels/attention-back-bulk.cu"
+    , 0};
+static const char attention_bulk[] = {
+#embed "kernels/attention-bulk.cu"
     , 0};
 static const char attention_float[] = {
 #embed "kernels/attention-float.cu"
@@ -99,9 +108,12 @@ static const struct {
   const char *name, *text;
 } files[] = {
     {"prelude", prelude},
+    {"hopper", hopper},
     {"adamw", adamw},
     {"attention", attention},
     {"attention-back", attention_back},
+    {"attention-back-bulk", attention_back_bulk},
+    {"attention-bulk", attention_bulk},
     {"attention-float", attention_float},
     {"attention-mask", attention_mask},
     {"attention-numbers", attention_numbers},

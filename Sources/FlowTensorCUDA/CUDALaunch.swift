@@ -6,21 +6,14 @@ extension CUDADevice {
   func launch(
     _ function: UnsafeMutableRawPointer?, _ launch: Launch, _ arguments: [Argument]
   ) throws(TensorError) {
-    // Every argument in 8 bytes of its own.
-    var words = [UInt64](repeating: 0, count: arguments.count)
-    words.withUnsafeMutableBytes { bytes in
-      for (index, argument) in arguments.enumerated() {
-        switch argument {
-        case .address(let value): bytes.storeBytes(of: value, toByteOffset: index * 8, as: UInt64.self)
-        case .int(let value): bytes.storeBytes(of: value, toByteOffset: index * 8, as: Int32.self)
-        case .long(let value): bytes.storeBytes(of: value, toByteOffset: index * 8, as: Int64.self)
-        case .float(let value): bytes.storeBytes(of: value, toByteOffset: index * 8, as: Float.self)
-        case .scratch, .table: break
-        }
-      }
+    var words: [UInt64] = []
+    var starts: [Int] = []
+    for argument in arguments {
+      starts.append(words.count)
+      words += argument.words
     }
     let status = words.withUnsafeMutableBytes { bytes in
-      var pointers = arguments.indices.map { index in bytes.baseAddress.map { $0 + index * 8 } }
+      var pointers = starts.map { start in bytes.baseAddress.map { $0 + start * 8 } }
       return pointers.withUnsafeMutableBufferPointer {
         flow_cuLaunchKernel(
           function, UInt32(launch.grid.0), UInt32(launch.grid.1), UInt32(launch.grid.2),

@@ -186,6 +186,7 @@ final class CUDASteps: PreparedSteps {
           try table.write(words: words)
           tables.append(table)
           arguments.append(.address(table.address))
+        case .matrix(let matrix): arguments.append(.words(try matrix.map()))
         default: arguments.append(argument)
         }
       }

@@ -41,6 +41,22 @@ enum Argument: Sendable {
   case float(Float)
   /// The address of device memory that holds these words.
   case table([UInt64])
+  /// What the copy engine is told of a matrix.
+  case matrix(BulkMatrix)
+  /// These words themselves.
+  case words([UInt64])
+
+  /// What is passed, in words; none of what an address has to be found for first.
+  var words: [UInt64] {
+    switch self {
+    case .address(let value): [value]
+    case .int(let value): [UInt64(UInt32(bitPattern: value))]
+    case .long(let value): [UInt64(bitPattern: value)]
+    case .float(let value): [UInt64(value.bitPattern)]
+    case .words(let words): words
+    case .scratch, .table, .matrix: []
+    }
+  }
 }
 
 /// One launch of a kernel.

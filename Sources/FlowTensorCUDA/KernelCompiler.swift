@@ -43,7 +43,9 @@ final class KernelCompiler: Sendable {
       case .file(let name): (name + ".cu", try file(name))
       case .text(let text): ("generated.cu", text)
       }
-    return "#line 1 \"prelude.cuh\"\n" + (try file("prelude")) + "\n#line 1 \"\(name)\"\n" + body
+    let hopper =
+      kernel.defines.contains("FLOW_SM90A") ? "\n#line 1 \"hopper.cuh\"\n" + (try file("hopper")) : ""
+    return "#line 1 \"prelude.cuh\"\n" + (try file("prelude")) + hopper + "\n#line 1 \"\(name)\"\n" + body
   }
 
   /// Compiles those of `kernels` that aren't there yet, on all processors.

@@ -50,13 +50,25 @@ inline void __tsan_release(void *) {}
 namespace shim {
 constexpr size_t stackBytes = 256 << 10;
 
-enum class Wait : uint8_t { none, block, warp, over };
+enum class Wait : uint8_t { none, block, warp, phase, over };
 
 struct Copy {
   void *to;
   const void *from;
   bool valid;
   unsigned group;
+};
+
+/// A copy of the engine's: poison from its start until a thread waits for its barrier and nothing else goes on.
+struct BulkCopy {
+  void *to;
+  void *barrier;
+  unsigned bytes;
+  bool swizzled;
+  // Of each 128 bytes, from where they come, and how many; the rest are zeros.
+  const void *from[64];
+  unsigned widths[64];
+  BulkCopy *next;
 };
 
 struct Fibre {
@@ -69,6 +81,8 @@ struct Fibre {
   bool whole;
   std::vector<Copy> *copies;
   unsigned group;
+  void *barrier;  // waited for, at `parity`
+  unsigned parity;
 };
 
 struct Block {
@@ -81,6 +95,8 @@ struct Block {
   void (*body)(void *);
   void *context;
   char error[400];
+  BulkCopy *bulk;
+  bool stuck;  // the next to wait at a barrier ends a copy
   char barriers[2], warp_barriers[32][2], start, end;  // addresses that TSan orders by
 };
 
@@ -172,5 +188,6 @@ inline void catchFaults() {
 }
 }  // namespace shim
 
+#include "emulator_bulk.hpp"
 #include "emulator_calls.hpp"
 #include "emulator_run.hpp"

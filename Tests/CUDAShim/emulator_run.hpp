@@ -77,6 +77,22 @@ SHIM_RAW inline bool step(Block &b, unsigned warp, const unsigned *order) {
   return wake(b, warp);
 }
 
+/// When no warp goes on: wakes the threads whose barrier's phase is over, or one of those that wait, to end a copy.
+SHIM_RAW inline bool wakeAtBarriers(Block &b) {
+  bool woken = false;
+  Fibre *waiting = nullptr;
+  for (unsigned t = 0; t < b.count; t++) {
+    Fibre &f = b.fibres[t];
+    if (f.wait != Wait::phase) continue;
+    if (!waiting) waiting = &f;
+    if (isOver(f.barrier, f.parity)) f.wait = Wait::none, woken = true;
+  }
+  if (woken || !waiting || !b.bulk) return woken;
+  b.stuck = true;
+  waiting->wait = Wait::none;
+  return true;
+}
+
 /// What keeps a block that can't go on.
 SHIM_RAW inline void explain(Block &b) {
   unsigned waiting = 0;
@@ -89,6 +105,12 @@ SHIM_RAW inline void explain(Block &b) {
           b.error, sizeof b.error, "warp %u diverged: lane %u waits at line %d for lanes %08x%s (block %u,%u,%u)",
           t / 32, t % 32, f.line, f.mask, f.whole ? ", and all 32 have to be there" : "", f.place.block.x,
           f.place.block.y, f.place.block.z);
+      return;
+    }
+    if (f.wait == Wait::phase) {
+      snprintf(
+          b.error, sizeof b.error, "thread %u waits for a phase of a barrier that nothing ends (block %u,%u,%u)", t,
+          f.place.block.x, f.place.block.y, f.place.block.z);
       return;
     }
     waiting++;
@@ -144,7 +166,11 @@ SHIM_RAW inline void turns(Block &b, unsigned schedule, uint64_t seed) {
       same &= f.line == line;
       votes += f.predicate;
     }
-    if (over == b.count) return;
+    if (over == b.count) {
+      if (b.bulk) snprintf(b.error, sizeof b.error, "a block ends with copies under way");
+      return;
+    }
+    if (wakeAtBarriers(b)) continue;
     if (atBarrier != b.count || !same) return explain(b);
     for (unsigned t = 0; t < b.count; t++) b.fibres[t].wait = Wait::none, b.fibres[t].votes = votes;
   }
@@ -197,6 +223,7 @@ SHIM_RAW inline void runBlock(const Request &request, size_t index, Workplace &p
   turns(b, request.schedule, index);
   __tsan_acquire(&b.end);
   block = nullptr, current = nullptr;
+  while (BulkCopy *copy = b.bulk) b.bulk = copy->next, free(copy);
   for (unsigned t = 0; t < b.count; t++) {
     delete b.fibres[t].copies;
 #ifdef SHIM_RACES

@@ -1,8 +1,10 @@
 // Mistakes planted in kernels, that the emulator must catch: `planted N` runs all kernels with mistake N (0: none) on
 // several schedules; it fails, and says why, when an error is found or a result is wrong. Under -fsanitize=thread it is
 // TSan that fails.
+#define FLOW_SM90A
 #include "shim.hpp"
 #include "../../Sources/CCUDA/kernels/prelude.cuh"
+#include "../../Sources/CCUDA/kernels/hopper.cuh"
 
 enum Mistake {
   none,
@@ -17,6 +19,11 @@ enum Mistake {
   halfWarpShuffle,
   blocksAdd,
   unwrittenShared,
+  waitForThePhaseBefore,
+  noExpectedBytes,
+  fillsWhatIsRead,
+  oneArrivalTooFew,
+  wrongSwizzle,
   count
 };
 
@@ -69,6 +76,38 @@ KERNEL(32) product(float *c, const bf16 *a, const bf16 *b) {
   mma_bf16(d, x, w[0], w[1]);
   for (int i = 0; i < 4; i++) c[(row + i / 2 * 8) * 8 + column + i % 2] = d[i];
 }
+/// y = the `tiles` tiles of 64 tokens of the one head in `map`; thread 128 has the engine copy them into two places in turn.
+KERNEL(160) walk(float *y, TENSOR_MAP(map), int tiles, int tokens, int width, int mistake) {
+  SHARED_MEMORY(memory);
+  u64 *const full = (u64 *)(memory + 2 * 16384), *const empty = full + 2;
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < 2; i++) barrier_init(full + i, 1), barrier_init(empty + i, mistake == oneArrivalTooFew ? 5 : 4);
+    barriers_seen();
+  }
+  __syncthreads();
+  if (threadIdx.x == 128) {
+    for (int i = 0; i < tiles; i++) {
+      if (mistake != fillsWhatIsRead) barrier_wait(empty + i % 2, (i / 2 + 1) & 1);
+      if (mistake == noExpectedBytes)
+        barrier_arrive(full + i % 2);
+      else
+        barrier_expect(full + i % 2, 16384);
+      bulk_tile<128>(memory + i % 2 * 16384, &map, i * 64, 0, 0, full + i % 2);
+    }
+  } else if (threadIdx.x < 128) {
+    const int lane = threadIdx.x % 32;
+    for (int i = 0; i < tiles; i++) {
+      barrier_wait(full + i % 2, (i / 2 + (mistake == waitForThePhaseBefore)) & 1);
+      for (int at = threadIdx.x; at < 64 * width; at += 128) {
+        const int row = at / width, column = at % width, other = mistake == wrongSwizzle ? row ^ 1 : row;
+        const u8 *piece = tile_piece<64>(memory + i % 2 * 16384, other, column) + (row - other) * 128;
+        if (i * 64 + row < tokens) y[(i * 64 + row) * width + column] = load((const bf16 *)piece + column % 8);
+      }
+      __syncwarp();
+      if (lane == 0) barrier_arrive(empty + i % 2);
+    }
+  }
+}
 
 static int check(int mistake, int schedule) {
   const int tiles = 3, blocks = 3, size = tiles * blocks * 512, pairCount = 188;
@@ -83,6 +122,17 @@ static int check(int mistake, int schedule) {
   for (int i = 0; i < 256; i++) a[i].bits = round_bf16((float)(i * 29 % 113) - 50);
   for (int i = 0; i < 128; i++) b[i].bits = round_bf16((float)(i * 31 % 97) * 0.25f);
   if (error.empty()) error = shim::launch({1}, {32}, 0, [&] { product(c.data(), a.data(), b.data()); }, schedule);
+  // Columns after the 80th are zeros, as are tokens after the last.
+  const int tokens = 300, width = 80;
+  shim::Device<bf16> image(tokens * width);
+  shim::Device<float> walked(tokens * 128);
+  for (int i = 0; i < tokens * width; i++) image[i].bits = round_bf16((float)(i * 43 % 211) - 99);
+  shim_map known = {shim_map::right, (u64)image.data(), {width, tokens, 1, 1}, {2, width * 2, 16, 16}};
+  TensorMap map = {};
+  memcpy(&map, &known, sizeof known);
+  if (error.empty())
+    error = shim::launch(
+        {1}, {160}, 2 * 16384 + 64, [&] { walk(walked.data(), map, 5, tokens, 128, mistake); }, schedule);
   if (!error.empty()) return printf("schedule %d: %s\n", schedule, error.c_str()), 1;
   int wrong = sums[0] != 3;
   for (int i = 0; i < size; i++) wrong += !(y[i] == x[i / 512 * 512 + 511 - i % 512]);
@@ -91,6 +141,10 @@ static int check(int mistake, int schedule) {
     double sum = 0;
     for (int k = 0; k < 16; k++) sum += (double)load(&a[i / 8 * 16 + k]) * load(&b[k * 8 + i % 8]);
     wrong += !(fabs(sum - c[i]) <= 1e-5 * fabs(sum));
+  }
+  for (int i = 0; i < tokens * 128; i++) {
+    const int row = i / 128, column = i % 128;
+    wrong += !(walked[i] == (column < width ? load(&image[row * width + column]) : 0));
   }
   if (wrong) printf("schedule %d: %d results are wrong\n", schedule, wrong);
   return wrong != 0;

@@ -80,9 +80,22 @@ void *shim_shared_memory();
 void shim_copy_async(void *to, const void *from, bool valid);
 void shim_copy_commit();
 void shim_copy_wait(int pending);
+void shim_barrier_init(void *barrier, unsigned arrivals);
+/// An arrival, before which so many more bytes are expected.
+void shim_barrier_arrive(void *barrier, unsigned bytes);
+void shim_barrier_wait(void *barrier, unsigned parity);
+/// 64 x 64 elements of two bytes from `at` (column, token, head, batch) on, swizzled by 128 bytes.
+void shim_bulk_tensor(void *to, const void *map, const int *at, void *barrier);
+void shim_bulk_copy(void *to, const void *from, unsigned bytes, void *barrier);
 }
 #pragma GCC visibility pop
 constexpr size_t shim_stride = 32;
+
+/// What the stand-in for `cuTensorMapEncodeTiled` writes.
+struct shim_map {
+  unsigned long long mark, address, sizes[4], strides[4];
+  static constexpr unsigned long long right = 0x70616d2d6d696873;
+};
 
 #define threadIdx (shim_here()->thread)
 #define blockIdx (shim_here()->block)

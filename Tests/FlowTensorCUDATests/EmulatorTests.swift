@@ -7,7 +7,8 @@ import Testing
   /// In the order of `Mistake` there.
   enum Mistake: Int, CaseIterable {
     case none, noBarrierAfterLoad, noBarrierBeforeOverwrite, noWarpBarrier, noCopyWait, pastTheEnd,
-      divergentBarrier, pastSharedArray, misaligned, halfWarpShuffle, blocksAdd, unwrittenShared
+      divergentBarrier, pastSharedArray, misaligned, halfWarpShuffle, blocksAdd, unwrittenShared,
+      waitForThePhaseBefore, noExpectedBytes, fillsWhatIsRead, oneArrivalTooFew, wrongSwizzle
   }
 
   private static let plain = Result { try CUDAShim.program("planted.cpp", races: false) }
@@ -27,6 +28,8 @@ import Testing
       case .pastSharedArray: "an index outside its array"
       case .misaligned: "a misaligned address"
       case .halfWarpShuffle: "warp 0 diverged"
+      case .noExpectedBytes: "ends with copies under way"
+      case .oneArrivalTooFew: "that nothing ends"
       default: nil
       }
     if let message { #expect(result.output.contains(message)) }
@@ -37,6 +40,7 @@ import Testing
   /// As races, whatever the results.
   @Test(arguments: [
     Mistake.none, .noBarrierAfterLoad, .noBarrierBeforeOverwrite, .noWarpBarrier, .blocksAdd,
+    .fillsWhatIsRead, .waitForThePhaseBefore,
   ])
   func theRaceCheckShowsIt(_ mistake: Mistake) throws {
     guard let program = try EmulatorTests.races.get() else { return }

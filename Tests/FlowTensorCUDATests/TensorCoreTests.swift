@@ -13,6 +13,14 @@ import Testing
     await #expect(processExitsWith: .success) { try TensorCoreTests.check("90") }
   }
 
+  /// With tiles that its engine copies.
+  @Test func hoppersCopiesMatchTheReference() async {
+    await #expect(processExitsWith: .success) {
+      setenv("FLOW_ATTENTION", "bulk", 1)
+      try TensorCoreTests.check("90")
+    }
+  }
+
   /// In a process of its own, for a device of its own.
   private static func check(_ capability: String) throws {
     setenv("FLOW_SHIM_CAPABILITY", capability, 1)

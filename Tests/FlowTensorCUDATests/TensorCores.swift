@@ -16,6 +16,8 @@ enum TensorCores {
     let sizes: [([Int], Int, [Int])] = [
       ([1, 2, 65, 64], 130, [1, 1]), ([1, 1, 130, 128], 63, [1, 1]), ([2, 1, 64, 16], 64, [2, 1]),
       ([1, 2, 40, 48], 200, [1, 2]), ([1, 1, 1, 96], 129, [1, 1]),
+      // Longer than the copies are ahead by.
+      ([1, 1, 70, 64], 450, [1, 1]), ([1, 1, 450, 80], 70, [1, 1]),
     ]
     return sizes.map { q, keys, mask in
       let k = [q[0], q[1], keys, q[3]]

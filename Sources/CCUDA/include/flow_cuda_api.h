@@ -70,7 +70,11 @@ typedef uint64_t flow_address;
     (void *stream, int *status, uint64_t *id, void **graph, void *const **nodes, size_t *count),                      \
     (stream, status, id, graph, nodes, count))                                                                        \
   X(cuStreamUpdateCaptureDependencies, "cuStreamUpdateCaptureDependencies",                                           \
-    (void *stream, void **nodes, size_t count, unsigned flags), (stream, nodes, count, flags))
+    (void *stream, void **nodes, size_t count, unsigned flags), (stream, nodes, count, flags))                        \
+  X(cuTensorMapEncodeTiled, "cuTensorMapEncodeTiled",                                                                 \
+    (void *map, int type, unsigned rank, void *address, const uint64_t *sizes, const uint64_t *strides,               \
+     const unsigned *boxes, const unsigned *steps, int interleave, int swizzle, int promotion, int fill),             \
+    (map, type, rank, address, sizes, strides, boxes, steps, interleave, swizzle, promotion, fill))
 
 #define FLOW_NVRTC_FUNCTIONS(X)                                                                                       \
   X(nvrtcVersion, "nvrtcVersion", (int *major, int *minor), (major, minor))                                           \

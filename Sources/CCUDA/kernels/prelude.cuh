@@ -24,7 +24,8 @@ struct bf16 {
 /// Shared memory whose size is given at the launch.
 #define SHARED_MEMORY(name) extern __shared__ __align__(1024) u8 name[]
 #endif
-#define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+/// Of so many threads, and of how many blocks at least a multiprocessor holds at once.
+#define KERNEL(...) extern "C" __global__ void __launch_bounds__(__VA_ARGS__)
 
 // MARK: Numbers
 
@@ -324,110 +325,4 @@ DEVICE void multiply_as_is(float (&d)[n][4], const u32 (&a)[k][4], u8 *tile, int
 template <int pending, int n> DEVICE void multiply_wait(float (&)[n][4]) {}
 /// All copies begun, of all threads.
 #define tiles_wait() (copy_wait<0>(), __syncthreads())
-#else
-
-/// A matrix in shared memory for `wgmma`: in swizzled panels of `rows` rows, from `row` (a multiple of 8) and `column`
-/// (a multiple of 16) on.
-template <int rows> DEVICE u64 tile_matrix(u8 *tile, int row, int column) {
-  u32 address = shared_address(tile) + (column / 64 * rows + row) * 128 + column % 64 * 2;
-  // From one panel to the next (read only across columns), from 8 rows to the next 8; the swizzle of 128 bytes.
-  return (u64)(address / 16) | (u64)(rows * 128 / 16) << 16 | (u64)(1024 / 16) << 32 | (u64)1 << 62;
-}
-#ifdef FLOW_SHIM
-template <bool fresh, int n> DEVICE void wgmma(float (&d)[n][4], const u32 (&a)[4], u64 b) {
-  shim_wgmma(&d[0][0], n * 8, fresh, a, 0, b, false);
-}
-template <int n> DEVICE void wgmma_as_is(float (&d)[n][4], const u32 (&a)[4], u64 b) {
-  shim_wgmma(&d[0][0], n * 8, false, a, 0, b, true);
-}
-template <bool fresh, int n> DEVICE void wgmma_tiles(float (&d)[n][4], u64 a, u64 b) {
-  shim_wgmma(&d[0][0], n * 8, fresh, 0, a, b, false);
-}
-DEVICE void wgmma_begin() {}
-DEVICE void wgmma_commit() {}
-template <int pending> DEVICE void wgmma_wait() {}
-DEVICE void wgmma_see_shared() {}
-template <class T, int n> DEVICE void wgmma_pin(T (&)[n][4]) {}
-#else
-#define FOUR(access, d, i) access(d[i][0]), access(d[i][1]), access(d[i][2]), access(d[i][3])
-#define EIGHT_BY_FOUR(access, d, i) \
-  FOUR(access, d, i), FOUR(access, d, i + 1), FOUR(access, d, i + 2), FOUR(access, d, i + 3), FOUR(access, d, i + 4), \
-      FOUR(access, d, i + 5), FOUR(access, d, i + 6), FOUR(access, d, i + 7)
-#define REGISTERS_32 \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
-  "%24, %25, %26, %27, %28, %29, %30, %31"
-#define WGMMA_64(access, tail, ...)                                                           \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" REGISTERS_32 "}, " tail \
-               : EIGHT_BY_FOUR(access, d, 0)                                                   \
-               : __VA_ARGS__)
-
-/// d [64, 64] = (`fresh`) or += a [64, 16] bT, b given as rows of k.
-template <bool fresh> DEVICE void wgmma(float (&d)[8][4], const u32 (&a)[4], u64 b) {
-  if constexpr (fresh)
-    WGMMA_64("=f", "{%32, %33, %34, %35}, %36, 0, 1, 1, 0;", "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-  else
-    WGMMA_64("+f", "{%32, %33, %34, %35}, %36, 1, 1, 1, 0;", "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-/// The same, a in shared memory too.
-template <bool fresh> DEVICE void wgmma_tiles(float (&d)[8][4], u64 a, u64 b) {
-  if constexpr (fresh)
-    WGMMA_64("=f", "%32, %33, 0, 1, 1, 0, 0;", "l"(a), "l"(b));
-  else
-    WGMMA_64("+f", "%32, %33, 1, 1, 1, 0, 0;", "l"(a), "l"(b));
-}
-/// d [64, 8 n] += a [64, 16] b, b given as its rows.
-DEVICE void wgmma_as_is(float (&d)[8][4], const u32 (&a)[4], u64 b) {
-  WGMMA_64("+f", "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;", "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-DEVICE void wgmma_as_is(float (&d)[16][4], const u32 (&a)[4], u64 b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, "
-      "%13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, "
-      "%35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, "
-      "%57, %58, %59, %60, %61, %62, %63}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
-      : EIGHT_BY_FOUR("+f", d, 0), EIGHT_BY_FOUR("+f", d, 8)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-DEVICE void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-template <int pending> DEVICE void wgmma_wait() {
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
-}
-/// What this thread has written to shared memory, `wgmma` after the next barrier sees.
-DEVICE void wgmma_see_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-/// No use of d's registers is moved across this.
-template <int n> DEVICE void wgmma_pin(float (&d)[n][4]) {
-#pragma unroll
-  for (int i = 0; i < n; i++) asm volatile("" : FOUR("+f", d, i)::"memory");
-}
-#endif
-
-template <int rows, int n, int k> DEVICE void multiply(float (&d)[n][4], const u32 (&a)[k][4], u8 *tile, int row) {
-  wgmma_begin();
-  wgmma<true>(d, a[0], tile_matrix<rows>(tile, row, 0));
-#pragma unroll
-  for (int i = 1; i < k; i++) wgmma<false>(d, a[i], tile_matrix<rows>(tile, row, i * 16));
-  wgmma_commit();
-}
-template <int rows, int k, int n> DEVICE void multiply_tiles(float (&d)[n][4], u8 *tile_of_a, u8 *tile, int row) {
-  wgmma_begin();
-  wgmma_tiles<true>(d, tile_matrix<rows>(tile_of_a, 0, 0), tile_matrix<rows>(tile, row, 0));
-#pragma unroll
-  for (int i = 1; i < k; i++)
-    wgmma_tiles<false>(d, tile_matrix<rows>(tile_of_a, 0, i * 16), tile_matrix<rows>(tile, row, i * 16));
-  wgmma_commit();
-}
-template <int rows, int n, int k>
-DEVICE void multiply_as_is(float (&d)[n][4], const u32 (&a)[k][4], u8 *tile, int row) {
-  wgmma_pin(d);
-  wgmma_begin();
-#pragma unroll
-  for (int i = 0; i < k; i++) wgmma_as_is(d, a[i], tile_matrix<rows>(tile, row + i * 16, 0));
-  wgmma_commit();
-}
-template <int pending, int n> DEVICE void multiply_wait(float (&d)[n][4]) {
-  wgmma_wait<pending>();
-  wgmma_pin(d);
-}
-#define tiles_wait() (copy_wait<0>(), wgmma_see_shared(), __syncthreads())
 #endif

@@ -1,4 +1,5 @@
 import FlowTensor
+import Foundation
 
 extension KernelTable {
   static func attentionStorage(_ op: any Op) -> Storage? {
@@ -62,7 +63,9 @@ extension KernelTable {
 /// Where the parts of a mask's summary lie: see attention-mask.cu.
 struct MaskSummary {
   /// How many tiles of queries, or of keys, a block has on Hopper: what the registers of a multiprocessor hold.
-  static let groups = (rows: 3, columns: 2)
+  static var groups: (rows: Int, columns: Int) { (isBulk ? 2 : 3, 2) }
+  /// Whether Hopper's copy engine brings the tiles.
+  static var isBulk: Bool { ProcessInfo.processInfo.environment["FLOW_ATTENTION"] == "bulk" }
 
   let masks: Int
   let rowTiles: Int
@@ -134,6 +137,19 @@ private struct AttentionStep {
   var tileBytes: Int { (d + 63) / 64 * 8192 }
   /// Whether Hopper's own instructions are taken.
   var isHopper: Bool { capability == 90 && d > 32 }
+  var isBulk: Bool { isHopper && MaskSummary.isBulk }
+  /// Tiles that the copy engine may be ahead by, and the shared memory of a kernel that has as many and `own` besides.
+  static let slots = 8
+  func bulkMemory(own: Int, more: Int = 0) -> Int {
+    (own + AttentionStep.slots) * tileBytes + more + (2 * AttentionStep.slots + 1) * 8
+  }
+  func matrix(_ x: Operand) -> Argument {
+    let (tokens, batch) = (x.shape[2], h * x.shape[2] * d)
+    return .matrix(
+      BulkMatrix(
+        address: x.address, sizes: [d, tokens, h, b],
+        strides: x.isTurned ? [h * d, d, batch] : [d, tokens * d, batch]))
+  }
   /// The tensor cores' kernels fill narrower heads up with zeros.
   func defines(groups: Int) -> [String] {
     ["WIDTH=\(d)", "D=\([16, 32, 64].first { $0 >= d } ?? 128)", "GROUPS=\(groups)"]
@@ -169,7 +185,16 @@ private struct AttentionStep {
         KernelTable.place($0, summary)
       }
       + numbers(isTiled: isTiled) + [q, k, v, output].flatMap(strides)
-    if isTiled {
+    if isTiled && isBulk {
+      let kernel = Kernel(
+        "attention-bulk", "attention_bulk",
+        defines(groups: groups) + ["TO=\(output.cType)", "SLOTS=\(AttentionStep.slots)"])
+      work.launches.append(
+        Launch(
+          kernel, grid: (h, (rowTiles + groups - 1) / groups, b), threads: 128 * groups + 128,
+          shared: bulkMemory(own: groups),
+          [q, k, v].map(matrix) + arguments[3..<7 + numbers(isTiled: true).count] + strides(output)))
+    } else if isTiled {
       let kernel = Kernel("attention", "attention", defines(groups: groups) + ["TO=\(output.cType)"])
       // Queries, and two stages of keys and values.
       work.launches.append(
@@ -215,7 +240,19 @@ private struct AttentionStep {
         + numbers(isTiled: isTiled) + ([q, k, v, g] + results).flatMap(strides)
       let tiles = isOfKeys ? columnTiles : rowTiles
       let entry = isOfKeys ? "back_keys" : "back_queries"
-      if isTiled {
+      if isTiled && isBulk {
+        let kernel = Kernel(
+          "attention-back-bulk", "attention_\(entry)_bulk",
+          defines(groups: groups) + [
+            "TG=\(dq.cType)", "OF_KEYS=\(isOfKeys ? 1 : 0)", "SLOTS=\(AttentionStep.slots)",
+          ])
+        work.launches.append(
+          Launch(
+            kernel, grid: (h, (tiles + groups - 1) / groups, b), threads: 128 * groups + 128,
+            shared: bulkMemory(own: 2 * groups, more: AttentionStep.slots / 2 * 512),
+            [q, k, v, g].map(matrix) + arguments[4..<arguments.count - 3 * (4 + results.count)]
+              + results.flatMap(strides)))
+      } else if isTiled {
         let kernel = Kernel(
           "attention-back", "attention_\(entry)",
           defines(groups: groups) + ["TG=\(dq.cType)", "OF_KEYS=\(isOfKeys ? 1 : 0)"])

@@ -70,6 +70,23 @@ EXPORT int cuFuncGetAttribute(int *value, int attribute, void *function) {
   *value = (int)((Function *)function)->entry->threads;
   return done;
 }
+/// Maps as flow makes them: of two bytes, four dimensions, boxes of 64 x 64 swizzled by 128 bytes, zeros outside.
+EXPORT int cuTensorMapEncodeTiled(
+    void *map, int type, unsigned rank, void *address, const u64 *sizes, const u64 *strides, const unsigned *boxes,
+    const unsigned *steps, int interleave, int swizzle, int, int fill) {
+  if (!map || (size_t)map % 64 || !address || (size_t)address % 16) return invalidValue;
+  // CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, CU_TENSOR_MAP_SWIZZLE_128B
+  if (type != 9 || rank != 4 || interleave || swizzle != 3 || fill) return invalidValue;
+  shim_map made = {shim_map::right, (u64)address, {}, {}};
+  for (int i = 0; i < 4; i++) {
+    if (!sizes[i] || sizes[i] > 1ull << 32 || boxes[i] != (i < 2 ? 64 : 1) || steps[i] != 1) return invalidValue;
+    if (i > 0 && (strides[i - 1] % 16 || strides[i - 1] >= 1ull << 40)) return invalidValue;
+    made.sizes[i] = sizes[i], made.strides[i] = i ? strides[i - 1] : 2;
+  }
+  memset(map, 0, 128);
+  memcpy(map, &made, sizeof made);
+  return done;
+}
 
 /// A launch's arguments, copied.
 struct Arguments {

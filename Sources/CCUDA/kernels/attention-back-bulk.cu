@@ -1,0 +1,168 @@
+// `attention-back.cu` for Hopper, with copies by the engine as in `attention-bulk.cu`: the scores of the next tile are
+// begun before the last product of one is waited for. A block has GROUPS times 64 keys for dk and dv, or such queries
+// for dq; OF_KEYS: which. TG: the gradients' type.
+
+/// The block's rows of `a` (with `a2`) against all allowed of `b` (with `b2`). Of keys, past which queries walk: a = k,
+/// a2 = v, b = q, b2 = g -> out = dk, out2 = dv. Of queries: a = q, a2 = g, b = k, b2 = v -> out = dq.
+template <bool of_keys>
+DEVICE void back(u8 *memory, const TensorMap *a, const TensorMap *a2, const TensorMap *b, const TensorMap *b2,
+                 const float *numbers, TG *out, TG *out2, const u64 *bits, const int *lists, float scale, int rows,
+                 int others, int mask, i64 out_n, i64 out2_n) {
+  constexpr int size = tile_bytes<64, D>;
+  u8 *const stages = memory + 2 * GROUPS * size;
+  // Of keys, the walking queries' numbers; of the block's own tiles, and of each slot, that it is full, and that it may
+  // be filled again. Tiles of b and of b2 take turns.
+  float *const walking_numbers = (float *)(stages + SLOTS * size);
+  u64 *const own_there = (u64 *)(walking_numbers + SLOTS / 2 * 128), *const full = own_there + 1;
+  u64 *const empty = full + SLOTS;
+  // Later queries, and earlier keys, often have more others: of all heads they begin first, so that short blocks end
+  // together.
+  const int block = of_keys ? blockIdx.y : gridDim.y - 1 - blockIdx.y, first_row = block * GROUPS * 64;
+  const int tiles = (others + 63) / 64, head = blockIdx.x, batch = blockIdx.z;
+  const int *const list = lists + ((i64)mask * gridDim.y + block) * (tiles + 1);
+  const int count = list[0], first_entry = others > 0 ? list[1] : 0, group = threadIdx.x / 128;
+  if (threadIdx.x == 0) {
+    barrier_init(own_there, 1);
+    for (int i = 0; i < SLOTS; i++) barrier_init(full + i, 1), barrier_init(empty + i, 4 * GROUPS);
+    barriers_seen();
+  }
+  __syncthreads();
+
+  if (group == GROUPS) {
+    registers_less<24>();
+    if (threadIdx.x % 128 == 0) {
+      barrier_expect(own_there, 2 * GROUPS * size);
+      for (int i = 0; i < 2 * GROUPS; i++)
+        bulk_tile<D>(memory + i * size, i % 2 ? a2 : a, first_row + i / 2 * 64, head, batch, own_there);
+      int next = first_entry;
+#pragma unroll 1
+      for (int step = 0; step < count; step++) {
+        const int first = (next >> 2 * GROUPS) * 64;
+        if (step + 1 < count) next = list[2 + step];
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+          const int slot = (2 * step + i) % SLOTS;
+          const bool has_numbers = of_keys && i == 0;
+          barrier_wait(empty + slot, ((2 * step + i) / SLOTS + 1) & 1);
+          barrier_expect(full + slot, size + (has_numbers ? 512 : 0));
+          bulk_tile<D>(stages + slot * size, i ? b2 : b, first, head, batch, full + slot);
+          if (has_numbers) bulk_copy(walking_numbers + slot / 2 * 128, numbers + 2 * first, 512, full + slot);
+        }
+      }
+    }
+    return;
+  }
+  registers_more<240>();
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
+  const int row = first_row + group * 64 + warp * 16 + lane / 4, column = lane % 4 * 2;
+  u8 *const tile_a1 = memory + 2 * group * size, *const tile_a2 = tile_a1 + size;
+  bits += ((i64)mask * rows + row) * tiles;
+  float own[4];
+  if (!of_keys) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) own[i] = row < rows ? numbers[2 * (row + i / 2 * 8) + i % 2] : 0;
+  }
+  float sums[D / 8][4] = {}, sums2[of_keys ? D / 8 : 1][4] = {}, s[8][4];
+  const float to_bits = scale * 1.4426950408889634f;
+  auto tile = [&](int i) { return stages + i % SLOTS * size; };
+  auto wait_full = [&](int i) { barrier_wait(full + i % SLOTS, i / SLOTS & 1); };
+  auto release = [&](int step) {
+    __syncwarp();
+    if (lane == 0) barrier_arrive(empty + 2 * step % SLOTS), barrier_arrive(empty + (2 * step + 1) % SLOTS);
+  };
+  auto begin_scores = [&](int step) {
+    wait_full(2 * step);
+    multiply_tiles<64, D / 16>(s, tile_a1, tile(2 * step), 0);
+  };
+
+  barrier_wait(own_there, 0);
+  int entry = first_entry;
+#pragma unroll 1
+  for (int step = 0; step < count; step++) {
+    // What nothing of is allowed for the group's rows has a place in the list for another group's.
+    const bool is_whole = (entry >> 2 * group & 3) == 2;
+    u64 allowed[2] = {0, 0};
+    if (!is_whole) {
+#pragma unroll
+      for (int r = 0; r < 2; r++)
+        allowed[r] = row + 8 * r < rows ? bits[(i64)8 * r * tiles + (entry >> 2 * GROUPS)] >> column : 0;
+    }
+    if (step + 1 < count) entry = list[2 + step];
+    float d[8][4];
+    begin_scores(step);
+    wait_full(2 * step + 1);
+    multiply_tiles<64, D / 16>(d, tile_a2, tile(2 * step + 1), 0);
+    multiply_wait<1>(s);
+    if (!is_whole) {
+#pragma unroll
+      for (int j = 0; j < 8; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+          if (!((u32)(allowed[e / 2] >> (j / 4 * 32)) >> (j % 4 * 8 + e % 2) & 1)) s[j][e] = -INFINITY;
+    }
+    const float *const others_numbers = walking_numbers + step % (SLOTS / 2) * 128 + 2 * column;
+#pragma unroll
+    for (int j = 0; j < 8; j++) {
+      float other[4];
+      if (of_keys) load4(other, others_numbers + 16 * j);
+#pragma unroll
+      for (int e = 0; e < 4; e++)
+        s[j][e] = fast_exp2(s[j][e] * to_bits - (of_keys ? other[e % 2 * 2] : own[e / 2 * 2]));
+    }
+    wgmma_pin(s);
+    if constexpr (of_keys) {
+      u32 p[4][4];
+      pack_tiles(p, s);
+      multiply_as_is<64>(sums2, p, tile(2 * step + 1), 0);
+    }
+    multiply_wait<of_keys>(d);
+#pragma unroll
+    for (int j = 0; j < 8; j++) {
+      float other[4];
+      if (of_keys) load4(other, others_numbers + 16 * j);
+#pragma unroll
+      for (int e = 0; e < 4; e++) d[j][e] = s[j][e] * (d[j][e] - (of_keys ? other[e % 2 * 2 + 1] : own[e / 2 * 2 + 1]));
+    }
+    u32 f[4][4];
+    pack_tiles(f, d);
+    multiply_as_is<64>(sums, f, tile(2 * step), 0);
+    multiply_wait<0>(sums);
+    multiply_wait<0>(sums2);
+    release(step);
+  }
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    if (row + 8 * r >= rows) continue;
+#pragma unroll
+    for (int j = 0; j < WIDTH / 8; j++) {
+      store2(out + (row + 8 * r) * out_n + j * 8 + column, sums[j][2 * r] * scale, sums[j][2 * r + 1] * scale);
+      if (of_keys) store2(out2 + (row + 8 * r) * out2_n + j * 8 + column, sums2[j][2 * r], sums2[j][2 * r + 1]);
+    }
+  }
+}
+
+#define PLANE(name) blockIdx.z * name##_b + blockIdx.x * name##_h
+
+#if OF_KEYS
+/// Bits and lists are those of columns.
+KERNEL(128 * GROUPS + 128, 1)
+attention_back_keys_bulk(TENSOR_MAP(q), TENSOR_MAP(k), TENSOR_MAP(v), TENSOR_MAP(g), const float *numbers, TG *dk,
+                         TG *dv, const u64 *bits, const int *lists, float scale, int n, int m, int mask_batch,
+                         int mask_head, i64 dk_b, i64 dk_h, i64 dk_n, i64 dv_b, i64 dv_h, i64 dv_n) {
+  SHARED_MEMORY(memory);
+  const i64 plane = (i64)blockIdx.z * gridDim.x + blockIdx.x;
+  back<true>(memory, &k, &v, &q, &g, numbers + 2 * plane * ((n + 63) / 64 * 64), dk + PLANE(dk), dv + PLANE(dv), bits,
+             lists, scale, m, n, (int)blockIdx.z * mask_batch + (int)blockIdx.x * mask_head, dk_n, dv_n);
+}
+#else
+/// Bits and lists are those of rows.
+KERNEL(128 * GROUPS + 128, 1)
+attention_back_queries_bulk(TENSOR_MAP(q), TENSOR_MAP(k), TENSOR_MAP(v), TENSOR_MAP(g), const float *numbers, TG *dq,
+                            const u64 *bits, const int *lists, float scale, int n, int m, int mask_batch,
+                            int mask_head, i64 dq_b, i64 dq_h, i64 dq_n) {
+  SHARED_MEMORY(memory);
+  const i64 plane = (i64)blockIdx.z * gridDim.x + blockIdx.x;
+  back<false>(memory, &q, &g, &k, &v, numbers + 2 * plane * ((n + 63) / 64 * 64), dq + PLANE(dq), (TG *)0, bits, lists,
+              scale, n, m, (int)blockIdx.z * mask_batch + (int)blockIdx.x * mask_head, dq_n, 0);
+}
+#endif
