@@ -72,7 +72,7 @@ private func compareTransformer(
   let model = DiT(config, list.scope["transformer"])
   let positions = try io["position_ids"]
   let (cos, sin) = Rotary.tables(positions.floats.map { Int($0) }, width: config.dim / config.heads)
-  let shape = [positions.shape[0], 1, positions.shape[1], config.dim / config.heads]
+  let shape = [positions.shape[0], positions.shape[1], 1, config.dim / config.heads / 2]
   let output = try model(
     graph.input("x", io["x"].shape), time: graph.input("time", io["time"].shape),
     style: graph.input("style", io["style_prompt"].shape),

@@ -67,7 +67,8 @@ struct Options {
     switch device {
     case "cuda": return try CUDABackend(precision: precision)
     case "blas": return CPUBackend(threads: 2)
-    default: Options.fail("--device takes cuda or blas")
+    case "plan": return CUDAPlanner(precision: precision)
+    default: Options.fail("--device takes cuda, blas or plan")
     }
   }
 

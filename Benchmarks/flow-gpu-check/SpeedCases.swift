@@ -2,6 +2,7 @@ import FlowCore
 import FlowModels
 import FlowNN
 import FlowTensor
+import FlowTensorCUDA
 import Foundation
 
 extension SpeedBench {
@@ -62,6 +63,13 @@ extension SpeedBench {
   private func time(
     _ name: String, _ loop: TrainingLoop, _ list: ParameterList, made: Double, memory: MemoryNeed
   ) throws {
+    guard !(backend is CUDAPlanner) else {
+      try record(name, ["planned": Double(planned)])
+      for (part, program) in loop.programs {
+        print("\(name) \(part): \(options.profiles ? program.listing : program.peak)")
+      }
+      return
+    }
     let inputs = try loop.batch(ofStep: 0)
     var (number, loss) = (0, Float.nan)
     func step() throws {

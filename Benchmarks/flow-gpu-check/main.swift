@@ -5,7 +5,7 @@
 //   flow-gpu-check faults               what is said of no memory, a lost device and the like, and what is whole after
 //   flow-gpu-check golden FOLDER        PyTorch's numbers
 //   flow-gpu-check speed                the cases of Benchmarks/cuda/peer.py: --cases LIST, --budget SECONDS, --tiny, --runs N, --profile
-// Options: --device cuda|blas, --precision float32|tf32|bfloat16, --seed N, --steps N, --only TEXT, --every N, --out FILE.
+// Options: --device cuda|blas, or for trainings' speed plan: what a device's memory would hold (all steps with --profile); --precision float32|tf32|bfloat16, --seed N, --steps N, --only TEXT, --every N, --out FILE.
 // Exit code 1: something is wrong; 2: it could not be run.
 import FlowTensor
 import FlowTensorCPU

@@ -69,6 +69,13 @@ FLOW_CLONES static void add_rows(float *sum, const float *x, long rows, long wid
     for (long i = 0; i < width; i++) sum[i] += x[r * width + i];
 }
 
+FLOW_CLONES static void turn_rows(float *y, const float *x, long rows, long half) {
+  for (long r = 0; r < rows; r++, x += 2 * half, y += 2 * half) {
+    for (long i = 0; i < half; i++) y[i] = -x[half + i];
+    memcpy(y + half, x, (size_t)half * sizeof(float));
+  }
+}
+
 static int is_small(int kind) {
   return kind == FLOW_REGISTER_SMALL || kind == FLOW_REGISTER_IN_SMALL || kind == FLOW_REGISTER_STRIDED_SMALL ||
          kind == FLOW_REGISTER_OUT_SMALL;
@@ -155,6 +162,8 @@ static void execute(const flow_fused_plan *plan, float *const *place, long rows,
       for (long r = 0; r < rows; r++) y[r] = run_product(a + r * width, place[job->b] + r * width, width);
     } else if (job->op == FLOW_EXP_BELOW) {
       for (long r = 0; r < rows; r++) run_exp_below(y + r * width, a + r * width, place[job->b][r], width);
+    } else if (job->op == FLOW_TURN) {
+      turn_rows(y, a, rows, width / 2);
     } else if (job->op == FLOW_EXPAND) {
       for (long r = 0; r < rows; r++)
         for (long i = 0; i < width; i++) y[r * width + i] = a[r];

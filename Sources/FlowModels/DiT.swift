@@ -88,28 +88,23 @@ public struct DiTConfig: Sendable, Hashable, Codable {
     dim: 128, depth: 4, heads: 4, ffMult: 2, textNumEmbeds: 520, condDim: 128)
 }
 
-/// Cosines and sines of the rotary positions, each [B or 1, 1, N, head width].
+/// Cosines and sines of the rotary positions, each [B or 1, N, 1, half a head's width].
 public struct Rotary {
-  /// The cosines.
-  public let cos: Tensor
-  /// The sines, those of the first half negative.
+  private let cos: Tensor
   private let sin: Tensor
 
   /// Given tables.
-  /// - Throws: `TensorError` when they have no width.
-  public init(cos: Tensor, sin: Tensor) throws(TensorError) {
+  public init(cos: Tensor, sin: Tensor) {
     self.cos = cos
-    let width = sin.shape.last ?? 0
-    let signs = (0..<width).map { $0 < width / 2 ? -1 : Float(1) }
-    self.sin = try sin * sin.graph.constant(signs, [width])
+    self.sin = sin
   }
 
-  /// The tables of `positions` for heads of `width` (spec 2.5): frequencies 10000^(-2j/width), both halves alike.
+  /// The tables of `positions` for heads of `width` (spec 2.5): frequencies 10000^(-2j/width), j below half of it.
   public static func tables(_ positions: [Int], width: Int) -> (cos: [Float], sin: [Float]) {
     var (cosines, sines): ([Float], [Float]) = ([], [])
     for position in positions {
-      for j in 0..<width {
-        let frequency = 1 / powf(10000, Float(2 * (j % (width / 2))) / Float(width))
+      for j in 0..<width / 2 {
+        let frequency = 1 / powf(10000, Float(2 * j) / Float(width))
         let angle = Float(position) * frequency
         cosines.append(cosf(angle))
         sines.append(sinf(angle))
@@ -121,16 +116,12 @@ public struct Rotary {
   /// The tables of `positions` as constants of `graph`.
   public init(_ graph: Graph, positions: [Int], width: Int) throws(TensorError) {
     let (cosines, sines) = Rotary.tables(positions, width: width)
-    let shape = [1, 1, positions.count, width]
+    let shape = [1, positions.count, 1, width / 2]
     try self.init(cos: graph.constant(cosines, shape), sin: graph.constant(sines, shape))
   }
 
-  /// x [B, H, N, width], rotated by position: x·cos + (−x₂, x₁)·sin, the halves exchanged by a copy that fuses.
-  func callAsFunction(_ x: Tensor) throws(TensorError) -> Tensor {
-    let halves = Array(x.shape[..<3]) + [2, x.shape[3] / 2]
-    let turned = try x.reshaped(halves).flipped([3]).reshaped(x.shape)
-    return try x * cos + turned * sin
-  }
+  /// x [B, N, H, width], rotated by position: x·cos + (−x₂, x₁)·sin.
+  func callAsFunction(_ x: Tensor) throws(TensorError) -> Tensor { try x.rotated(cos: cos, sin: sin) }
 }
 
 /// DiffRhythm 2's transformer: a Llama-type stack over tokens and latent frames with a time per token (spec 2). Parameter
@@ -273,7 +264,7 @@ public struct DiT {
       try Linear(scope[name], dim, dim, bias: false)(x).reshaped([batch, count, heads, width])
     }
     func normed(_ name: String, _ norm: String) throws(TensorError) -> Tensor {
-      try rotary(RMSNorm(scope[norm], width)(split(name)).permuted([0, 2, 1, 3]))
+      try rotary(RMSNorm(scope[norm], width)(split(name))).permuted([0, 2, 1, 3])
     }
     return try scope.record { () throws(TensorError) in
       let queries = try normed("q_proj", "q_norm")

@@ -96,7 +96,7 @@ public final class FlowSampler {
     let graph = Graph()
     let list = parameters(graph)
     let model = DiT(config, list.scope["transformer"])
-    let rotaryShape = [1, 1, size, width]
+    let rotaryShape = [1, size, 1, width / 2]
     let latents = try graph.input("latents", [1, size, config.melDim]).broadcast(to: [
       branches, size, config.melDim,
     ])
@@ -199,7 +199,8 @@ public final class FlowSampler {
           told.merging([
             "latents": HostTensor(x, [1, size, channels]), "time": HostTensor([time], [1, 1]),
             "style": styles,
-            "cos": HostTensor(cosines, [1, 1, size, width]), "sin": HostTensor(sines, [1, 1, size, width]),
+            "cos": HostTensor(cosines, [1, size, 1, width / 2]),
+            "sin": HostTensor(sines, [1, size, 1, width / 2]),
             "mask": HostTensor(mask, [1, 1, 1, past + size]),
           ]) { $1 })
         return result["velocity"]?.floats ?? []

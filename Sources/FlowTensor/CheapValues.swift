@@ -1,12 +1,13 @@
 /// Values that gradients read but need not be kept for them: a few elementwise ops make them again of values that are kept
-/// anyway. A product's input is the usual case: silu(gate) · up, or a normalised value times its weight.
+/// anyway. A product's input is the usual case: silu(gate) · up, or a normalised value times its weight; so are queries and
+/// keys that were normalised and rotated.
 struct CheapValues {
   /// The ops to compute again.
   private(set) var nodes: Set<Int> = []
   private let graph: Graph
   private let kept: Set<Value>
   /// Most ops to be done for one value.
-  private static let most = 3
+  private static let most = 4
   /// Elements from which a value is worth it.
   private static let smallest = 1 << 16
 
@@ -46,7 +47,9 @@ struct CheapValues {
       if nodes.contains(value.node) { return [] }
       if kept.contains(value) || !isLarge(value) { return [] }
     }
-    guard most > 0, node.region == nil, op is Unary || op is Affine || op is Binary else { return nil }
+    guard most > 0, node.region == nil, CheapValues.isCheap(op, output: value.output) else { return nil }
+    // A copy of what is kept would be no gain; of what is made again, attention needs none (`Turned`).
+    if op is StridedCopy, kept.contains(Schedule.resolve(inputs[0])) { return nil }
     var result = [value.node]
     for input in inputs {
       guard let ops = recipe(Schedule.resolve(input), most: most - result.count, isRoot: false) else {
@@ -55,5 +58,16 @@ struct CheapValues {
       result += ops
     }
     return result.count <= most ? result : nil
+  }
+
+  /// Whether an output is a function of one element of each large input, or of the other element of its pair.
+  private static func isCheap(_ op: any Op, output: Int) -> Bool {
+    switch op {
+    case is Unary, is Affine, is Binary, is Rotate: true
+    // By its scale, which is kept.
+    case is RMSNormalize: output == 0
+    case let op as StridedCopy: op.kind == .permute([0, 2, 1, 3])
+    default: false
+    }
   }
 }

@@ -15,6 +15,8 @@ public final class Program {
   public private(set) var arenaCount = 0
   /// Bytes that it takes beside those and the store's parameters: inputs, constants, and what its kernels need.
   public private(set) var ownBytes = 0
+  /// The step during which most of them are alive, and those, by the step that makes each, with their words.
+  private(set) var fullest: (step: Int, values: [(maker: Int, output: Int, words: Int)]) = (0, [])
 
   /// Plans what `outputs` and the graph's assignments need.
   /// - Throws: `TensorError` when the store lacks a parameter, the backend a kernel, or memory runs out.
@@ -103,6 +105,13 @@ public final class Program {
     let memory = MemoryPlan(
       schedule.units, kept: Set(results.map(Schedule.resolve)), targets: Set(targets.keys))
     arenaCount = memory.count
+    let peak = memory.fullest(schedule.units)
+    fullest.step = peak.unit
+    for (maker, unit) in schedule.units.enumerated() {
+      for (output, result) in unit.outputs.enumerated() {
+        if let words = peak.values[result.value] { fullest.values.append((maker, output, words)) }
+      }
+    }
     var fixed: [Value: Slot] = [:]
     for index in schedule.needed { fixed[Value(node: index, output: 0)] = try makeSlot(index, parameters) }
     for (value, parameter) in targets { fixed[value] = fixed[Value(parameter)] }

@@ -1,6 +1,7 @@
 extension Program {
   /// What the program does, for people: its size, then a line per step with its number, op, shapes, where its outputs lie
-  /// in the memory of intermediate values (`@`, bytes), its FLOP and its module; a fused group's ops are below it.
+  /// in the memory of intermediate values (`@`, bytes), its FLOP and its module; a fused group's ops are below it. At the
+  /// end, what is alive where its memory is fullest.
   public var listing: String {
     var lines = [
       "\(steps.count) steps, \(Program.count(flops)) FLOP, \(arenaCount * 4 / 1024) KiB of intermediate values,"
@@ -25,11 +26,11 @@ extension Program {
         lines.append("      #\(number) \(member.op.name) \(operands.joined(separator: ", "))\(results)")
       }
     }
-    return lines.joined(separator: "\n")
+    return (lines + [peak]).joined(separator: "\n")
   }
 
   /// A shape, and the type where it isn't float32.
-  private static func form(_ shape: [Int], _ type: DType) -> String {
+  static func form(_ shape: [Int], _ type: DType) -> String {
     type == .float32 ? "\(shape)" : "\(shape) \(type.rawValue)"
   }
 

@@ -33,8 +33,16 @@ final class Recomputation {
     guard cheap.contains(Schedule.resolve(tensor).node),
       case .op(let op, let inputs) = graph.nodes[tensor.node].source
     else { return tensor }
+    if op is RMSNormalize, tensor.output == 1 { return tensor }
     if let known = made[tensor.node] { return known[tensor.output] }
-    let copies = try graph.apply(op, try inputs.map { (input) throws(TensorError) in try cheapCopy(input) })
+    let operands = try inputs.map { (input) throws(TensorError) in try cheapCopy(input) }
+    let copies =
+      op is RMSNormalize
+      ? [
+        try operands[0]
+          * Tensor(graph: graph, node: tensor.node, output: 1, shape: graph.nodes[tensor.node].shapes[1])
+      ]
+      : try graph.apply(op, operands)
     made[tensor.node] = copies
     return copies[tensor.output]
   }

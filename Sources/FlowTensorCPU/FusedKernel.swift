@@ -71,6 +71,7 @@ extension CPUBackend {
     case .totalSum: (Int32(FLOW_TOTAL_SUM), 0, 0)
     case .rowProduct: (Int32(FLOW_ROW_PRODUCT), 0, 0)
     case .exponentialBelow: (Int32(FLOW_EXP_BELOW), 0, 0)
+    case .turn: (Int32(FLOW_TURN), 0, 0)
     }
   }
 }

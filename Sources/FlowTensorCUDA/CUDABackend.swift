@@ -13,7 +13,7 @@ public enum CUDAPrecision: String, Sendable, CaseIterable {
 }
 
 /// The CUDA backend: one device, all of a program's steps as one graph that is replayed.
-public struct CUDABackend: Backend {
+public struct CUDABackend: CUDAPlanning {
   /// How it computes.
   public let precision: CUDAPrecision
   let device: CUDADevice
@@ -61,32 +61,6 @@ public struct CUDABackend: Backend {
 
   /// Yes.
   public var hasOwnMemory: Bool { true }
-
-  /// Kernels say themselves what they want.
-  public func workspace(_ op: any Op, _ inputs: [[Int]], _ outputs: [[Int]]) -> Int { 0 }
-
-  /// bfloat16 where that is the precision.
-  public var narrowing: Narrowing? {
-    precision == .bfloat16
-      ? Narrowing(
-        type: .bfloat16, reads: { KernelTable.reads($0, $1) }, writes: { KernelTable.writes($0, $1) },
-        wants: { KernelTable.wants($0, $1) }) : nil
-  }
-
-  /// A pass over values costs it little, and its memory is what limits a training.
-  public var recomputesCheaply: Bool { true }
-
-  /// Its kernels take any strides.
-  public var turnsAttention: Bool { true }
-
-  /// All but copies, which have kernels that turn matrices, and sums, of which small ones are one launch.
-  public func fusesAlone(_ op: any Op) -> Bool { !(op is StridedCopy || op is Sum) }
-
-  /// cuBLASLt's products read what they are added to as they write.
-  public var addsInProducts: Bool { true }
-
-  /// What the registers of a block of 1,024 threads hold of a few values.
-  public var widestRow: Int { 16_384 }
 
   /// See `Backend`.
   public func prepare(_ steps: [Step]) throws -> any PreparedSteps { try CUDASteps(self, steps) }

@@ -14,8 +14,8 @@ extension FusedSource {
     for (index, register) in program.registers.enumerated() {
       guard case .input(let input, let access) = register.place else { continue }
       if case .strided(let pattern) = access {
-        // What all rows share is near already.
-        let isShared = pattern.shape.count > 1 && pattern.strides.dropLast().allSatisfy { $0 == 0 }
+        // What rows share is near already.
+        let isShared = pattern.strides.dropLast().contains(0)
         guard register.extent == .small || isWhole(pattern), !isShared else { continue }
       }
       found.insert(index)

@@ -13,10 +13,11 @@ struct FusedSource {
   let vector: Int
   let held: Int
   /// Threads that share a row: a power of two up to 32, or all of a block.
-  private let lanes: Int
+  let lanes: Int
   /// Threads of a block.
   let threads: Int
   let byRows: Bool
+  private let turns: Bool
   /// Sums over all rows, as registers.
   let sums: [Int]
 
@@ -27,7 +28,7 @@ struct FusedSource {
     (self.program, self.inputs, self.outputs) = (program, inputs, outputs)
     byRows = program.instructions.contains {
       switch $0.code {
-      case .rowSum, .rowMaximum, .rowProduct, .columnSum: true
+      case .rowSum, .rowMaximum, .rowProduct, .columnSum, .turn: true
       default: false
       }
     }
@@ -39,7 +40,10 @@ struct FusedSource {
     let full = program.registers.filter { $0.extent == .full && $0.place != .scratch }.count
     // Many values at once would not fit the registers.
     var vector = full + program.slots > 14 ? 4 : 8
-    while vector > 1, (rowMatters ? width : program.rows * width) % vector != 0 { vector /= 2 }
+    // What one access takes is of one half of a row that is turned.
+    turns = program.instructions.contains { $0.code == .turn }
+    let whole = turns ? width / 2 : rowMatters ? width : program.rows * width
+    while vector > 1, whole % vector != 0 { vector /= 2 }
     if vector == 2 { vector = 1 }
     self.vector = vector
     guard byRows else {
@@ -99,6 +103,7 @@ struct FusedSource {
     lines.append("typedef \(index) Index;")
     lines.append("KERNEL(\(threads)) group(\(parameters.joined(separator: ", "))) {")
     if byRows && lanes > 32 { lines.append("  __shared__ float scratch[32];") }
+    if turns, !turnsInWarp { lines.append("  __shared__ float turned[\(rowsAtOnce * program.width)];") }
     if !sums.isEmpty { lines.append("  __shared__ float whole[\(max(32, columnsBuffer))];") }
     for sum in sums {
       let size = program.registers[sum].extent == .columns ? "[\(held)]" : ""
@@ -307,6 +312,7 @@ struct FusedSource {
       return each("fmaf(\(a), \(FusedSource.literal(scale)), \(FusedSource.literal(offset)))")
     case .expand: return each(a)
     case .exponentialBelow: return each("\(isRough ? "__expf" : "expf")(\(a) - \(b))")
+    case .turn: return turn(job)
     case .rowSum: return alongRow(job, "t += \(a);")
     case .rowProduct: return alongRow(job, "t = fmaf(\(a), \(b), t);")
     case .rowMaximum: return alongRow(job, "t = larger(t, \(a));")
@@ -320,6 +326,9 @@ struct FusedSource {
       ]
     }
   }
+
+  /// The place in its row of element `e` of a thread.
+  var position: String { "((e / \(vector)) * \(lanes) + lane) * \(vector) + e % \(vector)" }
 
   /// Whether element `e` of a thread is one of the row.
   private func condition(_ guarded: String?) -> String {
@@ -359,7 +368,6 @@ struct FusedSource {
       ]
     }
     let width = program.width
-    let position = "((e / \(vector)) * \(lanes) + lane) * \(vector) + e % \(vector)"
     if rowsAtOnce == 1 {
       return [
         "  _Pragma(\"unroll\") for (int e = 0; e < \(held); e++) if (\(position) < \(width)) p\(sum)[(i64)blockIdx.x * \(width) + \(position)] = s\(sum)[e];"

@@ -10,7 +10,7 @@ import Testing
 @Suite struct DiTGolden {
   private func inputRotary(_ graph: Graph, _ positions: HostTensor, width: Int) throws -> Rotary {
     let (cos, sin) = Rotary.tables(positions.floats.map { Int($0) }, width: width)
-    let shape = [positions.shape[0], 1, positions.shape[1], width]
+    let shape = [positions.shape[0], positions.shape[1], 1, width / 2]
     return try Rotary(cos: graph.constant(cos, shape), sin: graph.constant(sin, shape))
   }
 

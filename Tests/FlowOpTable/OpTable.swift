@@ -3,7 +3,8 @@
 /// Every op with inputs to test it on. An op that is not here fails `OpTests.everyOpIsInTheTable`.
 extension OpCase {
   package static let all: [OpCase] =
-    elementwise + casts + arrangements + reductions + products + attentions + convolutions + draws + axes
+    elementwise + casts + arrangements + reductions + rotations + products + attentions + convolutions + draws
+    + axes
     + images + channels
     + sequences + long
 
@@ -116,6 +117,16 @@ extension OpCase {
     OpCase(RMSNormalize(epsilon: 1e-6), [[4, 6]]), OpCase(RMSNormalize(epsilon: 1e-6), [[3, 1, 131]]),
     OpCase(RMSNormalize(epsilon: 1e-6), [[7, 1]], 0.5...2), OpCase(RMSNormalize(epsilon: 1e-6), [[0, 6]]),
   ]
+
+  /// Rows within a warp, some of whose threads have none; wider and odder ones; tables of all kinds.
+  private static let rotations: [OpCase] = [false, true].flatMap { inverse in
+    [
+      ([2, 3, 4, 16], [1, 3, 1, 8], [1, 3, 1, 8]), ([2, 5, 48], [2, 5, 24], [1, 1, 24]),
+      ([7, 128], [7, 64], [7, 64]), ([3, 2], [1, 1], [3, 1]), ([5, 6], [5, 3], [1, 3]),
+      ([3, 2, 66], [1, 2, 33], [3, 1, 33]), ([2, 1, 288], [1, 1, 144], [2, 1, 144]), ([64], [32], [32]),
+      ([0, 3, 8], [1, 3, 4], [0, 3, 4]),
+    ].map { OpCase(Rotate(inverse: inverse), [$0, $1, $2]) }
+  }
 
   private static let products: [OpCase] = {
     var cases: [OpCase] = []

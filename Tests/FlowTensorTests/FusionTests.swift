@@ -27,7 +27,7 @@ import Testing
       let x = pool[pool.count - 1 - pick(min(pool.count, 8))]
       let y = pool[pick(pool.count)]
       var new: Tensor?
-      switch pick(14) {
+      switch pick(15) {
       case 0: new = try x.sigmoid()
       case 1: new = try x.tanh()
       case 2: new = try x.silu()
@@ -38,6 +38,12 @@ import Testing
       case 9: if x.rank == 3 { new = try x.mean([0, 1]) }
       case 10: if x.rank > 0 { new = try x.softmax() }
       case 11: if x.rank > 0 { new = try x.layerNorm(epsilon: 0.1) }
+      case 13:
+        if x.shape == [2, 3, 40] {
+          new = try x.rotated(
+            cos: y.shape == [2, 3, 20] ? y : pool[5].sliced(axis: 2, from: 3, count: 20),
+            sin: x.sliced(axis: 2, from: 0, count: 20))
+        }
       case 12: if x.rank == 3, x.shape[2] == width { new = try x.reshaped([-1, width]) }
       default:
         if x.rank == 3 {
@@ -97,6 +103,16 @@ import Testing
       return ["sum": sum, "y": try sum.rmsNorm(graph.input("weight", [16]))]
     }
     #expect(found == ["fused(add rms-normalize multiply)"])
+  }
+
+  @Test func aNormAndARotationArePartsOfOnePass() throws {
+    let steps = try steps { graph in
+      let x = try graph.input("x", [2, 30, 4, 16]).rmsNorm(graph.input("w", [16]))
+      return [
+        "y": try x.rotated(cos: graph.input("cos", [1, 30, 1, 8]), sin: graph.input("sin", [1, 30, 1, 8]))
+      ]
+    }
+    #expect(steps == ["fused(rms-normalize multiply rotate)"])
   }
 
   /// The product stands between what makes its left side and what takes its result: one group of both would need itself.

@@ -77,4 +77,43 @@ import Testing
       }
     }
   }
+
+  /// A product that reads a group which is only finished at the end waits for it. Were the group brought forward, all that it
+  /// needs would come before what else reads each link of the chain, and be kept until then.
+  @Test func whatNeedsALateGroupBringsNothingForward() throws {
+    let graph = Graph()
+    let (c, w) = (try graph.input("c", [64, 64]), try graph.input("w", [64, 64]))
+    var outputs = ["early": try c.silu().matmul(w)]
+    let gate = try c.sigmoid()
+    var link = c
+    for number in 0..<12 {
+      link = try link.matmul(w)
+      outputs["read \(number)"] = try link.matmul(w, transpose: true).total()
+    }
+    outputs["late"] = try gate + link
+    let program = try Program(graph, outputs: outputs, parameters: ParameterStore(CPUBackend()))
+    #expect(program.operations.contains { $0.contains("silu") && $0.contains("add") }, "\(program.listing)")
+    #expect(program.arenaCount < 8 * 64 * 64, "\(program.listing)")
+  }
+
+  /// Where a program's memory is fullest: three products wait for a fourth that is made of them.
+  @Test func whatIsAliveAtTheFullestIsListed() throws {
+    let graph = Graph()
+    let x = try graph.input("x", [32, 32])
+    let parts = try (0..<3).map { number in
+      try graph.scope("parts.\(number)") { () throws(TensorError) in try x.matmul(x, transpose: number == 1) }
+    }
+    let sums = try parts.map { (part) throws(TensorError) in try part.matmul(x) }
+    let joined = try Tensor.concatenated(parts + sums, axis: 0).matmul(x).total()
+    let program = try Program(graph, outputs: ["y": joined], parameters: ParameterStore(CPUBackend()))
+    let lines = program.listing.split(separator: "\n")
+    let head = try #require(lines.firstIndex { $0.hasPrefix("fullest at step ") }, "\(program.listing)")
+    // Six of 4 KiB, joined; then the joined ones and their product.
+    #expect(lines[head].hasSuffix(", concatenate: 48 KiB alive"))
+    #expect(
+      lines[(head + 1)...] == [
+        "  24 KiB  1 x [192, 32] of concatenate", "  12 KiB  3 x [32, 32] of matmul",
+        "  12 KiB  3 x [32, 32] of matmul  parts.*",
+      ])
+  }
 }

@@ -28,7 +28,8 @@ enum {
   FLOW_COLUMN_SUM,
   FLOW_TOTAL_SUM,
   FLOW_ROW_PRODUCT,  ///< the sum along a row of a * b, both full
-  FLOW_EXP_BELOW     ///< e to the power of a - b, a full and b small
+  FLOW_EXP_BELOW,    ///< e to the power of a - b, a full and b small
+  FLOW_TURN          ///< the halves (a, b) of each row as (-b, a)
 };
 
 typedef struct {

@@ -163,6 +163,10 @@ struct Grouping {
       }
       return (width, [.small])
     case .rows(let width, let outputs): return rows(width) ? (width, outputs) : nil
+    case .rowsBeside(let width, let tables):
+      let areOutside = inner.dropFirst().allSatisfy { $0 == nil }
+      return rows(width) && areOutside && tables.allSatisfy { $0.shape.count <= Pattern.mostAxes }
+        ? (width, [.full]) : nil
     case .columns(let width): return rows(width) && width >= 8 ? (width, [.columns]) : nil
     case .total:
       if rows(group.elements) { return (group.elements, [.small]) }

@@ -50,6 +50,30 @@ struct MemoryPlan {
     assignOffsets()
   }
 
+  /// The unit during which most is alive, and the values that are, with their 4-byte words.
+  func fullest(_ units: [Unit]) -> (unit: Int, values: [Value: Int]) {
+    var change = [Int](repeating: 0, count: units.count + 2)
+    for storage in storages {
+      change[storage.first] += storage.count
+      change[min(storage.last, units.count) + 1] -= storage.count
+    }
+    var (sum, most, fullest) = (0, 0, 0)
+    for unit in units.indices {
+      sum += change[unit]
+      if sum > most { (most, fullest) = (sum, unit) }
+    }
+    // Of values in one memory, the last to be written.
+    var holder: [Int: Value] = [:]
+    for unit in units.prefix(fullest + 1) {
+      for output in unit.outputs { if let at = place[output.value] { holder[at] = output.value } }
+    }
+    var values: [Value: Int] = [:]
+    for (at, value) in holder where storages[at].first <= fullest && storages[at].last >= fullest {
+      values[value] = storages[at].count
+    }
+    return (fullest, values)
+  }
+
   /// Gives every storage an offset, so that no two that live at once overlap. Two orders are tried, by time and by size
   /// (large ones first leave fewer gaps, Pisarchyk & Lee 2020); the smaller arena wins.
   private mutating func assignOffsets() {

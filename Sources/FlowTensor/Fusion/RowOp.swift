@@ -4,6 +4,9 @@ package enum RowForm: Sendable {
   case elementwise([Pattern])
   /// All inputs lie densely in rows of `width`; the outputs have the given extents.
   case rows(width: Int, outputs: [RowProgram.Extent])
+  /// The first input lies densely in rows of `width`, as the output does; the others are tables from outside, found by their
+  /// patterns.
+  case rowsBeside(width: Int, tables: [Pattern])
   /// The sum over all but the last `width` elements.
   case columns(width: Int)
   /// The sum of everything.

@@ -38,6 +38,8 @@ package struct RowProgram: Sendable {
     /// The sum along a row of products of two full operands, and e to the power of a full less a small one: what would be
     /// two instructions, made of them where nothing else reads the first's result.
     case rowProduct, exponentialBelow
+    /// The halves (a, b) of each row as (-b, a).
+    case turn
   }
 
   package struct Instruction: Sendable {

@@ -71,13 +71,22 @@ struct Schedule {
     return found.indices.filter { found[$0] }
   }
 
-  /// Members in an order in which each comes after what it needs; else as recorded, a group at its last op.
+  /// Members in an order in which each comes after what it needs; else as recorded, a group at its last op. What needs a
+  /// group waits for it: else, all that the group's other ops need would be brought forward, and kept until it is read.
   private func order(_ drafts: [(key: Int, members: [Int])]) -> [[Int]] {
     var owner = [Int](repeating: -1, count: graph.nodes.count)
     for (position, draft) in drafts.enumerated() { for index in draft.members { owner[index] = position } }
     let sorted = drafts.indices.sorted { drafts[$0].key < drafts[$1].key }
     var done = [Bool](repeating: false, count: drafts.count)
-    var result: [[Int]] = []
+    var result: [(draft: Int, due: Int)] = []
+    var due = drafts.map(\.key)
+    /// The drafts that a draft reads, the last that its ops read first.
+    func needs(_ draft: Int) -> [Int] {
+      drafts[draft].members.reversed().flatMap { index -> [Int] in
+        guard case .op(_, let inputs) = graph.nodes[index].source else { return [] }
+        return inputs.map { owner[Schedule.resolve($0).node] }.filter { $0 >= 0 && $0 != draft }
+      }
+    }
     // Depth first, without recursion: a draft is entered, then what it needs, then it is taken.
     for start in sorted {
       var stack = [(draft: start, entered: false)]
@@ -85,20 +94,18 @@ struct Schedule {
         if done[draft] { continue }
         if entered {
           done[draft] = true
-          result.append(drafts[draft].members)
+          for before in needs(draft) { due[draft] = max(due[draft], due[before]) }
+          result.append((draft, due[draft]))
           continue
         }
         stack.append((draft, true))
-        for index in drafts[draft].members.reversed() {
-          guard case .op(_, let inputs) = graph.nodes[index].source else { continue }
-          for input in inputs {
-            let before = owner[Schedule.resolve(input).node]
-            if before >= 0, before != draft, !done[before] { stack.append((before, false)) }
-          }
-        }
+        for before in needs(draft) where !done[before] { stack.append((before, false)) }
       }
     }
-    return result
+    // Of those due at once, each already comes after what it needs.
+    return result.enumerated().sorted { ($0.element.due, $0.offset) < ($1.element.due, $1.offset) }.map {
+      drafts[$0.element.draft].members
+    }
   }
 
   private func single(_ index: Int) -> Unit {
@@ -137,7 +144,9 @@ struct Schedule {
         case .elementwise(let patterns):
           let pattern = patterns[position]
           registers.append(builder.operand(value, extent, pattern))
-        case .rows, .columns, .total:
+        case .rowsBeside(_, let tables) where position > 0:
+          registers.append(builder.operand(value, .full, tables[position - 1]))
+        case .rows, .rowsBeside, .columns, .total:
           registers.append(builder.operand(value, .full, Pattern(dense: inputs[position].shape)))
         }
         shapes[value] = inputs[position].shape
