@@ -64,7 +64,7 @@ extension SpeedBench {
     _ name: String, _ loop: TrainingLoop, _ list: ParameterList, made: Double, memory: MemoryNeed
   ) throws {
     guard !(backend is CUDAPlanner) else {
-      try record(name, ["planned": Double(planned)])
+      try record(name, ["planned": Double(memory.least)])
       for (part, program) in loop.programs {
         print("\(name) \(part): \(options.profiles ? program.listing : program.peak)")
       }
