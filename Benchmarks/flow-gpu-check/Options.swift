@@ -28,7 +28,7 @@ struct Options {
   init(_ arguments: ArraySlice<String>) {
     var rest = arguments
     guard let first = rest.popFirst() else {
-      Options.fail("usage: flow-gpu-check libraries|ops|train|faults|golden FOLDER|speed [options]")
+      Options.fail("usage: flow-gpu-check libraries|ops|train|nccl|faults|golden FOLDER|speed [options]")
     }
     part = first
     func number(_ option: String) -> Int {
@@ -99,7 +99,7 @@ struct Options {
 
 /// Says what was found of CUDA; right when the device can be used.
 func checkLibraries(_ options: Options) throws -> Bool {
-  for library in CUDALibraries.report {
+  for library in CUDALibraries.report + [CUDALibraries.nccl] {
     try options.record([
       "part": "libraries", "name": library.name, "ok": library.problem == nil, "version": library.version,
       "path": library.path ?? "", "problem": library.problem ?? "",

@@ -26,7 +26,7 @@ func smallTraining(
     settings, songs: songs, validation: [], seed: options.seed, backend: backend, state: state)
 }
 
-private func bits(_ trainer: FlowTrainer) throws -> [String: [UInt32]] {
+func bits(_ trainer: FlowTrainer) throws -> [String: [UInt32]] {
   try trainer.loop.weights().mapValues { $0.floats.map(\.bitPattern) }
 }
 

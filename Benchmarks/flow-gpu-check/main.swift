@@ -3,6 +3,7 @@
 //   flow-gpu-check ops                  every op against its reference in double precision
 //   flow-gpu-check train                the same training on the CPU and the device, twice, and killed and resumed
 //   flow-gpu-check faults               what is said of no memory, a lost device and the like, and what is whole after
+//   flow-gpu-check nccl                 the same training with its gradients going through NCCL, of one rank, bit by bit
 //   flow-gpu-check golden FOLDER        PyTorch's numbers
 //   flow-gpu-check speed                the cases of Benchmarks/cuda/peer.py: --cases LIST, --budget SECONDS, --tiny, --runs N, --profile
 // Options: --device cuda|blas, or for trainings' speed plan: what a device's memory would hold (all steps with --profile); --precision float32|tf32|bfloat16, --seed N, --steps N, --only TEXT, --every N, --out FILE.
@@ -19,6 +20,7 @@ do {
   case "libraries": isRight = try checkLibraries(options)
   case "ops": isRight = try checkOps(options)
   case "train": isRight = try checkTraining(options)
+  case "nccl": isRight = try checkExchange(options)
   case "train-until-killed": try trainUntilKilled(options)
   case "train-digest": isRight = try printTrainingDigest(options)
   case "faults": isRight = try checkFaults(options)

@@ -167,7 +167,8 @@ struct Doctor: AsyncParsableCommand {
       return Check(
         name: "mpi", ok: true,
         detail: "\(version): \(ranks) ranks agree"
-          + String(format: "; a sum of %.0f MiB takes %.1f ms", size, found.seconds * 1e3), help: nil)
+          + String(format: "; a sum of %.0f MiB takes %.1f ms", size, found.seconds * 1e3)
+          + (found.devices.map { "; \($0)" } ?? ""), help: nil)
     } catch let error as MPIError {
       return Check(
         name: "mpi", ok: ranks == nil, detail: "not found; only 'ranks' needs it (\(error))", help: help)

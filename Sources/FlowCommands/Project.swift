@@ -146,11 +146,15 @@ struct Project {
     -> Engine
   {
     let pool = WorkerPool(store: store, command: Exec.worker(store))
-    var engine = Engine(
-      store: store, executor: pool,
-      capacity: .machine(jobs: jobs, gpus: gpus?.split(separator: ",").map(String.init)), observe: observe)
+    var capacity = Capacity.machine(jobs: jobs, gpus: gpus?.split(separator: ",").map(String.init))
+    let hidden = gpus != nil || ProcessInfo.processInfo.environment["CUDA_VISIBLE_DEVICES"] != nil
+    if capacity.gpus.isEmpty, !hidden, plan.stages.contains(where: { $0.device ?? "cpu" != "cpu" }) {
+      // The driver knows of more than lies in /dev.
+      capacity.gpus = (0..<Devices.count).map(String.init)
+    }
+    var engine = Engine(store: store, executor: pool, capacity: capacity, observe: observe)
     engine.processor = Project.processor
-    engine.accelerator = { Devices.accelerator }
+    engine.accelerator = { Devices.accelerator(ranks: $0) }
     return engine
   }
 
@@ -158,11 +162,11 @@ struct Project {
   /// - Parameter only: the stages that are looked at.
   func requireDevices(_ only: Set<String>?) throws {
     let asking = plan.stages.filter { $0.device == "cuda" && only?.contains($0.name) ?? true }
-    guard let first = asking.first, Devices.accelerator == nil else { return }
+    guard let first = asking.first(where: { Devices.accelerator(ranks: $0.ranks) == nil }) else { return }
     throw Diagnostics([
       Diagnostic(
         code: "E035",
-        "stage '\(first.name)' asks for 'device: cuda', and there is none: \(Devices.problem ?? "no device")",
+        "stage '\(first.name)' asks for 'device: cuda'\(first.ranks > 1 ? " on \(first.ranks) ranks" : ""), and there is none: \(Devices.problem(ranks: first.ranks) ?? "no device")",
         help:
           "'flow doctor' says what was looked for; 'device: auto' takes the CPU where there is no CUDA device"
       )

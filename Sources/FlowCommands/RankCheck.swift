@@ -2,6 +2,7 @@ import FlowCore
 import FlowEngine
 import FlowMPI
 import FlowStageKit
+import FlowStages
 import Foundation
 
 /// `flow doctor --ranks N`: starts N ranks as a training does, and sees whether what they say to each other arrives.
@@ -12,6 +13,8 @@ enum RankCheck {
     /// Seconds that a sum of `floats` values takes, the median.
     var seconds: Double
     var floats: Int
+    /// What came of the same on the ranks' CUDA devices; `nil` where there are none.
+    var devices: String?
   }
 
   /// A number of each rank for each place, so uneven that the order of adding shows.
@@ -84,8 +87,10 @@ enum RankCheck {
       let duration = try clock.measure { try mpi.sum(&values) }.components
       times.append(Double(duration.seconds) + Double(duration.attoseconds) * 1e-18)
     }
+    let devices = try Devices.check(mpi, count: count, value)
     if mpi.rank == 0 {
-      let result = Result(ranks: mpi.size, seconds: times.sorted()[4], floats: values.count)
+      let result = Result(
+        ranks: mpi.size, seconds: times.sorted()[4], floats: values.count, devices: devices)
       FileHandle.standardOutput.write(try JSONEncoder().encode(result))
     }
     try mpi.finish()

@@ -101,7 +101,7 @@ struct SampleCommand: AsyncParsableCommand {
 
   /// What it computes on.
   private func chosen() throws -> any Backend {
-    do throws(TensorError) {
+    do {
       return try Devices.backend(
         device, precision, threads: threads ?? ProcessInfo.processInfo.activeProcessorCount,
         say: Terminal.error)

@@ -46,10 +46,10 @@ extension Action {
   /// - Parameters:
   ///   - files: path and digest of each file parameter.
   ///   - processor: the class of processor, for stages whose numbers depend on it.
-  ///   - accelerator: that of the CUDA device, if there is one; asked for by stages alone that may run on it.
+  ///   - accelerator: that of so many CUDA devices, if there are any; asked for by stages alone that may run on it.
   static func template(
     _ stage: PlannedStage, files: [String: (path: String, digest: Digest)], processor: String = "",
-    accelerator: () -> String? = { nil }
+    accelerator: (_ ranks: Int) -> String? = { _ in nil }
   ) -> Template {
     let declaration = stage.declaration
     var parameters = stage.parameters
@@ -75,7 +75,7 @@ extension Action {
     }
     var numeric = declaration.numeric == nil || processor.isEmpty ? "blas" : "blas/\(processor)"
     if let device = stage.device {
-      let found = device == "cpu" ? nil : accelerator()
+      let found = device == "cpu" ? nil : accelerator(stage.ranks)
       if device == "cuda" || found != nil {
         numeric = "cuda/\(found ?? "unknown")"
         keyParameters[StageDeclaration.device] = "cuda"

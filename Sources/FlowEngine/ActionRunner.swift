@@ -165,7 +165,7 @@ struct ActionRunner: Sendable {
     let action = Action(entry.stage, template: template, inputs: unit.inputs)
     var assignment = Assignment(action, stage: entry.stage.name, grant: grant, timeout: entry.stage.timeout)
     assignment.grant.memory = entry.stage.resources.memory
-    assignment.gpus = entry.stage.resources.gpu
+    assignment.gpus = entry.stage.gpus(engine.capacity)
     let lock = await lock(action.key)
     defer { withExtendedLifetime(lock) {} }
     if store.contains(digest) { return }

@@ -16,7 +16,7 @@ public struct Engine: Sendable {
   /// The class of processor that matrix products run on: part of the keys of stages whose numbers depend on it.
   public var processor = ""
   /// The class of the CUDA device, if there is one, likewise.
-  public var accelerator: @Sendable () -> String? = { nil }
+  public var accelerator: @Sendable (_ ranks: Int) -> String? = { _ in nil }
 
   /// An engine that hands out `capacity`; `observe` gets events from many threads.
   public init(
@@ -80,13 +80,14 @@ public struct Engine: Sendable {
   /// Every stage that has to run finds the GPUs that it needs.
   /// - Throws: `Diagnostics`.
   private func checkDevices(_ plan: Plan, _ assessment: Assessment) throws {
-    let needy = plan.stages.filter { $0.resources.gpu > capacity.gpus.count }
+    let needy = plan.stages.filter { $0.gpus(capacity) > capacity.gpus.count }
     guard !needy.isEmpty else { return }
     let reports = assess(plan, assessment)
     let problems = needy.filter { [.run, .mayRun].contains(reports[$0.name]?.state) }.map { stage in
-      Diagnostic(
+      let count = stage.gpus(capacity)
+      return Diagnostic(
         code: "E035",
-        "stage '\(stage.name)' needs \(stage.resources.gpu == 1 ? "a GPU" : "\(stage.resources.gpu) GPUs"), and there \(capacity.gpus.isEmpty ? "is none" : capacity.gpus.count == 1 ? "is one" : "are \(capacity.gpus.count)")",
+        "stage '\(stage.name)' needs \(count == 1 ? "a GPU" : "\(count) GPUs")\(stage.resources.gpu == 0 && count > 1 ? ", one for each rank" : ""), and there \(capacity.gpus.isEmpty ? "is none" : capacity.gpus.count == 1 ? "is one" : "are \(capacity.gpus.count)")",
         at: stage.location, notes: ["looked at --gpus, CUDA_VISIBLE_DEVICES, /dev/nvidia*"],
         help: "run it where there is one, name them with --gpus 0,1, or leave the stage out with --to")
     }

@@ -13,6 +13,8 @@ public struct Capacity: Sendable, Hashable {
   public var gpus: [String]
   /// Named tokens; a pipeline's `limits` are laid over these.
   public var tokens: [String: Int] = [:]
+  /// Whether it is known to be there.
+  private(set) var isSeen = true
 
   /// A capacity; memory without bound and no GPU unless said.
   public init(threads: Int, memory: Int = .max, gpus: [String] = []) {
@@ -33,7 +35,9 @@ public struct Capacity: Sendable, Hashable {
 
   /// That of a cluster, of which this machine sees nothing: what one action may have.
   public static func cluster(threads: Int) -> Capacity {
-    Capacity(threads: threads, gpus: (0..<64).map(String.init))
+    var result = Capacity(threads: threads, gpus: (0..<64).map(String.init))
+    result.isSeen = false
+    return result
   }
 
   /// What to hand out here of actions that run elsewhere: `count` at once, and the tokens.
@@ -49,6 +53,15 @@ public struct Capacity: Sendable, Hashable {
     result.tokens.merge(plan.limits.tokens) { $1 }
     if let memory = plan.limits.memory { result.memory = min(result.memory, memory) }
     return result
+  }
+}
+
+extension PlannedStage {
+  /// GPUs that it takes of a machine: as many as it says, else one for each rank where it computes on CUDA devices.
+  func gpus(_ capacity: Capacity) -> Int {
+    if resources.gpu > 0 { return resources.gpu }
+    let hasThem = device == "cuda" || (device == "auto" && capacity.isSeen && !capacity.gpus.isEmpty)
+    return hasThem ? ranks : 0
   }
 }
 
@@ -69,7 +82,7 @@ struct Request: Sendable, Hashable {
   init(_ stage: PlannedStage, measured: Int?, _ capacity: Capacity) {
     let resources = stage.resources
     threads = resources.cpu == 0 ? capacity.threads : min(resources.cpu, capacity.threads)
-    gpus = min(resources.gpu, capacity.gpus.count)
+    gpus = min(stage.gpus(capacity), capacity.gpus.count)
     tokens = resources.tokens.filter { $0.value > 0 && capacity.tokens[$0.key] != nil }
     for (name, count) in tokens { tokens[name] = min(count, capacity.tokens[name] ?? count) }
     memory = Request.estimate(stage, measured)

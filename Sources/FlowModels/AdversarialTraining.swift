@@ -74,8 +74,7 @@ public struct AdversarialTraining: Sendable, Hashable, Codable {
       loss: opposed.loss, parameters: list.declarations, store: store, settings: settings, state: state,
       ranks: ranks)
     var need = MemoryNeed(
-      list, settings: settings, isShared: settings.accumulation > 1 || ranks.size > 1,
-      state: store.backend.place(state))
+      list, settings: settings, ranks: ranks, backend: store.backend, state: store.backend.place(state))
     need.intermediates = step.intermediateBytes
     need.programs = step.ownBytes
     return TrainingLoop.Opponent(

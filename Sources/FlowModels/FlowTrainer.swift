@@ -148,8 +148,7 @@ public final class FlowTrainer {
     try list.accept(given)
     if let adaptation = settings.adaptation { try list.check(adaptation) }
     var need = MemoryNeed(
-      list, settings: settings.optimizer, isShared: settings.optimizer.accumulation > 1 || ranks.size > 1,
-      state: backend.place(state))
+      list, settings: settings.optimizer, ranks: ranks, backend: backend, state: backend.place(state))
     try need.check(available)
     try list.initialize(store, seed: seed)
     let step = try TrainingStep(

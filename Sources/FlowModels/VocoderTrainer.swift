@@ -133,7 +133,7 @@ public final class VocoderTrainer {
       parameters: store)
     var need = MemoryNeed(
       list, trained: trainable, settings: settings.optimizer,
-      isShared: settings.optimizer.accumulation > 1 || ranks.size > 1, state: backend.place(state))
+      ranks: ranks, backend: backend, state: backend.place(state))
     need.intermediates = max(step.intermediateBytes, check.arenaCount * 4)
     need.programs = step.ownBytes + check.ownBytes
     if let opponent { need.add(opponent.memory) }

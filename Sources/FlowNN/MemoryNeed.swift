@@ -1,3 +1,4 @@
+public import FlowCore
 public import FlowTensor
 
 /// What memory there is for a training, bytes.
@@ -33,11 +34,12 @@ public struct MemoryNeed: Sendable, Hashable {
   /// - Parameters:
   ///   - list: of a recorded model.
   ///   - trained: those of them that are trained; `nil` for all that the list calls so.
-  ///   - isShared: gradients are added up in a buffer of their own, for several batches or ranks.
+  ///   - ranks: those that share each batch.
+  ///   - backend: what they compute on.
   ///   - state: where the optimiser's state lies.
   public init(
     _ list: ParameterList, trained: [ParameterList.Declaration]? = nil, settings: OptimizerSettings,
-    isShared: Bool, state: MemoryPlace = .device
+    ranks: any Communicator, backend: any Backend, state: MemoryPlace = .device
   ) {
     func bytes(_ declarations: [ParameterList.Declaration]) -> Int {
       declarations.reduce(0) { $0 + $1.tensor.shape.reduce($1.tensor.dtype.size, *) }
@@ -45,8 +47,11 @@ public struct MemoryNeed: Sendable, Hashable {
     let (all, trained) = (bytes(list.declarations), bytes(trained ?? list.trainable))
     let states = settings.statePrefixes.count
     parameters = all
-    optimizer = trained * ((state == .device ? states : 0) + (isShared ? 1 : 0))
-    hostState = state == .host ? trained * states : 0
+    // Gradients are added up in memory of their own for several batches, or ranks that only the host speaks with.
+    let adds = settings.accumulation > 1 || (ranks.size > 1 && backend.ranks == nil)
+    let kept = trained * states / (backend.ranks?.size ?? 1)
+    optimizer = (state == .device ? kept : 0) + (adds ? trained : 0)
+    hostState = state == .host ? kept : 0
     intermediates = 0
     // A checkpoint has weights, state and the best weights, as tensors and as the bytes of a file.
     copies = trained + 2 * trained * (2 + states)

@@ -78,6 +78,8 @@ public final class TrainingStep {
   private let store: ParameterStore
   private let ranks: any Communicator
   private let exchange: GradientExchange?
+  /// How ranks share the step whose devices speak with each other.
+  private let shards: GradientShards?
 
   /// The name of a batch's input (a scalar) that says how much of the loss of the whole batch, over all ranks, is this rank's
   /// part: a loss that is a mean has the rank's share of what it is the mean of. An equal part when it is left out.
@@ -86,6 +88,7 @@ public final class TrainingStep {
   /// Names under which the optimiser's state lies in the store.
   public static let firstMoment = "optimizer.m.", secondMoment = "optimizer.v.", accumulator = "optimizer.g.",
     averages = "optimizer.ema."
+  private static let norm = "gradient_norm"
 
   /// Records the step.
   /// - Parameters:
@@ -105,35 +108,46 @@ public final class TrainingStep {
     self.ranks = ranks
     let graph = loss.graph
     graph.recomputesCheaply = store.backend.recomputesCheaply
+    let shards = store.backend.ranks.map { GradientShards(parameters, $0) }
+    self.shards = shards
+    try shards?.begin(store)
     for declaration in parameters {
       let (name, shape) = (declaration.name, declaration.tensor.shape)
-      for prefix in settings.statePrefixes where store.shape(prefix + name) == nil {
+      let prefixes = shards?.isOwn(name) ?? true ? settings.statePrefixes : []
+      for prefix in prefixes where store.shape(prefix + name) == nil {
         try store.make(prefix + name, shape, in: state)
         // An average begins at the weights.
         if prefix == TrainingStep.averages { try store.set(prefix + name, store.get(name)) }
       }
       let sum = TrainingStep.accumulator + name
-      if settings.accumulation > 1, ranks.size == 1, store.shape(sum) == nil { try store.make(sum, shape) }
+      if settings.accumulation > 1, ranks.size == 1 || shards != nil, store.shape(sum) == nil {
+        try store.make(sum, shape)
+      }
     }
-    let gradients = try graph.gradients(of: loss, withRespectTo: parameters.map(\.tensor))
+    let share = ranks.size == 1 ? nil : try graph.input(TrainingStep.share, [])
+    // Where devices add up gradients as they are made, each is this rank's part from the start.
+    let isPart = shards != nil && share != nil
+    let lowered = try isPart ? share.map { try loss * $0 } ?? loss : loss
+    let gradients = try graph.gradients(of: lowered, withRespectTo: parameters.map(\.tensor))
     var reports = outputs
     reports["loss"] = loss
-    if settings.accumulation == 1, ranks.size == 1 {
+    if settings.accumulation == 1, ranks.size == 1 || shards != nil {
       exchange = nil
-      reports["gradient_norm"] = try TrainingStep.update(
-        graph, parameters.map(\.name), parameters.map(\.tensor), gradients, settings)
+      reports[TrainingStep.norm] = try TrainingStep.update(
+        graph, parameters.map(\.name), parameters.map(\.tensor), gradients, settings, shards)
       forward = try Program(graph, outputs: reports, parameters: store)
       apply = nil
       return
     }
     exchange =
-      ranks.size == 1
+      ranks.size == 1 || shards != nil
       ? nil
       : try GradientExchange(parameters, prefix: TrainingStep.accumulator, store: store, ranks: ranks)
-    let share = ranks.size == 1 ? nil : try graph.input(TrainingStep.share, [])
     for (declaration, gradient) in zip(parameters, gradients) {
       let sum = try graph.parameter(TrainingStep.accumulator + declaration.name, declaration.tensor.shape)
-      let part = try share.map { try gradient * $0 } ?? gradient * (1 / Float(settings.accumulation))
+      let part =
+        try isPart
+        ? gradient : share.map { try gradient * $0 } ?? gradient * (1 / Float(settings.accumulation))
       try graph.assign(sum, sum + part)
     }
     forward = try Program(graph, outputs: reports, parameters: store)
@@ -142,17 +156,21 @@ public final class TrainingStep {
       try second.parameter(TrainingStep.accumulator + $0.name, $0.tensor.shape)
     }
     let tensors = try parameters.map { try second.parameter($0.name, $0.tensor.shape) }
-    let norm = try TrainingStep.update(second, parameters.map(\.name), tensors, sums, settings)
+    let total = try TrainingStep.update(second, parameters.map(\.name), tensors, sums, settings, shards)
     for sum in sums { try second.assign(sum, sum * 0) }
-    apply = try Program(second, outputs: ["gradient_norm": norm], parameters: store)
+    apply = try Program(second, outputs: [TrainingStep.norm: total], parameters: store)
   }
 
+  /// Records the update of the parameters, of several ranks' devices of this rank's own; the norm of the gradient.
   private static func update(
-    _ graph: Graph, _ names: [String], _ parameters: [Tensor], _ gradients: [Tensor],
-    _ settings: OptimizerSettings
+    _ graph: Graph, _ names: [String], _ parameters: [Tensor], _ given: [Tensor],
+    _ settings: OptimizerSettings, _ shards: GradientShards?
   ) throws(TensorError) -> Tensor {
+    let gradients = try shards?.reduced(given) ?? given
+    let own = names.indices.filter { shards?.isOwn(names[$0]) ?? true }
     var squares = try graph.constant(0)
-    for gradient in gradients { squares = try squares + gradient.square().total() }
+    for index in own { squares = try squares + gradients[index].square().total() }
+    if let shards { squares = try shards.total(squares, after: gradients) }
     let norm = try squares.sqrt()
     var factor = try graph.constant([1], [1])
     if settings.clip > 0 {
@@ -163,8 +181,9 @@ public final class TrainingStep {
     let op = AdamW(
       beta1: Float(settings.beta1), beta2: Float(settings.beta2), epsilon: Float(settings.epsilon),
       weightDecay: Float(settings.weightDecay))
-    for (index, name) in names.enumerated() {
-      let (weight, gradient, shape) = (parameters[index], gradients[index], parameters[index].shape)
+    for index in own {
+      let (name, weight, gradient) = (names[index], parameters[index], gradients[index])
+      let shape = weight.shape
       let first = try graph.parameter(firstMoment + name, shape)
       let new: Tensor
       if let descent = settings.descent {
@@ -213,30 +232,53 @@ public final class TrainingStep {
         Float(settings.rate(step)), Float(1 - pow(settings.beta1, n)), Float(1 - pow(settings.beta2, n)),
       ], [3])
     var sums: [String: Float] = [:]
+    var norm: Float?
     for batch in batches {
       var inputs = batch
       if apply == nil { inputs["optimizer"] = scalars }
       var weight = 1 / Float(batches.count)
-      if exchange != nil {
+      if ranks.size > 1 {
         weight *= batch[TrainingStep.share]?.floats.first ?? 1 / Float(ranks.size)
         inputs[TrainingStep.share] = try HostTensor([weight], [])
       }
       for (name, value) in try forward.run(inputs) where value.shape.reduce(1, *) == 1 {
-        sums[name, default: 0] +=
-          exchange == nil ? value.floats[0] / Float(batches.count) : value.floats[0] * weight
+        if name == TrainingStep.norm {
+          // Of the whole step.
+          norm = value.floats[0]
+        } else {
+          sums[name, default: 0] +=
+            ranks.size == 1 ? value.floats[0] / Float(batches.count) : value.floats[0] * weight
+        }
       }
     }
-    if let exchange {
-      try exchange.sum()
+    try exchange?.sum()
+    if let apply { norm = try apply.run(["optimizer": scalars])[TrainingStep.norm]?.floats[0] }
+    // The device does this while the host has the scalars.
+    try shards?.spread(store)
+    if ranks.size > 1 {
       let names = sums.keys.sorted()
       var values = names.map { sums[$0, default: 0] }
       try ranks.sum(&values)
       for (name, value) in zip(names, values) { sums[name] = value }
     }
-    if let apply {
-      sums["gradient_norm"] = try apply.run(["optimizer": scalars])["gradient_norm"]?.floats[0] ?? 0
-    }
+    sums[TrainingStep.norm] = norm ?? 0
     return sums
+  }
+
+  /// What lies under `prefix` for the parameter `name`, of whichever rank; all ask for the same.
+  /// - Throws: `TensorError`.
+  func state(_ prefix: String, _ name: String) throws -> HostTensor {
+    guard let shards, let shape = store.shape(name), !prefix.isEmpty else {
+      return try store.get(prefix + name)
+    }
+    return try store.get(prefix + name, shape, of: shards.owner(of: name))
+  }
+
+  /// Sets it where it is kept.
+  /// - Throws: `TensorError`.
+  func set(_ prefix: String, _ name: String, _ value: HostTensor) throws {
+    guard prefix.isEmpty || shards?.isOwn(name) ?? true else { return }
+    try store.set(prefix + name, value)
   }
 
   /// FLOP of a batch's matrix products, convolutions and attention.

@@ -179,7 +179,7 @@ public final class TrainingLoop {
   public func averagedWeights() throws -> [String: HostTensor]? {
     guard settings.average != nil else { return nil }
     var result: [String: HostTensor] = [:]
-    for name in names { result[name] = try store.get(TrainingStep.averages + name) }
+    for name in names { result[name] = try step.state(TrainingStep.averages, name) }
     return result
   }
 
@@ -189,18 +189,31 @@ public final class TrainingLoop {
 
   private static let kind = "flow-training-checkpoint-v1"
 
-  private var stateNames: [String] {
-    func state(_ names: [String], _ settings: OptimizerSettings) -> [String] {
-      names + settings.statePrefixes.flatMap { prefix in names.map { prefix + $0 } }
+  /// What the state of a training is made of.
+  private struct Part {
+    let step: TrainingStep
+    let prefix: String
+    let name: String
+    var key: String { prefix + name }
+  }
+  private var parts: [Part] {
+    func parts(_ step: TrainingStep, _ names: [String], _ settings: OptimizerSettings) -> [Part] {
+      ([""] + settings.statePrefixes).flatMap { prefix in
+        names.map { Part(step: step, prefix: prefix, name: $0) }
+      }
     }
-    return state(names, settings) + (opponent.map { state($0.names, $0.settings) } ?? [])
+    return parts(step, names, settings)
+      + (opponent.map { parts($0.step, $0.names, $0.settings) } ?? [])
   }
 
-  /// All that is needed to go on: weights, moments, best weights, history. Taken between two steps.
+  /// Whether parts of the state lie with other ranks, which then hand them over for a checkpoint: all must take it.
+  public var isSharedOut: Bool { store.backend.ranks != nil }
+
+  /// All that is needed to go on: weights, moments, best weights, history. Taken between two steps, by all ranks.
   /// - Throws: `TensorError`, `EncodingError`.
   public func checkpoint() throws -> [UInt8] {
     var tensors: [String: HostTensor] = [:]
-    for name in stateNames { tensors[name] = try store.get(name) }
+    for part in parts { tensors[part.key] = try part.step.state(part.prefix, part.name) }
     for (name, value) in best?.weights ?? [:] { tensors["best." + name] = value }
     let encoder = JSONEncoder()
     encoder.outputFormatting = .sortedKeys
@@ -230,18 +243,18 @@ public final class TrainingLoop {
     guard points.count <= settings.total, points.enumerated().allSatisfy({ $0 == $1.step }) else {
       throw TrainingError.checkpoint("its history has gaps")
     }
-    var state: [(String, HostTensor)] = []
-    for name in stateNames {
-      guard let entry = file.entries[name], entry.shape == store.shape(name) else {
-        throw TrainingError.checkpoint("it has no '\(name)' of this model's shape")
+    var state: [(Part, HostTensor)] = []
+    for part in parts {
+      guard let entry = file.entries[part.key], entry.shape == store.shape(part.name) else {
+        throw TrainingError.checkpoint("it has no '\(part.key)' of this model's shape")
       }
-      state.append((name, try file.tensor(name)))
+      state.append((part, try file.tensor(part.key)))
     }
     var bestWeights: [String: HostTensor] = [:]
     for name in names where file.entries["best." + name] != nil {
       bestWeights[name] = try file.tensor("best." + name)
     }
-    for (name, value) in state { try store.set(name, value) }
+    for (part, value) in state { try part.step.set(part.prefix, part.name, value) }
     history = points
     best = nil
     if let loss = points.compactMap(\.validation).min(), bestWeights.count == names.count {

@@ -1,3 +1,4 @@
+public import FlowCore
 import FlowStageKit
 public import FlowTensor
 import FlowTensorCPU
@@ -20,31 +21,43 @@ public enum DevicePrecision: String, Decodable, Sendable, CaseIterable { case fl
 public enum Devices {
   private static let found = Result { () throws(TensorError) in try CUDABackend(precision: .float32) }
 
-  /// What decides the results of the CUDA device, its precision aside; `nil` where there is none.
-  public static var accelerator: String? {
-    (try? found.get()).map { "\($0.summary), \(CUDALibraries.versions)" }
+  /// How many CUDA devices this process can see.
+  public static var count: Int { (try? CUDABackend.count()) ?? 0 }
+
+  /// What decides the results of `ranks` CUDA devices, their precision aside; `nil` where there is none, or nothing by which
+  /// they would speak with each other.
+  public static func accelerator(ranks: Int = 1) -> String? {
+    guard let one = try? found.get() else { return nil }
+    let own = "\(one.summary), \(CUDALibraries.versions)"
+    return ranks == 1 ? own : CUDABackend.exchange.map { "\(own), \($0)" }
   }
 
-  /// Why there is no CUDA device, if there is none.
-  public static var problem: String? {
-    if case .failure(let error) = found { "\(error)" } else { nil }
+  /// Why `ranks` ranks can't have CUDA devices, if they can't.
+  public static func problem(ranks: Int = 1) -> String? {
+    if case .failure(let error) = found { return "\(error)" }
+    return ranks == 1 ? nil : CUDALibraries.nccl.problem.map(CUDABackend.advice)
   }
 
   /// A backend.
   /// - Parameters:
   ///   - threads: of the CPU's.
+  ///   - ranks: those that compute together; all make their backends at once, and all get one of the same kind.
   ///   - say: is told what `auto` has chosen, and why.
-  /// - Throws: `TensorError.device` when there is no CUDA device and one is asked for.
+  /// - Throws: `TensorError.device` when there is no CUDA device and one is asked for; what `ranks` throws; `RankPlacement`.
   public static func backend(
     _ kind: DeviceKind, _ precision: DevicePrecision = .bfloat16, threads: Int,
-    say: (String) -> Void = { _ in }
-  ) throws(TensorError) -> any Backend {
+    ranks: any Communicator = SoleRank(), say: (String) -> Void = { _ in }
+  ) throws -> any Backend {
     guard kind != .cpu else { return CPUBackend(threads: threads) }
-    do throws(TensorError) {
-      let backend = try CUDABackend(precision: CUDAPrecision(rawValue: precision.rawValue) ?? .bfloat16)
-      say("computes on \(backend.summary) in \(precision.rawValue)")
+    do {
+      let precise = CUDAPrecision(rawValue: precision.rawValue) ?? .bfloat16
+      let backend =
+        try ranks.size == 1 ? CUDABackend(precision: precise) : CUDABackend(precision: precise, ranks: ranks)
+      let others =
+        ranks.size == 1 ? "" : ", one of \(ranks.size) that speak by \(CUDABackend.exchange ?? "NCCL")"
+      say("computes on \(backend.summary) in \(precision.rawValue)\(others)")
       return backend
-    } catch {
+    } catch let error as TensorError {
       guard kind == .auto else { throw error }
       say("computes on the CPU: \(error)")
       return CPUBackend(threads: threads)
@@ -53,17 +66,20 @@ public enum Devices {
 
   /// What was found of CUDA, for `flow doctor`.
   static func checks() -> [Libraries.Check] {
-    var checks = CUDALibraries.report.map { library in
+    let nccl = CUDALibraries.nccl
+    var checks = (CUDALibraries.report + [nccl]).map { library in
+      let use = library.name == nccl.name ? " (only 'ranks' with 'device: cuda' needs it)" : ""
       // A machine without a GPU is as it may be.
-      Libraries.Check(
+      return Libraries.Check(
         name: library.name, ok: true,
-        detail: library.path.map { "\(library.version), \($0)" } ?? "none: \(library.problem ?? "not found")",
+        detail: (library.path.map { "\(library.version), \($0)" } ?? "none: \(library.problem ?? "not found")")
+          + use,
         help: nil)
     }
     checks.append(
       Libraries.Check(
         name: "cuda", ok: true,
-        detail: accelerator ?? "no device, training runs on the CPU: \(problem ?? "")",
+        detail: accelerator() ?? "no device, training runs on the CPU: \(problem() ?? "")",
         help: nil))
     return checks
   }
@@ -74,10 +90,13 @@ extension StageContext {
   /// - Throws: `StageFailure`.
   func backend(_ kind: DeviceKind, _ precision: DevicePrecision) throws -> any Backend {
     do {
-      return try Devices.backend(kind, precision, threads: threads, say: log)
-    } catch {
+      return try Devices.backend(kind, precision, threads: threads, ranks: ranks, say: log)
+    } catch let error as RankPlacement {
+      throw StageFailure("\(error)")
+    } catch let error as TensorError {
       throw StageFailure(
-        "there is no CUDA device: \(error)",
+        ranks.size == 1
+          ? "there is no CUDA device: \(error)" : "\(ranks.size) ranks can't have CUDA devices: \(error)",
         help: "set 'device: cpu', or 'auto' for the CPU where there is no CUDA device")
     }
   }

@@ -158,6 +158,10 @@ enum ModelFiles {
         context.log("checkpoint not used: \(error)")
       }
     }
+    func keep() throws {
+      let bytes = try loop.isSharedOut ? loop.checkpoint() : nil
+      try context.keepCheckpoint(bytes ?? loop.checkpoint(), as: name)
+    }
     try previews.take(loop.nextStep)
     let pace = Pace(total: total, step: loop.nextStep, seconds: context.elapsed)
     try loop.run { point in
@@ -172,10 +176,10 @@ enum ModelFiles {
           "step \(point.step + 1): loss \(point.loss)\(held), rate \(rate); \(speed)")
       }
       let isKept = (point.step + 1) % every == 0 && point.step + 1 < total
-      if isKept { try context.keepCheckpoint(loop.checkpoint(), as: name) }
+      if isKept { try keep() }
       do { try context.checkCancelled() } catch {
         // Nothing that was done is lost, however rare checkpoints are.
-        if !isKept { try context.keepCheckpoint(loop.checkpoint(), as: name) }
+        if !isKept { try keep() }
         context.log("stopped after step \(point.step + 1)")
         throw error
       }

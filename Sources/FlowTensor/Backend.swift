@@ -142,6 +142,8 @@ public protocol Backend: Sendable {
   var addsInProducts: Bool { get }
   /// Elements of the widest row that a fused group can hold.
   var widestRow: Int { get }
+  /// The ranks whose devices speak with this one, if there are any.
+  var ranks: (any DeviceRanks)? { get }
 }
 
 extension Backend {
@@ -165,6 +167,8 @@ extension Backend {
   public func fusesAlone(_ op: any Op) -> Bool { false }
   /// It can't.
   public var addsInProducts: Bool { false }
+  /// None.
+  public var ranks: (any DeviceRanks)? { nil }
   /// What a block of a few registers in a cache allows.
   public var widestRow: Int { RowProgram.mostWidth }
   /// It can't.

@@ -274,4 +274,7 @@ public struct Tensor {
   public var rank: Int { shape.count }
   /// The element type.
   public var dtype: DType { graph.nodes[node].dtype }
+
+  /// Whether it was recorded before `other`.
+  package func recorded(before other: Tensor) -> Bool { (node, output) < (other.node, other.output) }
 }

@@ -19,6 +19,7 @@ public struct CUDABackend: CUDAPlanning {
   let device: CUDADevice
   let compiler: KernelCompiler
   let products: ProductChoices
+  let group: CUDARanks?
   /// `cuda`.
   public var name: String { "cuda" }
 
@@ -36,7 +37,17 @@ public struct CUDABackend: CUDAPlanning {
     self.precision = precision
     compiler = KernelCompiler(capability: device.capability)
     self.products = products(device.name)
+    group = nil
   }
+
+  /// `other` as one of `ranks`.
+  init(_ other: CUDABackend, ranks: CUDARanks) {
+    (device, compiler, products) = (other.device, other.compiler, other.products)
+    (precision, group) = (other.precision, ranks)
+  }
+
+  /// See `Backend`.
+  public var ranks: (any DeviceRanks)? { group }
 
   /// The device, for a reader, such as `NVIDIA H200 (sm_90, 139 GiB)`.
   public var summary: String {

@@ -102,6 +102,7 @@ final class CUDABuffer: DeviceBuffer, Sendable {
       memcpy(start, host + offset * 4, bytes.count)
       return
     }
+    try device.settle()
     try CUDADevice.check(
       flow_cuMemcpyDtoHAsync(start, address + UInt64(offset * 4), bytes.count, device.stream),
       "copying \(bytes.count) bytes from the device")

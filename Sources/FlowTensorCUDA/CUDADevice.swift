@@ -7,6 +7,10 @@ import Synchronization
 /// change, and the driver may be called from any thread.
 final class CUDADevice: Sendable {
   let name: String
+  /// The driver's handle of it.
+  let number: Int32
+  /// NCCL's handle of the ranks that it speaks with; 0 for none.
+  let ranks = Atomic<UInt>(0)
   /// Compute capability times ten, such as 90.
   let capability: Int
   let multiprocessors: Int
@@ -25,13 +29,24 @@ final class CUDADevice: Sendable {
   /// cuBLASLt's handle.
   var products: UnsafeMutableRawPointer? { UnsafeMutableRawPointer(bitPattern: product) }
 
-  /// Device number `ordinal`.
-  /// - Throws: `TensorError.device` that says what is missing and what to do.
-  init(_ ordinal: Int) throws(TensorError) {
+  /// How many devices this process can see.
+  /// - Throws: `TensorError.device`.
+  static func count() throws(TensorError) -> Int {
     for library in CUDALibraries.report {
       if let problem = library.problem { throw .device(CUDADevice.advice(library.name, problem)) }
     }
     try CUDADevice.check(flow_cuInit(0), "starting CUDA")
+    var count: Int32 = 0
+    try CUDADevice.check(flow_cuDeviceGetCount(&count), "counting devices")
+    // CUDA_ERROR_NO_DEVICE
+    if count == 0 { try CUDADevice.check(100, "counting devices") }
+    return Int(count)
+  }
+
+  /// Device number `ordinal`.
+  /// - Throws: `TensorError.device` that says what is missing and what to do.
+  init(_ ordinal: Int) throws(TensorError) {
+    let count = try CUDADevice.count()
     var version: Int32 = 0
     try CUDADevice.check(flow_cuDriverGetVersion(&version), "asking for the driver's version")
     guard version >= 12000 else {
@@ -45,14 +60,13 @@ final class CUDADevice: Sendable {
         "the NVIDIA driver supports CUDA \(version / 1000).\(version % 1000 / 10), but NVRTC is \(compiler): its kernels "
           + "would not load. Update the driver, or install nvidia-cuda-nvrtc==\(version / 1000).*")
     }
-    var count: Int32 = 0
-    try CUDADevice.check(flow_cuDeviceGetCount(&count), "counting devices")
-    guard ordinal < Int(count) else {
+    guard ordinal < count else {
       throw .device(
         "there is no CUDA device \(ordinal): this machine shows \(count) (see CUDA_VISIBLE_DEVICES)")
     }
     var device: Int32 = 0
     try CUDADevice.check(flow_cuDeviceGet(&device, Int32(ordinal)), "opening device \(ordinal)")
+    number = device
     func attribute(_ number: Int32) throws(TensorError) -> Int {
       var value: Int32 = 0
       try CUDADevice.check(flow_cuDeviceGetAttribute(&value, number, device), "asking device \(ordinal)")
@@ -96,6 +110,7 @@ final class CUDADevice: Sendable {
 
   /// Waits until all work is done.
   func synchronize() throws(TensorError) {
+    try settle()
     try CUDADevice.check(flow_cuStreamSynchronize(stream), "running kernels")
   }
 

@@ -2,7 +2,7 @@ import CCUDA
 import Foundation
 import Synchronization
 
-/// CUDA's libraries, opened where they are found at run time: the driver's, NVRTC, cuBLASLt.
+/// CUDA's libraries, opened where they are found at run time: the driver's, NVRTC, cuBLASLt; NCCL where there are several ranks.
 public enum CUDALibraries {
   /// One of them.
   public struct Library: Sendable {
@@ -40,7 +40,16 @@ public enum CUDALibraries {
     }
   }
 
-  /// All of them.
+  /// What several ranks add up their gradients by.
+  public static var nccl: Library {
+    library("nccl", FLOW_CUDA_NCCL, ["libnccl.so.2", "libnccl.so"]) {
+      var version: Int32 = 0
+      guard flow_ncclGetVersion(&version) == 0 else { return "unknown" }
+      return "\(version / 10000).\(version / 100 % 100).\(version % 100)"
+    }
+  }
+
+  /// Those that every use of a device needs.
   public static var report: [Library] { [driver, nvrtc, cublasLt] }
 
   /// What decides results apart from the device: the versions of what computes.

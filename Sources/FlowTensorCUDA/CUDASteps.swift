@@ -7,6 +7,7 @@ final class CUDASteps: PreparedSteps {
   private enum Command {
     case kernel(function: UnsafeMutableRawPointer?, Launch, [Argument])
     case product(MatrixProduct, scratch: UInt64)
+    case exchange(CUDARanks, [CUDARanks.Call])
   }
   /// What a step touches.
   private struct Memory {
@@ -27,6 +28,8 @@ final class CUDASteps: PreparedSteps {
   private var scratch: CUDABuffer?
   private var tables: [CUDABuffer] = []
   private var masks = MaskSummaries()
+  /// What steps exchange between ranks.
+  private var exchanges: [Int: Command] = [:]
   /// What the addresses point into.
   private let steps: [Step]
   private var graph: UnsafeMutableRawPointer?
@@ -60,6 +63,7 @@ final class CUDASteps: PreparedSteps {
       let start = buffer.address + UInt64(ring.take(sizes[index]))
       memory[index].writes.append(start..<start + UInt64(sizes[index]))
       commands.append(try finish(draft.work, draft.product, backend.compiler, start))
+      if let exchange = exchanges[index] { commands[index].append(exchange) }
     }
     bytes += tables.reduce(0) { $0 + $1.count * 4 } + masks.bytes
     try record()
@@ -147,6 +151,11 @@ final class CUDASteps: PreparedSteps {
     let (inputs, outputs) = (context.inputs, context.outputs)
     memory.append(Memory([context]))
     masks.forget(outputs.map(\.range))
+    if let ranks = backend.group, let calls = CUDARanks.calls(step.op, context) {
+      exchanges[memory.count - 1] = .exchange(ranks, calls)
+      memory[memory.count - 1].writes.append(CUDARanks.turn)
+      return (nil, nil)
+    }
     if outputs.allSatisfy({ $0.count == 0 }) { return (nil, nil) }
     let adding = step.op as? MatMulAdd
     if let op = step.op as? MatMul ?? adding?.product, inputs.allSatisfy({ $0.count > 0 }),
@@ -253,6 +262,7 @@ final class CUDASteps: PreparedSteps {
   private func enqueue(_ command: Command) throws(TensorError) {
     switch command {
     case .product(let product, let scratch): try product.enqueue(scratch: scratch)
+    case .exchange(let ranks, let calls): try ranks.enqueue(calls)
     case .kernel(let function, let launch, let arguments): try device.launch(function, launch, arguments)
     }
   }

@@ -93,7 +93,7 @@ struct RankedRunTests {
   }
 
   /// Of this project's ranks, that with this number.
-  private func rank(_ number: Int, _ shell: Shell) -> pid_t? {
+  static func rank(_ number: Int, _ shell: Shell) -> pid_t? {
     let own = URL(fileURLWithPath: shell.folder.path).resolvingSymlinksInPath().path
     for name in (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? [] {
       guard let process = pid_t(name),
@@ -121,14 +121,14 @@ struct RankedRunTests {
       let process = try killed.start(["run"] + options)
       // A checkpoint that this try wrote, so that both kills leave one to go on from.
       let begin = Date()
-      #expect(killed.wait { (checkpoint(killed) ?? .distantPast) > begin || !process.isRunning })
-      let victim = try #require(rank(number, killed))
+      #expect(killed.wait { (Self.checkpoint(killed) ?? .distantPast) > begin || !process.isRunning })
+      let victim = try #require(Self.rank(number, killed))
       let time = Date()
       kill(victim, SIGKILL)
       process.waitUntilExit()
       #expect(process.terminationStatus == 1 && Date().timeIntervalSince(time) < 20)
       #expect(killed.out.contains("rank \(number) of 2 was killed"), "\(killed.out)")
-      #expect(killed.wait { rank(0, killed) == nil && rank(1, killed) == nil })
+      #expect(killed.wait { Self.rank(0, killed) == nil && Self.rank(1, killed) == nil })
     }
     let last = try killed.run(["run"] + options)
     #expect(last.code == 0, "\(last.error)")
@@ -137,7 +137,7 @@ struct RankedRunTests {
   }
 
   /// When the checkpoint of the training was written.
-  private func checkpoint(_ shell: Shell) -> Date? {
+  static func checkpoint(_ shell: Shell) -> Date? {
     let work = shell.folder.path + "/cache/work"
     for key in (try? FileManager.default.contentsOfDirectory(atPath: work)) ?? [] {
       let path = "\(work)/\(key)/checkpoint/training.safetensors"
@@ -159,18 +159,18 @@ struct RankedRunTests {
     ]
     let late = try shell.run(options + steps)
     #expect(late.code == 1 && late.out.contains("it took longer than 3 s"), "\(late.out)")
-    #expect(shell.wait { rank(0, shell) == nil && rank(1, shell) == nil })
+    #expect(shell.wait { Self.rank(0, shell) == nil && Self.rank(1, shell) == nil })
   }
 
   @Test func anInterruptLeavesACheckpointOfTheLastStep() throws {
     let shell = try Shell(pipeline: RankedRunTests.training)
     let set = ["--set", "stages.train-vocoder.with.ranks=2", "--set", "stages.train-vocoder.with.steps=400"]
     let process = try shell.start(["run"] + set)
-    #expect(shell.wait { checkpoint(shell) != nil })
+    #expect(shell.wait { Self.checkpoint(shell) != nil })
     kill(process.processIdentifier, SIGINT)
     process.waitUntilExit()
     #expect(process.terminationStatus == 130)
     #expect(try shell.run(["log", "train-vocoder"] + set).out.contains("stopped after step"))
-    #expect(shell.wait { rank(0, shell) == nil && rank(1, shell) == nil })
+    #expect(shell.wait { Self.rank(0, shell) == nil && Self.rank(1, shell) == nil })
   }
 }

@@ -100,10 +100,13 @@ import Testing
     let bench = try Bench()
     _ = try await bench.run()
     func ran(_ device: String, on accelerator: String?) async throws -> String {
-      var (plan, engine) = (bench.plan, bench.engine)
+      var plan = bench.plan
+      var engine = Engine(
+        store: bench.store, executor: bench.executor, capacity: Capacity(threads: 2, gpus: ["0"]),
+        observe: { _ in })
       plan.stages[1].parameters["device"] = .string(device)
       plan.stages[1].parameters["precision"] = "bfloat16"
-      engine.accelerator = { accelerator }
+      engine.accelerator = { _ in accelerator }
       return Bench.summary(try await engine.run(plan, projectRoot: bench.folder.path))
     }
     #expect(try await ran("cpu", on: "card A") == "")

@@ -109,5 +109,8 @@ package struct Poisoned<Device: Backend>: Backend {
   package var widestRow: Int { device.widestRow }
 
   /// As the device does.
+  package var ranks: (any DeviceRanks)? { device.ranks }
+
+  /// As the device does.
   package func prepare(_ steps: [Step]) throws -> any PreparedSteps { try device.prepare(steps) }
 }

@@ -40,6 +40,8 @@ typedef uint64_t flow_address;
   X(cuStreamCreate, "cuStreamCreate", (void **stream, unsigned flags), (stream, flags))                               \
   X(cuStreamDestroy, "cuStreamDestroy_v2", (void *stream), (stream))                                                  \
   X(cuStreamSynchronize, "cuStreamSynchronize", (void *stream), (stream))                                             \
+  X(cuStreamQuery, "cuStreamQuery", (void *stream), (stream))                                                         \
+  X(cuDeviceGetUuid, "cuDeviceGetUuid_v2", (unsigned char uuid[16], int device), (uuid, device))                      \
   X(cuStreamBeginCapture, "cuStreamBeginCapture_v2", (void *stream, int mode), (stream, mode))                        \
   X(cuStreamEndCapture, "cuStreamEndCapture", (void *stream, void **graph), (stream, graph))                          \
   X(cuGraphInstantiate, "cuGraphInstantiateWithFlags", (void **exec, void *graph, unsigned long long flags),          \
@@ -127,17 +129,46 @@ typedef struct {
      flow_address workspace, size_t bytes, void *stream),                                                             \
     (handle, desc, alpha, a, la, b, lb, beta, c, lc, d, ld, algorithm, workspace, bytes, stream))
 
+/// What NCCL's ranks find each other by (NCCL User Guide, 2.30).
+typedef struct {
+  char bytes[128];
+} flow_nccl_id;
+
+#define FLOW_NCCL_FUNCTIONS(X)                                                                                        \
+  X(ncclGetVersion, "ncclGetVersion", (int *version), (version))                                                      \
+  X(ncclGetUniqueId, "ncclGetUniqueId", (flow_nccl_id *id), (id))                                                     \
+  X(ncclCommInitRank, "ncclCommInitRank", (void **ranks, int count, flow_nccl_id id, int rank),                       \
+    (ranks, count, id, rank))                                                                                         \
+  X(ncclCommDestroy, "ncclCommDestroy", (void *ranks), (ranks))                                                       \
+  X(ncclCommAbort, "ncclCommAbort", (void *ranks), (ranks))                                                           \
+  X(ncclCommGetAsyncError, "ncclCommGetAsyncError", (void *ranks, int *status), (ranks, status))                      \
+  X(ncclGroupStart, "ncclGroupStart", (void), ())                                                                     \
+  X(ncclGroupEnd, "ncclGroupEnd", (void), ())                                                                         \
+  X(ncclReduce, "ncclReduce",                                                                                         \
+    (flow_address from, flow_address to, size_t count, int type, int op, int owner, void *ranks, void *stream),       \
+    (from, to, count, type, op, owner, ranks, stream))                                                                \
+  X(ncclAllReduce, "ncclAllReduce",                                                                                   \
+    (flow_address from, flow_address to, size_t count, int type, int op, void *ranks, void *stream),                  \
+    (from, to, count, type, op, ranks, stream))                                                                       \
+  X(ncclBroadcast, "ncclBroadcast",                                                                                   \
+    (flow_address from, flow_address to, size_t count, int type, int owner, void *ranks, void *stream),               \
+    (from, to, count, type, owner, ranks, stream))
+
 #define FLOW_DECLARE(name, symbol, parameters, arguments) int flow_##name parameters;
 FLOW_DRIVER_FUNCTIONS(FLOW_DECLARE)
 FLOW_DRIVER_EXTRAS(FLOW_DECLARE)
 FLOW_NVRTC_FUNCTIONS(FLOW_DECLARE)
 FLOW_LT_FUNCTIONS(FLOW_DECLARE)
+FLOW_NCCL_FUNCTIONS(FLOW_DECLARE)
 #undef FLOW_DECLARE
 /// The library's version, such as 130000.
 size_t flow_cublasLtGetVersion(void);
+/// What NCCL's status means, and what its last error was (0 where the library doesn't say).
+const char *flow_ncclGetErrorString(int status);
+const char *flow_ncclGetLastError(void *ranks);
 
 enum { FLOW_CUDA_MISSING = -1 };
-enum { FLOW_CUDA_DRIVER, FLOW_CUDA_NVRTC, FLOW_CUDA_LT };
+enum { FLOW_CUDA_DRIVER, FLOW_CUDA_NVRTC, FLOW_CUDA_LT, FLOW_CUDA_NCCL };
 /// Takes the functions of one of the libraries from `handle`, which dlopen gave: the first symbol that it lacks, or 0.
 const char *flow_cuda_bind(int library, void *handle);
 

@@ -71,6 +71,9 @@ public final class BatchTask: Sendable {
     report(.started(key))
     var (lines, spoke) = ([String](), Date.distantPast)
     let begin = Date()
+    var assignment = assignment
+    // Those that Slurm gave.
+    if assignment.gpus > 0 { assignment.grant.gpus = Machine.gpus() }
     let outcome = pool.perform(
       assignment,
       progress: { fraction, note in

@@ -34,8 +34,12 @@ struct SlurmJob {
   func arguments(_ settings: SlurmSettings, folder: String) -> [String] {
     let ranks = tasks[0][0].action.ranks
     let processors = max(1, tasks[0][0].grant.threads / ranks)
-    // Ranks may lie on several nodes, if one hasn't the room.
-    let nodes = ranks == 1 ? ["--nodes=1"] : []
+    let gpus = tasks[0][0].gpus
+    // Ranks may lie on several nodes, if one hasn't the room; those with a GPU each, as many as give that.
+    var nodes = ranks == 1 ? ["--nodes=1"] : []
+    if ranks > 1, gpus > 0 {
+      nodes = ["--nodes=\((ranks + gpus - 1) / gpus)", "--ntasks-per-node=\(min(ranks, gpus))"]
+    }
     var result = [
       "--job-name=\(batch.id)", "--export=NONE", "--requeue", "--open-mode=append", "--ntasks=\(ranks)",
       "--chdir=\(folder)", "--output=\(batch.folder)/%a.log",
@@ -43,7 +47,7 @@ struct SlurmJob {
       "--cpus-per-task=\(processors)",
     ]
     result.insert(contentsOf: nodes, at: 0)
-    if tasks[0][0].gpus > 0 { result.append("--gres=gpu:\(tasks[0][0].gpus)") }
+    if gpus > 0 { result.append("--gres=gpu:\(gpus)") }
     if let memory {
       let shares = ranks == 1 ? 1 : ranks * processors
       let size = (memory / shares + 1_048_575) / 1_048_576

@@ -8,7 +8,32 @@ Driver &driver() {
   return one;
 }
 
-static thread_local bool hasContext = false;
+/// Each of the devices has a context, whose handle is the driver's address and the device's number.
+static thread_local int current = -1;
+
+/// What the thread's work goes to; -1 before it has chosen.
+EXPORT int shim_device() { return current; }
+
+/// The devices that are to be seen: FLOW_SHIM_DEVICES (one unless it says more), those of CUDA_VISIBLE_DEVICES where that is set.
+static const std::vector<int> &devices() {
+  static const std::vector<int> all = [] {
+    std::vector<int> found;
+    const char *text = getenv("FLOW_SHIM_DEVICES"), *visible = getenv("CUDA_VISIBLE_DEVICES");
+    int count = text ? atoi(text) : 1;
+    if (!visible)
+      for (int i = 0; i < count; i++) found.push_back(i);
+    while (visible && *visible) {
+      char *end;
+      long number = strtol(visible, &end, 10);
+      // As CUDA does: what follows a device that there isn't is not visible.
+      if (end == visible || number < 0 || number >= count) break;
+      found.push_back((int)number);
+      visible = *end == ',' ? end + 1 : end;
+    }
+    return found;
+  }();
+  return all;
+}
 
 static Fault parse(const char *text) {
   Fault fault;
@@ -36,7 +61,7 @@ EXPORT void shim_failed(int status, const std::string &why) {
 int ready() {
   if (!driver().started) return notInitialized;
   if (driver().sticky) return driver().sticky;
-  return hasContext ? done : invalidContext;
+  return current >= 0 ? done : invalidContext;
 }
 
 EXPORT int cuInit(unsigned) {
@@ -49,7 +74,7 @@ EXPORT int cuInit(unsigned) {
       return notInitialized;
   }
   driver().started = true;
-  return driver().fault.kind == "no-device" ? noDevice : done;
+  return driver().fault.kind == "no-device" || devices().empty() ? noDevice : done;
 }
 EXPORT int cuDriverGetVersion(int *version) {
   const char *text = getenv("FLOW_SHIM_FAULT");
@@ -58,12 +83,12 @@ EXPORT int cuDriverGetVersion(int *version) {
   return done;
 }
 EXPORT int cuDeviceGetCount(int *count) {
-  *count = driver().fault.kind == "no-device" ? 0 : 1;
+  *count = driver().fault.kind == "no-device" ? 0 : (int)devices().size();
   return driver().started ? done : notInitialized;
 }
 EXPORT int cuDeviceGet(int *device, int ordinal) {
-  *device = 0;
-  return ordinal == 0 ? done : invalidDevice;
+  *device = ordinal;
+  return ordinal >= 0 && ordinal < (int)devices().size() ? done : invalidDevice;
 }
 EXPORT int cuDeviceGetName(char *name, int length, int) {
   snprintf(name, (size_t)length, "the CPU, as a CUDA device");
@@ -89,21 +114,28 @@ EXPORT int cuDeviceTotalMem_v2(size_t *bytes, int) {
   *bytes = Driver::total;
   return done;
 }
-EXPORT int cuDeviceGetUuid(unsigned char *uuid, int) {
-  memset(uuid, 1, 16);
+EXPORT int cuDeviceGetUuid_v2(unsigned char *uuid, int device) {
+  memset(uuid, 1 + devices()[(size_t)device], 16);
   return done;
 }
-EXPORT int cuDevicePrimaryCtxRetain(void **context, int) {
+EXPORT int cuDevicePrimaryCtxRetain(void **context, int device) {
   if (!driver().started) return notInitialized;
   if (driver().fault.kind == "exclusive") return unavailable;
-  *context = &driver();
+  *context = (char *)&driver() + device;
   return done;
 }
 EXPORT int cuDevicePrimaryCtxRelease_v2(int) { return done; }
 EXPORT int cuCtxSetCurrent(void *context) {
-  if (context && context != &driver()) return invalidContext;
-  hasContext = context;
+  const long device = context ? (char *)context - (char *)&driver() : -1;
+  if (device < -1 || device >= (long)devices().size()) return invalidContext;
+  current = (int)device;
   return done;
+}
+/// What waits is done here too: nothing else would ever do it.
+EXPORT int cuStreamQuery(void *stream) {
+  WITH_CONTEXT
+  if (stream && ((Stream *)stream)->capturing) return captureUnsupported;
+  return drain();
 }
 EXPORT int cuCtxSynchronize() {
   WITH_CONTEXT
