@@ -265,13 +265,14 @@ public final class TrainingStep {
     return sums
   }
 
-  /// What lies under `prefix` for the parameter `name`, of whichever rank; all ask for the same.
+  /// What lies under `prefix` for the parameter `name`, of whichever rank; all ask for the same. With `onFirstAlone`, ranks but the
+  /// first get `nil`.
   /// - Throws: `TensorError`.
-  func state(_ prefix: String, _ name: String) throws -> HostTensor {
+  func state(_ prefix: String, _ name: String, onFirstAlone: Bool = false) throws -> HostTensor? {
     guard let shards, let shape = store.shape(name), !prefix.isEmpty else {
       return try store.get(prefix + name)
     }
-    return try store.get(prefix + name, shape, of: shards.owner(of: name))
+    return try store.get(prefix + name, shape, of: shards.owner(of: name), onFirstAlone: onFirstAlone)
   }
 
   /// Sets it where it is kept.

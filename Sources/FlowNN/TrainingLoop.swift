@@ -206,10 +206,17 @@ public final class TrainingLoop {
       + (opponent.map { parts($0.step, $0.names, $0.settings) } ?? [])
   }
 
-  /// Whether parts of the state lie with other ranks, which then hand them over for a checkpoint: all must take it.
-  public var isSharedOut: Bool { store.backend.ranks != nil }
+  /// What a rank that isn't the first does while that takes a checkpoint: hands over what lies with it alone.
+  /// - Throws: `TensorError`.
+  public func handOver() throws {
+    guard store.backend.ranks != nil else { return }
+    for part in parts where !part.prefix.isEmpty {
+      _ = try part.step.state(part.prefix, part.name, onFirstAlone: true)
+    }
+  }
 
-  /// All that is needed to go on: weights, moments, best weights, history. Taken between two steps, by all ranks.
+  /// All that is needed to go on: weights, moments, best weights, history. Taken between two steps; ranks on
+  /// devices take it all together, or the others `handOver`.
   /// - Throws: `TensorError`, `EncodingError`.
   public func checkpoint() throws -> [UInt8] {
     var tensors: [String: HostTensor] = [:]

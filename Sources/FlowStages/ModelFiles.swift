@@ -159,8 +159,8 @@ enum ModelFiles {
       }
     }
     func keep() throws {
-      let bytes = try loop.isSharedOut ? loop.checkpoint() : nil
-      try context.keepCheckpoint(bytes ?? loop.checkpoint(), as: name)
+      if context.ranks.rank > 0 { try loop.handOver() }
+      try context.keepCheckpoint(loop.checkpoint(), as: name)
     }
     try previews.take(loop.nextStep)
     let pace = Pace(total: total, step: loop.nextStep, seconds: context.elapsed)

@@ -21,9 +21,12 @@ extension ParameterStore {
       })
   }
 
-  /// The float32 parameter `name` of that shape, which the rank `owner` alone has.
+  /// The float32 parameter `name` of that shape, which the rank `owner` alone has, on all ranks, or on the first alone and `nil` on
+  /// the others.
   /// - Throws: `TensorError` when it hasn't, memory runs out, or a rank is lost.
-  package func get(_ name: String, _ shape: [Int], of owner: Int) throws -> HostTensor {
+  package func get(
+    _ name: String, _ shape: [Int], of owner: Int, onFirstAlone: Bool = false
+  ) throws -> HostTensor? {
     guard let ranks = backend.ranks, ranks.size > 1 else { return try get(name) }
     // A copy: what the optimiser keeps may lie in the host's memory.
     let place = Slot(
@@ -31,6 +34,7 @@ extension ParameterStore {
     let own = try owner == ranks.rank ? get(name) : nil
     if let own { try place.buffer.write(own, at: 0) }
     try ranks.broadcast([(place, shape.elements, owner)])
+    if onFirstAlone, ranks.rank > 0 { return nil }
     return try own ?? place.buffer.read(shape, .float32, at: 0)
   }
 }

@@ -64,6 +64,39 @@ import Testing
     #expect(script.contains("unset SLURM_EXPORT_ENV\n"))
   }
 
+  /// A GPU of its own for each rank: all on one machine, or as many on each as it says.
+  @Test func ranksOnDevicesAskForAGPUEach() throws {
+    func stage(_ device: String, gpu: Int = 0) -> PlannedStage {
+      var stage = RankEngineTests.stage(ranks: 4)
+      stage.parameters["device"] = .string(device)
+      stage.resources.gpu = gpu
+      return stage
+    }
+    let capacity = Capacity(threads: 8, gpus: ["0", "1", "2", "3", "4"])
+    #expect(Request(stage("cuda"), measured: nil, capacity).gpus == 4)
+    #expect(Request(stage("cuda", gpu: 2), measured: nil, capacity).gpus == 2)
+    #expect(Request(stage("auto"), measured: nil, capacity).gpus == 4)
+    #expect(Request(stage("auto"), measured: nil, Capacity(threads: 8)).gpus == 0)
+    // A cluster that may have none isn't asked for what is only welcome.
+    #expect(Request(stage("auto"), measured: nil, .cluster(threads: 8)).gpus == 0)
+    #expect(Request(stage("cpu"), measured: nil, capacity).gpus == 0)
+    let folder = try TemporaryFolder()
+    let store = try Store(root: folder.path)
+    func arguments(gpus: Int) -> [String] {
+      var assignment = Assignment(
+        RankEngineTests.action(ranks: 4), stage: "learn", grant: Grant(threads: 8, memory: 0))
+      assignment.gpus = gpus
+      return SlurmJob(batch: Batch.new(store, stage: "learn"), tasks: [[assignment]], memory: nil)
+        .arguments(SlurmSettings(), folder: "/")
+    }
+    for option in ["--ntasks=4", "--nodes=1", "--ntasks-per-node=4", "--gres=gpu:4"] {
+      #expect(arguments(gpus: 4).contains(option))
+    }
+    for option in ["--ntasks=4", "--nodes=2", "--ntasks-per-node=3", "--gres=gpu:3"] {
+      #expect(arguments(gpus: 3).contains(option))
+    }
+  }
+
   @Test func aStageThatAsksForRanksDoesNotRunWithout() throws {
     let folder = try TemporaryFolder()
     struct Learn: Stage {

@@ -35,7 +35,8 @@ struct Schedule {
       if let group = grouping.group[index] {
         if group.members.first == index { drafts.append((group.members.last ?? index, group.members)) }
       } else {
-        drafts.append((index, [index]))
+        // What ranks add up is under way as soon as it is there, while other gradients are made.
+        drafts.append((op is RankReduce ? 0 : index, [index]))
       }
     }
     for draft in order(drafts) {

@@ -106,6 +106,10 @@ void perform(Ranks *ranks, const Operation &operation) {
   auto spoil = [&] {
     if (takes) memset((void *)operation.to, 0xff, call.count * 4);
   };
+  static const char *fault = getenv("FLOW_SHIM_FAULT");
+  static int calls = 0;
+  if (fault && !strncmp(fault, "rank-lost-at=", 13) && ++calls > atoi(fault + 13))
+    fail(ranks, remoteError, "a rank is lost, as FLOW_SHIM_FAULT asks");
   if (ranks->failure) return spoil();
   board.calls[ranks->rank] = call;
   if (!meet(ranks)) return spoil();
