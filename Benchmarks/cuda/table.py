@@ -83,6 +83,9 @@ def checks(folder, out):
     for line in lines(folder, "train.jsonl"):
         found = f"{line['worst']:.2e} (bound {line['bound']:.0e})" if "worst" in line else ("yes" if line["ok"] else "NO")
         rows.append(f"| training, {line['device']}: {line['what']} | {found} | {'right' if line['ok'] else 'WRONG'} |")
+    for line in lines(folder, "nccl.jsonl"):
+        found = line.get("problem") or line.get("version") or (f"worst {line['worst']:.2e}" if "worst" in line else "")
+        rows.append(f"| NCCL, {line['device']}: {line['what']} | {found[:160]} | {'right' if line['ok'] else 'WRONG'} |")
     for line in lines(folder, "golden.jsonl"):
         rows.append(
             f"| golden, {line['device']}: {line['what']} | {line['worst']:.2e} in {line['in']} |"
