@@ -75,7 +75,8 @@ extension CPUBackend {
         flow_gemm(
           t, op.product.transposeA ? 1 : 0, op.product.transposeB ? 1 : 0, s.m, s.n, s.k, s.batch, x[0],
           s.strideA, x[1], s.strideB, work)
-        flow_affine(t, work, work, op.scale, 0, count)
+        flow_affine(t, op.adds ? work : y[0], work, op.scale, 0, count)
+        guard op.adds else { return }
         flow_binary(t, Binary(.add).code, y[0], work, x[2], 1, [count], [1], [1])
       }
     case is Gather:

@@ -163,7 +163,7 @@ final class CUDASteps: PreparedSteps {
     {
       let product = try MatrixProduct(backend, op, inputs, outputs[0], scale: adding?.scale ?? 1)
       // What is added must be of the result's type.
-      guard adding != nil, inputs[2].dtype != outputs[0].dtype else { return (nil, product) }
+      guard adding?.adds == true, inputs[2].dtype != outputs[0].dtype else { return (nil, product) }
       let converted = StepContext(
         inputs: [inputs[2]], outputs: outputs, multiprocessors: device.multiprocessors,
         capability: device.capability)

@@ -146,6 +146,8 @@ extension OpCase {
         for (batch, right, sum) in [([], [], [6, 13]), ([2], [2], [2, 6, 13]), ([3], [], [9, 2, 13])] {
           cases.append(OpCase(adding, shapes(batch, 6, 9, 13, right) + [sum], differentiable: false))
         }
+        let scaled = MatMulAdd(op, scale: -1.25, adds: false)
+        cases.append(OpCase(scaled, shapes([2], 6, 9, 13, []), differentiable: false))
         for (m, k, n) in [(0, 4, 5), (3, 0, 5), (3, 4, 0)] {
           cases.append(OpCase(op, shapes([], m, k, n, [])))
         }

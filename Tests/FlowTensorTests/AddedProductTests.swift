@@ -55,4 +55,38 @@ import Testing
     for (a, b) in zip(found.values, wanted.values) { #expect(abs(a - b) <= 1e-5) }
     #expect(found.values.count == wanted.values.count && !found.values.isEmpty)
   }
+
+  /// A low-rank layer's sums: its residual is added to one of the products, and the factor is a product's, in the gradients too.
+  @Test func aLowRankLayerHasNoStepsForItsFactorAndItsResidual() throws {
+    func program(_ backend: any Backend) throws -> (names: [String], values: [String: HostTensor]) {
+      let graph = Graph()
+      let shapes: [(name: String, shape: [Int])] = [
+        ("x", [2, 3, 4]), ("w", [4, 4]), ("a", [2, 4]), ("b", [4, 2]),
+      ]
+      var tensors: [String: Tensor] = [:]
+      for (name, shape) in shapes { tensors[name] = try graph.input(name, shape) }
+      func named(_ name: String) throws -> Tensor { try #require(tensors[name]) }
+      let x = try named("x")
+      let hidden = try x.linear(named("a")) * 0.5
+      let y = try x + (x.linear(named("w")) + hidden.linear(named("b")))
+      let gradients = try graph.gradients(of: y.square().total(), withRespectTo: [named("a"), named("b")])
+      let program = try Program(
+        graph, outputs: ["y": y, "a": gradients[0], "b": gradients[1]], parameters: ParameterStore(backend))
+      var given: [String: HostTensor] = [:]
+      for (name, shape) in shapes {
+        let values = (0..<shape.elements).map { Float(($0 * 37 + 11) % 23) / 23 - 0.4 }
+        given[name] = try HostTensor(values, shape)
+      }
+      return (program.operations, try program.run(given))
+    }
+    let (wanted, found) = (try program(CPUBackend()), try program(Adding()))
+    #expect(found.names.filter { $0 == "matmul-add" }.count == 2, "\(found.names)")
+    // What flows back through b, and a's gradient; in b's, the layer's half and the square's two are one.
+    #expect(found.names.filter { $0 == "matmul-scaled" }.count == 2, "\(found.names)")
+    #expect(!found.names.contains { $0 == "affine" || $0 == "add" }, "\(found.names)")
+    for (name, value) in wanted.values {
+      let other = try #require(found.values[name])
+      for (a, b) in zip(value.floats, other.floats) { #expect(abs(a - b) <= 1e-5, "\(name)") }
+    }
+  }
 }
