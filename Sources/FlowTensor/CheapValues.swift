@@ -7,7 +7,7 @@ struct CheapValues {
   private let graph: Graph
   private let kept: Set<Value>
   /// Most ops to be done for one value.
-  private static let most = 4
+  private static let most = 3
   /// Elements from which a value is worth it.
   private static let smallest = 1 << 16
 
@@ -39,7 +39,7 @@ struct CheapValues {
     graph.nodes[value.node].shapes[value.output].elements >= CheapValues.smallest
   }
 
-  /// The ops that make `value` of kept values, at most `most`.
+  /// The ops that make `value` of kept values, at most `most` that cost anything.
   private func recipe(_ value: Value, most: Int, isRoot: Bool) -> [Int]? {
     let node = graph.nodes[value.node]
     guard case .op(let op, let inputs) = node.source else { return [] }
@@ -50,14 +50,15 @@ struct CheapValues {
     guard most > 0, node.region == nil, CheapValues.isCheap(op, output: value.output) else { return nil }
     // A copy of what is kept would be no gain; of what is made again, attention needs none (`Turned`).
     if op is StridedCopy, kept.contains(Schedule.resolve(inputs[0])) { return nil }
-    var result = [value.node]
+    var result = op is StridedCopy ? [] : [value.node]
     for input in inputs {
       guard let ops = recipe(Schedule.resolve(input), most: most - result.count, isRoot: false) else {
         return nil
       }
       result += ops
     }
-    return result.count <= most ? result : nil
+    guard result.count <= most else { return nil }
+    return op is StridedCopy ? [value.node] + result : result
   }
 
   /// Whether an output is a function of one element of each large input, or of the other element of its pair.
