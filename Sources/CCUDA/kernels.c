@@ -79,6 +79,9 @@ static const char scatter[] = {
 static const char snake[] = {
 #embed "kernels/snake.cu"
     , 0};
+static const char snake_tiles[] = {
+#embed "kernels/snake-tiles.cu"
+    , 0};
 static const char sum[] = {
 #embed "kernels/sum.cu"
     , 0};
@@ -133,6 +136,7 @@ static const struct {
     {"rows", rows},
     {"scatter", scatter},
     {"snake", snake},
+    {"snake-tiles", snake_tiles},
     {"sum", sum},
     {"transpose", transpose},
     {"channels_last", channels_last},

@@ -4,7 +4,7 @@ import FlowTensor
 struct Kernel: Hashable, Sendable {
   /// Where its text comes from.
   enum Source: Hashable, Sendable {
-    /// `kernels/NAME.cu` of the package.
+    /// `kernels/NAME.cu` of the package, or several such, with `+` between their names.
     case file(String)
     /// Text made for a program.
     case text(String)

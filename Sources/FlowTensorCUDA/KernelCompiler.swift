@@ -38,14 +38,14 @@ final class KernelCompiler: Sendable {
       guard let text = flow_cuda_source(name) else { throw .device("there is no kernel source '\(name)'") }
       return String(cString: text)
     }
-    let (name, body) =
-      switch kernel.source {
-      case .file(let name): (name + ".cu", try file(name))
-      case .text(let text): ("generated.cu", text)
-      }
-    let hopper =
-      kernel.defines.contains("FLOW_SM90A") ? "\n#line 1 \"hopper.cuh\"\n" + (try file("hopper")) : ""
-    return "#line 1 \"prelude.cuh\"\n" + (try file("prelude")) + hopper + "\n#line 1 \"\(name)\"\n" + body
+    var parts = [("prelude.cuh", try file("prelude"))]
+    if kernel.defines.contains("FLOW_SM90A") { parts.append(("hopper.cuh", try file("hopper"))) }
+    switch kernel.source {
+    case .file(let names):
+      for name in names.split(separator: "+") { parts.append(("\(name).cu", try file(String(name)))) }
+    case .text(let text): parts.append(("generated.cu", text))
+    }
+    return parts.map { "#line 1 \"\($0)\"\n\($1)" }.joined(separator: "\n")
   }
 
   /// Compiles those of `kernels` that aren't there yet, on all processors.

@@ -1,7 +1,8 @@
 import FlowOpTable
-import FlowTensorCUDA
 import Foundation
 import Testing
+
+@testable import FlowTensorCUDA
 
 @Suite(.enabled(if: Shim.isThere, "\(Shim.reason)")) struct TensorCoreTests {
   @Test func theirKernelsMatchTheReference() async {
@@ -40,6 +41,8 @@ import Testing
       let survey = Survey(capability: capability, precision: .bfloat16)
       for test in TensorCores.cases { _ = try TensorCores.program(test, on: survey) }
       let files = Set(survey.kernels.map(\.file))
+      let entries = Set(survey.kernels.map(\.entry))
+      #expect(entries.contains("snake_tiles") && entries.contains("snake_back_tiles"), "\(entries.sorted())")
       for file in ["attention", "attention-back", "near", "wide", "wide_weight"] {
         #expect(files.contains(file), "\(file) on sm_\(capability): \(files.sorted())")
       }

@@ -9,7 +9,7 @@ import Testing
 /// results and gradients are intermediate values here.
 enum TensorCores {
   /// Sizes just above and below those of tiles; heads of widths that tiles are filled up to.
-  static let cases: [OpCase] = attention + convolutions
+  static let cases: [OpCase] = attention + convolutions + snakes
 
   private static let attention: [OpCase] = {
     // B, H, N, D; keys; batches and heads of the mask.
@@ -41,6 +41,11 @@ enum TensorCores {
     cases.append(OpCase(ConvolveBack(geometry: up, length: 23 * 5 - 6 + 11), [[1, 80, 24], [80, 40, 11]]))
     return cases
   }()
+
+  /// Rows of several stretches, and of one between two ends.
+  private static let snakes = [[2, 5, 232], [1, 3, 88]].map { shape in
+    OpCase(AliasFreeSnake(logScale: true), [shape, [shape[1]], [shape[1]]], -1...1)
+  }
 
   /// Twice the results and gradients of an op whose inputs `x0`, `x1`, …, and the gradient `g` that comes to it, are given
   /// in bfloat16.

@@ -113,6 +113,11 @@ DEVICE void forward(T2 *y, const T0 *x, const Filter &f, float a, float inverse,
   {{f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11},                                                               \
    {2 * f0, 2 * f1, 2 * f2, 2 * f3, 2 * f4, 2 * f5, 2 * f6, 2 * f7, 2 * f8, 2 * f9, 2 * f10, 2 * f11}}
 
+#define RATES                                                                                       \
+  float a = alpha[row % channels], b = beta[row % channels];                                        \
+  if (log_scale) a = expf(a), b = expf(b);                                                          \
+  const float inverse = 1 / (b + 1e-9f)
+
 /// A thread per run of a row.
 KERNEL(128) snake(T2 *y, const T0 *x, const float *alpha, const float *beta, i64 rows, int channels, int length,
                   int log_scale, FILTER_ARGUMENTS) {
@@ -122,9 +127,7 @@ KERNEL(128) snake(T2 *y, const T0 *x, const float *alpha, const float *beta, i64
   int t = (int)(id % runs) * RUN;
   if (row >= rows) return;
   Filter f = FILTER;
-  float a = alpha[row % channels], b = beta[row % channels];
-  if (log_scale) a = expf(a), b = expf(b);
-  float inverse = 1 / (b + 1e-9f);
+  RATES;
   x += row * length, y += row * length;
   if (is_inside(t, length))
     forward<false>(y, x, f, a, inverse, t, length);
@@ -189,9 +192,8 @@ KERNEL(128) snake_back(T2 *gx, float *sums, const T0 *g, const T1 *x, const floa
   i64 row = blockIdx.x / stretches;
   int t = ((int)(blockIdx.x % stretches) * blockDim.x + threadIdx.x) * RUN;
   Filter f = FILTER;
-  float a = alpha[row % channels], b = beta[row % channels], sum_a = 0, sum_b = 0;
-  if (log_scale) a = expf(a), b = expf(b);
-  float inverse = 1 / (b + 1e-9f);
+  float sum_a = 0, sum_b = 0;
+  RATES;
   x += row * length, g += row * length, gx += row * length;
   if (is_inside(t, length))
     backward<false>(gx, g, x, f, a, inverse, t, length, sum_a, sum_b);
@@ -214,9 +216,7 @@ KERNEL(128) snake_sum(float *row_alpha, float *row_beta, const float *sums, cons
   }
   sum_a = warp_sum(sum_a), sum_b = warp_sum(sum_b);
   if (threadIdx.x % 32 != 0) return;
-  float a = alpha[row % channels], b = beta[row % channels];
-  if (log_scale) a = expf(a), b = expf(b);
-  float inverse = 1 / (b + 1e-9f);
+  RATES;
   row_alpha[row] = sum_a * inverse * (log_scale ? a : 1.0f);
   row_beta[row] = -sum_b * inverse * inverse * (log_scale ? b : 1.0f);
 }

@@ -36,30 +36,51 @@ extension KernelTable {
       types.enumerated().map { "T\($0.offset)=\($0.element)" } + [
         "VECTORS=\(vectors ? 1 : 0)", "PRECISE=\(precise ? 1 : 0)",
       ]
-    func kernel(_ entry: String) -> Kernel { Kernel("snake", entry, defines) }
+    // On the tensor cores, in stretches of 64 samples that have 16 before them and 8 behind.
+    let segments = vectors && streams.allSatisfy { $0.dtype == .bfloat16 } ? max(0, (length - 24) / 64) : 0
+    func kernel(_ entry: String) -> Kernel {
+      segments > 0
+        ? Kernel("snake+snake-tiles", entry + "_tiles", defines) : Kernel("snake", entry, defines)
+    }
     let filter = AliasFreeSnake.filter.map { Argument.float($0) }
     let log = Argument.int(logScale ? 1 : 0)
-    let runs = (length + 15) / 16
+    let runs = (length - 64 * segments + 15) / 16
+    let edges = (rows * runs + 127) / 128
+    let tiles = edges + (rows * segments + 63) / 64
+    let split = [segments, edges].map { Argument.int(Int32($0)) }
     if !isBack {
       let arguments =
         [c.outputs[0], c.inputs[0], c.inputs[1], c.inputs[2]].map(\.argument)
-        + [.long(Int64(rows)), .int(Int32(channels)), .int(Int32(length)), log] + filter
+        + [.long(Int64(rows)), .int(Int32(channels)), .int(Int32(length))] + (segments > 0 ? split : []) + [
+          log
+        ] + filter
+      if segments > 0 {
+        return Work(launches: [Launch(kernel("snake"), grid: (tiles, 1, 1), threads: 128, arguments)])
+      }
       return Work(launches: [Launch(kernel("snake"), count: rows * runs, each: 128, threads: 128, arguments)])
     }
     let threads = min(128, (runs + 31) / 32 * 32)
-    let stretches = (runs + threads - 1) / threads
+    let stretches = segments > 0 ? runs + segments : (runs + threads - 1) / threads
     let (alpha, beta) = (c.inputs[2].argument, c.inputs[3].argument)
-    let back =
+    let back: [Argument] =
       [c.outputs[0].argument, .scratch(0), c.inputs[0].argument, c.inputs[1].argument, alpha, beta]
-      + [.int(Int32(channels)), .int(Int32(length)), .int(Int32(stretches)), log] + filter
+      + (segments > 0 ? [.long(Int64(rows))] : []) + [.int(Int32(channels)), .int(Int32(length))]
+      + (segments > 0 ? split : [.int(Int32(stretches))]) + [log] + filter
     let sum: [Argument] = [
       c.outputs[1].argument, c.outputs[2].argument, .scratch(0), alpha, beta, .long(Int64(rows)),
       .int(Int32(channels)), .int(Int32(stretches)), log,
     ]
+    let unit = kernel("snake_back")
+    var snakeSum = unit
+    snakeSum.entry = "snake_sum"
+    let launch =
+      segments > 0
+      ? Launch(unit, grid: (tiles, 1, 1), threads: 128, back)
+      : Launch(unit, grid: (rows * stretches, 1, 1), threads: threads, back)
     return Work(
       launches: [
-        Launch(kernel("snake_back"), grid: (rows * stretches, 1, 1), threads: threads, back),
-        Launch(kernel("snake_sum"), count: rows, each: 4, threads: 128, sum),
+        launch,
+        Launch(snakeSum, count: rows, each: 4, threads: 128, sum),
       ], scratch: rows * stretches * 8)
   }
 }
