@@ -119,11 +119,12 @@ SLOTS = 8
 
 
 class Body:
-    def __init__(self, hopper, rows, columns, bulk=False):
-        self.hopper, self.rows, self.columns, self.bulk = hopper, rows, columns, bulk
-        self.title = f"{'wgmma' if hopper else 'mma.sync'}, {rows} x 64 queries or {columns} x 64 keys a block"
-        if bulk:
-            self.title += ", copies by the engine"
+    """A kind of kernels: `rows` times 64 queries or `columns` times 64 keys a block."""
+
+    def __init__(self, bulk, defines=()):
+        self.bulk, self.defines = bulk, list(defines)
+        self.rows, self.columns = (2, 2) if bulk else (1, 1)
+        self.title = " ".join(["wgmma, copies by the engine" if bulk else "mma.sync", *self.defines])
 
 
 class Case:
@@ -149,17 +150,17 @@ class Case:
         self.list_count = masks * sum(a for a, _ in parts)
         self.row_list, self.column_list = self.lists.split([masks * a * b for a, b in parts])[2:]
         self.kinds = torch.empty(masks, tiles(n), tiles(m), dtype=torch.uint8, device=DEVICE)
-        defines = [f"WIDTH={d}", f"D={64 if d <= 64 else 128}", "TO=bf16", "TG=bf16"] + (["FLOW_SM90A"] if body.hopper else [])
+        defines = body.defines + [f"WIDTH={d}", f"D={64 if d <= 64 else 128}", "TO=bf16", "TG=bf16"]
         rows, columns = [f"GROUPS={self.rows}"], [f"GROUPS={self.columns}"]
         tile = (d + 63) // 64 * 8192
         self.mask_tiles = kernel("attention-mask", "mask_tiles")
         self.mask_lists = kernel("attention-mask", "mask_lists")
         self.attention_numbers = kernel("attention-numbers", "attention_numbers", ["TR=bf16", "TG=bf16", "WIDE=4"])
         if body.bulk:
-            defines.append(f"SLOTS={SLOTS}")
+            defines += [f"SLOTS={SLOTS}", "FLOW_SM90A"]
         # Own tiles, and those that walk past, of forward, keys and queries.
         own, walking = (self.rows, 2 * self.columns, 2 * self.rows), SLOTS if body.bulk else 4
-        sizes = [(own[i] + walking) * tile + (0, 2048, 2048)[i] + 256 for i in range(3)]
+        sizes = [(own[i] + walking) * tile + (0, 2048, 2048)[i] + 512 for i in range(3)]
         end = ("-bulk", "_bulk") if body.bulk else ("", "")
         self.attention = kernel("attention" + end[0], "attention" + end[1], defines + rows, sizes[0])
         self.keys = kernel("attention-back" + end[0], "attention_back_keys" + end[1], defines + columns + ["OF_KEYS=1"],
@@ -241,9 +242,9 @@ def main():
     torch.manual_seed(int.from_bytes(os.urandom(4), "little"))
     torch.empty(1, device=DEVICE)
     print(torch.cuda.get_device_name())
-    bodies = [Body(False, 1, 1)]
+    bodies = [Body(False)]
     if torch.cuda.get_device_capability()[0] == 9:
-        bodies += [Body(True, 1, 1), Body(True, 2, 2), Body(True, 3, 2), Body(True, 2, 2, True)]
+        bodies += [Body(True), Body(True, ["NO_TURNS"])]
     failed = False
     for body in bodies:
         for n, m, d in [(64, 64, 128), (150, 203, 128), (517, 300, 128), (203, 150, 64), (700, 1500, 80)]:

@@ -106,8 +106,7 @@ import Testing
       var known = [Int32](repeating: 0, count: Int(count))
       _ = flow_nvrtcGetSupportedArchs(&known)
       let newest = Int(try #require(known.max()))
-      for (capability, attention) in [(80, ""), (90, ""), (90, "bulk"), (newest, "")] {
-        setenv("FLOW_ATTENTION", attention, 1)
+      for capability in [80, 90, newest] {
         let architecture = KernelCompiler(capability: capability, folder: nil).architecture
         CompileBudgetTests.check(
           try Survey.kernels(capability: capability), architecture, isNewest: capability == newest)

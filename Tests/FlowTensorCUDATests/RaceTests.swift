@@ -27,9 +27,8 @@ import Testing
           _ = try test.run(test.values(2, device.storage), on: device.backend, test.view, device.storage)
         }
       }
-      for capability in ["80", "90", "90 bulk"] {
-        setenv("FLOW_SHIM_CAPABILITY", String(capability.prefix(2)), 1)
-        setenv("FLOW_ATTENTION", String(capability.dropFirst(3)), 1)
+      for capability in ["80", "90"] {
+        setenv("FLOW_SHIM_CAPABILITY", capability, 1)
         for test in TensorCores.cases {
           _ = try TensorCores.errors(test, on: Poisoned(CUDABackend(precision: .bfloat16)))
         }

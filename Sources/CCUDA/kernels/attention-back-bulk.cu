@@ -1,6 +1,6 @@
-// `attention-back.cu` for Hopper, with copies by the engine as in `attention-bulk.cu`: the scores of the next tile are
-// begun before the last product of one is waited for. A block has GROUPS times 64 keys for dk and dv, or such queries
-// for dq; OF_KEYS: which. TG: the gradients' type.
+// `attention-back.cu` for Hopper, with copies by the engine and groups that take turns as in `attention-bulk.cu`. A block
+// has GROUPS times 64 keys for dk and dv, or such queries for dq; OF_KEYS: which. TG: the gradients' type.
+static_assert(GROUPS == 2, "two take turns");
 
 /// The block's rows of `a` (with `a2`) against all allowed of `b` (with `b2`). Of keys, past which queries walk: a = k,
 /// a2 = v, b = q, b2 = g -> out = dk, out2 = dv. Of queries: a = q, a2 = g, b = k, b2 = v -> out = dq.
@@ -14,16 +14,19 @@ DEVICE void back(u8 *memory, const TensorMap *a, const TensorMap *a2, const Tens
   // be filled again. Tiles of b and of b2 take turns.
   float *const walking_numbers = (float *)(stages + SLOTS * size);
   u64 *const own_there = (u64 *)(walking_numbers + SLOTS / 2 * 128), *const full = own_there + 1;
-  u64 *const empty = full + SLOTS;
+  u64 *const empty = full + SLOTS, *const turns = empty + SLOTS;
+  // The entry of the list that a slot's tile is of.
+  int *const entries = (int *)(turns + 2);
   // Later queries, and earlier keys, often have more others: of all heads they begin first, so that short blocks end
   // together.
   const int block = of_keys ? blockIdx.y : gridDim.y - 1 - blockIdx.y, first_row = block * GROUPS * 64;
   const int tiles = (others + 63) / 64, head = blockIdx.x, batch = blockIdx.z;
   const int *const list = lists + ((i64)mask * gridDim.y + block) * (tiles + 1);
-  const int count = list[0], first_entry = others > 0 ? list[1] : 0, group = threadIdx.x / 128;
+  const int count = list[0], first_entry = others > 0 ? list[1] : 0, group = warp_group();
   if (threadIdx.x == 0) {
     barrier_init(own_there, 1);
     for (int i = 0; i < SLOTS; i++) barrier_init(full + i, 1), barrier_init(empty + i, 4 * GROUPS);
+    barrier_init(turns, 4), barrier_init(turns + 1, 4);
     barriers_seen();
   }
   __syncthreads();
@@ -37,13 +40,14 @@ DEVICE void back(u8 *memory, const TensorMap *a, const TensorMap *a2, const Tens
       int next = first_entry;
 #pragma unroll 1
       for (int step = 0; step < count; step++) {
-        const int first = (next >> 2 * GROUPS) * 64;
+        const int entry = next, first = (entry >> 2 * GROUPS) * 64;
         if (step + 1 < count) next = list[2 + step];
 #pragma unroll
         for (int i = 0; i < 2; i++) {
           const int slot = (2 * step + i) % SLOTS;
           const bool has_numbers = of_keys && i == 0;
           barrier_wait(empty + slot, ((2 * step + i) / SLOTS + 1) & 1);
+          if (i == 0) entries[slot / 2] = entry;
           barrier_expect(full + slot, size + (has_numbers ? 512 : 0));
           bulk_tile<D>(stages + slot * size, i ? b2 : b, first, head, batch, full + slot);
           if (has_numbers) bulk_copy(walking_numbers + slot / 2 * 128, numbers + 2 * first, 512, full + slot);
@@ -70,35 +74,33 @@ DEVICE void back(u8 *memory, const TensorMap *a, const TensorMap *a2, const Tens
     __syncwarp();
     if (lane == 0) barrier_arrive(empty + 2 * step % SLOTS), barrier_arrive(empty + (2 * step + 1) % SLOTS);
   };
-  auto begin_scores = [&](int step) {
-    wait_full(2 * step);
-    multiply_tiles<64, D / 16>(s, tile_a1, tile(2 * step), 0);
-  };
-
   barrier_wait(own_there, 0);
-  int entry = first_entry;
 #pragma unroll 1
   for (int step = 0; step < count; step++) {
+    wait_full(2 * step);
     // What nothing of is allowed for the group's rows has a place in the list for another group's.
+    const int entry = entries[step % (SLOTS / 2)];
     const bool is_whole = (entry >> 2 * group & 3) == 2;
     u64 allowed[2] = {0, 0};
     if (!is_whole) {
 #pragma unroll
       for (int r = 0; r < 2; r++)
-        allowed[r] = row + 8 * r < rows ? bits[(i64)8 * r * tiles + (entry >> 2 * GROUPS)] >> column : 0;
+        allowed[r] = row + 8 * r < rows ? bits[(i64)8 * r * tiles + (entry >> 2 * GROUPS)] : 0;
     }
-    if (step + 1 < count) entry = list[2 + step];
     float d[8][4];
-    begin_scores(step);
+    await_turn(turns, group, step);
+    multiply_tiles<64, D / 16>(s, tile_a1, tile(2 * step), 0);
     wait_full(2 * step + 1);
     multiply_tiles<64, D / 16>(d, tile_a2, tile(2 * step + 1), 0);
+    pass_turn(turns, group);
     multiply_wait<1>(s);
     if (!is_whole) {
+      const u64 mine[2] = {allowed[0] >> column, allowed[1] >> column};
 #pragma unroll
       for (int j = 0; j < 8; j++)
 #pragma unroll
         for (int e = 0; e < 4; e++)
-          if (!((u32)(allowed[e / 2] >> (j / 4 * 32)) >> (j % 4 * 8 + e % 2) & 1)) s[j][e] = -INFINITY;
+          if (!((u32)(mine[e / 2] >> (j / 4 * 32)) >> (j % 4 * 8 + e % 2) & 1)) s[j][e] = -INFINITY;
     }
     const float *const others_numbers = walking_numbers + step % (SLOTS / 2) * 128 + 2 * column;
 #pragma unroll

@@ -1,4 +1,4 @@
-// The gradient of `attention.cu` (Dao 2023): a block has GROUPS times 64 keys for dk and dv, or such queries for dq.
+// The gradient of `attention.cu` (Dao 2023): a block has 64 keys for dk and dv, or 64 queries for dq.
 // The scores are computed again, and no two blocks add to the same place, so that the sums' order is fixed. WIDTH, D,
 // bits, lists and strides as in `attention.cu`; `attention-numbers.cu` makes numbers. TG: the gradients' type. OF_KEYS:
 // which of the two.
@@ -9,41 +9,33 @@ template <bool of_keys>
 DEVICE void back(u8 *memory, const bf16 *a, const bf16 *a2, const bf16 *b, const bf16 *b2, const float *numbers,
                  TG *out, TG *out2, const u64 *bits, const int *lists, float scale, int rows, int others, int mask,
                  i64 a_n, i64 a2_n, i64 b_n, i64 b2_n, i64 out_n, i64 out2_n) {
-  constexpr int size = tile_bytes<64, D>, threads = 128 * GROUPS;
+  constexpr int size = tile_bytes<64, D>, threads = 128;
   // Of a tile that walks past, at once: what the registers hold.
-#ifdef FLOW_SM90A
-  constexpr int part = 64;
-#else
   constexpr int part = WIDTH == D ? 32 : 16;
-#endif
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, group = threadIdx.x / 128;
-  u8 *const stages = memory + 2 * GROUPS * size, *const walking_numbers = stages + 4 * size;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  u8 *const stages = memory + 2 * size, *const walking_numbers = stages + 4 * size;
   // Later queries, and earlier keys, often have more others: of all heads they begin first, so that short blocks end
   // together.
-  const int block = of_keys ? blockIdx.y : gridDim.y - 1 - blockIdx.y, first_row = block * GROUPS * 64;
+  const int block = of_keys ? blockIdx.y : gridDim.y - 1 - blockIdx.y, first_row = block * 64;
   const int tiles = (others + 63) / 64;
   const int *list = lists + ((i64)mask * gridDim.y + block) * (tiles + 1);
   const int count = list[0];
-  const int row = first_row + group * 64 + warp * 16 + lane / 4, column = lane % 4 * 2;
+  const int row = first_row + warp * 16 + lane / 4, column = lane % 4 * 2;
   bits += ((i64)mask * rows + row) * tiles;
 
   auto begin = [&](int step) {
     u8 *to = stages + step % 2 * 2 * size;
-    const int first = (list[1 + step] >> 2 * GROUPS) * 64;
+    const int first = (list[1 + step] >> 2) * 64;
     tile_load<64, D, threads, WIDTH>(to, b + first * b_n, b_n, others - first);
     tile_load<64, D, threads, WIDTH>(to + size, b2 + first * b2_n, b2_n, others - first);
     if (of_keys && threadIdx.x < 32)
       copy_async(walking_numbers + step % 2 * 512 + threadIdx.x * 16, numbers + 2 * first + threadIdx.x * 4, true);
   };
-#pragma unroll 1
-  for (int i = 0; i < GROUPS; i++) {
-    const int first = first_row + i * 64;
-    tile_load<64, D, threads, WIDTH>(memory + 2 * i * size, a + first * a_n, a_n, rows - first);
-    tile_load<64, D, threads, WIDTH>(memory + (2 * i + 1) * size, a2 + first * a2_n, a2_n, rows - first);
-  }
+  u8 *const tile_a1 = memory, *const tile_a2 = memory + size;
+  tile_load<64, D, threads, WIDTH>(tile_a1, a + first_row * a_n, a_n, rows - first_row);
+  tile_load<64, D, threads, WIDTH>(tile_a2, a2 + first_row * a2_n, a2_n, rows - first_row);
   if (count > 0) begin(0);
   copy_commit();
-  u8 *const tile_a1 = memory + 2 * group * size, *const tile_a2 = tile_a1 + size;
 
   float own[4];
   if (!of_keys) {
@@ -57,14 +49,13 @@ DEVICE void back(u8 *memory, const bf16 *a, const bf16 *a2, const bf16 *b, const
     tiles_wait();
     if (step + 1 < count) begin(step + 1);
     copy_commit();
-    const int entry = list[1 + step], kind = entry >> 2 * group & 3;
-    if (kind == 0) continue;
+    const int entry = list[1 + step], kind = entry & 3;
     u8 *const tile_b1 = stages + step % 2 * 2 * size, *const tile_b2 = tile_b1 + size;
     u64 allowed[2] = {~0ull, ~0ull};
     if (kind == 1) {
 #pragma unroll
       for (int r = 0; r < 2; r++)
-        allowed[r] = row + 8 * r < rows ? bits[(i64)8 * r * tiles + (entry >> 2 * GROUPS)] >> column : 0;
+        allowed[r] = row + 8 * r < rows ? bits[(i64)8 * r * tiles + (entry >> 2)] >> column : 0;
     }
 #pragma unroll 1
     for (int start = 0; start < 64; start += part) {
@@ -126,7 +117,7 @@ DEVICE void back(u8 *memory, const bf16 *a, const bf16 *a2, const bf16 *b, const
 
 #if OF_KEYS
 /// Bits and lists are those of columns.
-KERNEL(128 * GROUPS)
+KERNEL(128)
 attention_back_keys(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *g, const float *numbers, TG *dk, TG *dv,
                     const u64 *bits, const int *lists, float scale, int n, int m, int mask_batch, int mask_head,
                     i64 q_b, i64 q_h, i64 q_n, i64 k_b, i64 k_h, i64 k_n, i64 v_b, i64 v_h, i64 v_n, i64 g_b, i64 g_h,
@@ -139,7 +130,7 @@ attention_back_keys(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *g, 
 }
 #else
 /// Bits and lists are those of rows.
-KERNEL(128 * GROUPS)
+KERNEL(128)
 attention_back_queries(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *g, const float *numbers, TG *dq,
                        const u64 *bits, const int *lists, float scale, int n, int m, int mask_batch, int mask_head,
                        i64 q_b, i64 q_h, i64 q_n, i64 k_b, i64 k_h, i64 k_n, i64 v_b, i64 v_h, i64 v_n, i64 g_b,

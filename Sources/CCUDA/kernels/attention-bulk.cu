@@ -1,7 +1,8 @@
-// `attention.cu` for Hopper (Shah et al. 2024, "FlashAttention-3"): GROUPS groups of four warps with 64 queries each,
-// and a thread that has the engine copy keys and values ahead of them, into SLOTS tiles. No group waits for another, so
-// that one has the tensor cores while others take exponentials; and within a group the scores of a tile are begun before
-// the values of the one before are added.
+// `attention.cu` for Hopper (Shah et al. 2024, "FlashAttention-3"): two groups of four warps with 64 queries each, and a
+// thread that has the engine copy keys and values ahead of them, into SLOTS tiles. One group has the tensor cores while
+// the other takes exponentials; and within a group the scores of a tile are begun before the values of the one before
+// are added.
+static_assert(GROUPS == 2, "two take turns");
 
 KERNEL(128 * GROUPS + 128, 1)
 attention_bulk(TENSOR_MAP(q), TENSOR_MAP(k), TENSOR_MAP(v), TO *result, float *logarithms, const u64 *bits,
@@ -11,15 +12,18 @@ attention_bulk(TENSOR_MAP(q), TENSOR_MAP(k), TENSOR_MAP(v), TO *result, float *l
   u8 *const stages = memory + GROUPS * size;
   // Of the queries; and of each slot, that it is full, and that it may be filled again. Keys and values take turns.
   u64 *const queries_there = (u64 *)(stages + SLOTS * size), *const full = queries_there + 1, *const empty = full + SLOTS;
+  u64 *const turns = empty + SLOTS;
+  // The entry of the list that a slot's keys are of: read from global memory it would keep a group waiting.
+  int *const entries = (int *)(turns + 2);
   // Later rows often have more keys: of all heads they begin first, so that short blocks end together.
   const int head = blockIdx.x, block = gridDim.y - 1 - blockIdx.y, first_row = block * GROUPS * 64;
   const int column_tiles = (m + 63) / 64, mask = (int)blockIdx.z * mask_batch + head * mask_head;
   const int *const list = lists + ((i64)mask * gridDim.y + block) * (column_tiles + 1);
-  // Entries are read well before they are wanted: the first with their number.
-  const int count = list[0], first_entry = m > 0 ? list[1] : 0, group = threadIdx.x / 128;
+  const int count = list[0], first_entry = m > 0 ? list[1] : 0, group = warp_group();
   if (threadIdx.x == 0) {
     barrier_init(queries_there, 1);
     for (int i = 0; i < SLOTS; i++) barrier_init(full + i, 1), barrier_init(empty + i, 4 * GROUPS);
+    barrier_init(turns, 4), barrier_init(turns + 1, 4);
     barriers_seen();
   }
   __syncthreads();
@@ -33,12 +37,13 @@ attention_bulk(TENSOR_MAP(q), TENSOR_MAP(k), TENSOR_MAP(v), TO *result, float *l
       int next = first_entry;
 #pragma unroll 1
       for (int step = 0; step < count; step++) {
-        const int first = (next >> 2 * GROUPS) * 64;
+        const int entry = next, first = (entry >> 2 * GROUPS) * 64;
         if (step + 1 < count) next = list[2 + step];
 #pragma unroll
         for (int i = 0; i < 2; i++) {
           const int slot = (2 * step + i) % SLOTS;
           barrier_wait(empty + slot, ((2 * step + i) / SLOTS + 1) & 1);
+          if (i == 0) entries[slot / 2] = entry;
           barrier_expect(full + slot, size);
           bulk_tile<D>(stages + slot * size, i ? &v : &k, first, head, blockIdx.z, full + slot);
         }
@@ -63,31 +68,35 @@ attention_bulk(TENSOR_MAP(q), TENSOR_MAP(k), TENSOR_MAP(v), TO *result, float *l
       __syncwarp();
       if (lane == 0) barrier_arrive(empty + i % SLOTS);
     };
-    auto begin_scores = [&](int step) {
+    // What is allowed of the tile's keys to the thread's two rows, and whether all is.
+    u64 allowed[2] = {};
+    bool is_whole;
+    auto wait_keys = [&](int step) {
       wait_full(2 * step);
-      multiply<64>(s, a, stages + 2 * step % SLOTS * size, 0);
+      // What nothing of is allowed for the group's rows has a place in the list for another group's.
+      const int entry = entries[step % (SLOTS / 2)];
+      is_whole = (entry >> 2 * group & 3) == 2;
+      if (is_whole) return;
+#pragma unroll
+      for (int r = 0; r < 2; r++)
+        allowed[r] = row + 8 * r < n ? bits[(i64)8 * r * column_tiles + (entry >> 2 * GROUPS)] : 0;
     };
+    auto begin_scores = [&](int step) { multiply<64>(s, a, stages + 2 * step % SLOTS * size, 0); };
     auto begin_sums = [&](int step) {
       wait_full(2 * step + 1);
       multiply_as_is<64>(out, p, stages + (2 * step + 1) % SLOTS * size, 0);
     };
-    auto read_mask = [&](u64(&allowed)[2], int entry) {
-      // What nothing of is allowed for the group's rows has a place in the list for another group's.
-      if ((entry >> 2 * group & 3) == 2) return;
-#pragma unroll
-      for (int r = 0; r < 2; r++)
-        allowed[r] = row + 8 * r < n ? bits[(i64)8 * r * column_tiles + (entry >> 2 * GROUPS)] >> column : 0;
-    };
     // Scores to weights, relative to `top`, which follows the largest score when it is 2^8 above: few tiles change it.
-    auto weigh = [&](const u64(&allowed)[2], bool is_whole) {
+    auto weigh = [&] {
 #pragma unroll
       for (int r = 0; r < 2; r++) {
         if (!is_whole) {
+          const u64 mine = allowed[r] >> column;
 #pragma unroll
           for (int j = 0; j < 8; j++)
 #pragma unroll
             for (int e = 0; e < 2; e++)
-              if (!((u32)(allowed[r] >> (j / 4 * 32)) >> (j % 4 * 8 + e) & 1)) s[j][2 * r + e] = -INFINITY;
+              if (!((u32)(mine >> (j / 4 * 32)) >> (j % 4 * 8 + e) & 1)) s[j][2 * r + e] = -INFINITY;
         }
         float high = s[0][2 * r];
 #pragma unroll
@@ -106,25 +115,24 @@ attention_bulk(TENSOR_MAP(q), TENSOR_MAP(k), TENSOR_MAP(v), TO *result, float *l
     };
 
     if (count > 0) {
-      int entry = first_entry;
-      u64 allowed[2] = {0, 0};
-      read_mask(allowed, entry);
+      wait_keys(0);
+      await_turn(turns, group, 0);
       begin_scores(0);
+      pass_turn(turns, group);
       multiply_wait<0>(s);
       release(0);
-      weigh(allowed, (entry >> 2 * group & 3) == 2);
+      weigh();
       pack_tiles(p, s);
-      if (count > 1) entry = list[2];
 #pragma unroll 1
       for (int step = 1; step < count; step++) {
-        read_mask(allowed, entry);
+        wait_keys(step);
+        await_turn(turns, group, step);
         begin_scores(step);
         begin_sums(step - 1);
-        const bool is_whole = (entry >> 2 * group & 3) == 2;
-        if (step + 1 < count) entry = list[2 + step];
+        pass_turn(turns, group);
         multiply_wait<1>(s);
         release(2 * step);
-        weigh(allowed, is_whole);
+        weigh();
         // A branch, so that the exponentials are not put off until the sums are there.
         const bool shrinks = __any_sync(0xffffffffu, shrink[0] != 1 || shrink[1] != 1);
         wgmma_pin(s);

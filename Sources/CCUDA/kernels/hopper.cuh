@@ -104,7 +104,6 @@ template <int pending, int n> DEVICE void multiply_wait(float (&d)[n][4]) {
   wgmma_wait<pending>();
   wgmma_pin(d);
 }
-#define tiles_wait() (copy_wait<0>(), wgmma_see_shared(), __syncthreads())
 
 // MARK: Copies that an engine makes by itself
 //
@@ -188,3 +187,20 @@ DEVICE void bulk_tile(u8 *to, const TensorMap *map, int token, int head, int bat
 #pragma unroll
   for (int i = 0; i < columns / 64; i++) bulk_panel(to + i * 8192, map, i * 64, token, head, batch, barrier);
 }
+
+/// Which group of four warps this is, in a way that shows the compiler that a warp has one: what it addresses by it then
+/// takes no instruction a thread.
+DEVICE int warp_group() { return __shfl_sync(0xffffffffu, (int)threadIdx.x / 128, 0); }
+
+/// Two groups of four warps take turns to begin products: without, both have the tensor cores at once, and then neither
+/// while both take exponentials. `turns` are two barriers of four arrivals.
+#ifdef NO_TURNS
+DEVICE void await_turn(u64 *, int, int) {}
+DEVICE void pass_turn(u64 *, int) {}
+#else
+DEVICE void await_turn(u64 *turns, int group, int step) { barrier_wait(turns + group, (step + 1 - group) & 1); }
+DEVICE void pass_turn(u64 *turns, int group) {
+  __syncwarp();
+  if (threadIdx.x % 32 == 0) barrier_arrive(turns + 1 - group);
+}
+#endif

@@ -1,5 +1,4 @@
 import FlowTensor
-import Foundation
 
 extension KernelTable {
   static func attentionStorage(_ op: any Op) -> Storage? {
@@ -63,9 +62,7 @@ extension KernelTable {
 /// Where the parts of a mask's summary lie: see attention-mask.cu.
 struct MaskSummary {
   /// How many tiles of queries, or of keys, a block has on Hopper: what the registers of a multiprocessor hold.
-  static var groups: (rows: Int, columns: Int) { (isBulk ? 2 : 3, 2) }
-  /// Whether Hopper's copy engine brings the tiles.
-  static var isBulk: Bool { ProcessInfo.processInfo.environment["FLOW_ATTENTION"] == "bulk" }
+  static let groups = (rows: 2, columns: 2)
 
   let masks: Int
   let rowTiles: Int
@@ -137,11 +134,11 @@ private struct AttentionStep {
   var tileBytes: Int { (d + 63) / 64 * 8192 }
   /// Whether Hopper's own instructions are taken.
   var isHopper: Bool { capability == 90 && d > 32 }
-  var isBulk: Bool { isHopper && MaskSummary.isBulk }
   /// Tiles that the copy engine may be ahead by, and the shared memory of a kernel that has as many and `own` besides.
   static let slots = 8
   func bulkMemory(own: Int, more: Int = 0) -> Int {
-    (own + AttentionStep.slots) * tileBytes + more + (2 * AttentionStep.slots + 1) * 8
+    (own + AttentionStep.slots) * tileBytes + more + (2 * AttentionStep.slots + 3) * 8 + AttentionStep.slots
+      * 2
   }
   func matrix(_ x: Operand) -> Argument {
     let (tokens, batch) = (x.shape[2], h * x.shape[2] * d)
@@ -151,9 +148,10 @@ private struct AttentionStep {
         strides: x.isTurned ? [h * d, d, batch] : [d, tokens * d, batch]))
   }
   /// The tensor cores' kernels fill narrower heads up with zeros.
+  var defines: [String] { ["WIDTH=\(d)", "D=\([16, 32, 64].first { $0 >= d } ?? 128)"] }
+  /// Hopper's.
   func defines(groups: Int) -> [String] {
-    ["WIDTH=\(d)", "D=\([16, 32, 64].first { $0 >= d } ?? 128)", "GROUPS=\(groups)"]
-      + (isHopper ? ["FLOW_SM90A"] : [])
+    defines + ["GROUPS=\(groups)", "SLOTS=\(AttentionStep.slots)", "FLOW_SM90A"]
   }
   /// Blocks per 64 rows of the float32 kernels.
   var parts: Int { (d + 63) / 64 }
@@ -185,22 +183,20 @@ private struct AttentionStep {
         KernelTable.place($0, summary)
       }
       + numbers(isTiled: isTiled) + [q, k, v, output].flatMap(strides)
-    if isTiled && isBulk {
+    if isTiled && isHopper {
       let kernel = Kernel(
         "attention-bulk", "attention_bulk",
-        defines(groups: groups) + ["TO=\(output.cType)", "SLOTS=\(AttentionStep.slots)"])
+        defines(groups: groups) + ["TO=\(output.cType)"])
       work.launches.append(
         Launch(
           kernel, grid: (h, (rowTiles + groups - 1) / groups, b), threads: 128 * groups + 128,
           shared: bulkMemory(own: groups),
           [q, k, v].map(matrix) + arguments[3..<7 + numbers(isTiled: true).count] + strides(output)))
     } else if isTiled {
-      let kernel = Kernel("attention", "attention", defines(groups: groups) + ["TO=\(output.cType)"])
+      let kernel = Kernel("attention", "attention", defines + ["TO=\(output.cType)"])
       // Queries, and two stages of keys and values.
       work.launches.append(
-        Launch(
-          kernel, grid: (h, (rowTiles + groups - 1) / groups, b), threads: 128 * groups,
-          shared: (groups + 4) * tileBytes, arguments))
+        Launch(kernel, grid: (h, rowTiles, b), threads: 128, shared: 5 * tileBytes, arguments))
     } else {
       let kernel = Kernel(
         "attention-float", "attention_float",
@@ -240,12 +236,10 @@ private struct AttentionStep {
         + numbers(isTiled: isTiled) + ([q, k, v, g] + results).flatMap(strides)
       let tiles = isOfKeys ? columnTiles : rowTiles
       let entry = isOfKeys ? "back_keys" : "back_queries"
-      if isTiled && isBulk {
+      if isTiled && isHopper {
         let kernel = Kernel(
           "attention-back-bulk", "attention_\(entry)_bulk",
-          defines(groups: groups) + [
-            "TG=\(dq.cType)", "OF_KEYS=\(isOfKeys ? 1 : 0)", "SLOTS=\(AttentionStep.slots)",
-          ])
+          defines(groups: groups) + ["TG=\(dq.cType)", "OF_KEYS=\(isOfKeys ? 1 : 0)"])
         work.launches.append(
           Launch(
             kernel, grid: (h, (tiles + groups - 1) / groups, b), threads: 128 * groups + 128,
@@ -255,12 +249,12 @@ private struct AttentionStep {
       } else if isTiled {
         let kernel = Kernel(
           "attention-back", "attention_\(entry)",
-          defines(groups: groups) + ["TG=\(dq.cType)", "OF_KEYS=\(isOfKeys ? 1 : 0)"])
-        // Two tiles a group that stay, two stages of two that walk past; with keys, the walking queries' numbers.
+          defines + ["TG=\(dq.cType)", "OF_KEYS=\(isOfKeys ? 1 : 0)"])
+        // Two tiles that stay, two stages of two that walk past; with keys, the walking queries' numbers.
         work.launches.append(
           Launch(
-            kernel, grid: (h, (tiles + groups - 1) / groups, b), threads: 128 * groups,
-            shared: (2 * groups + 4) * tileBytes + (isOfKeys ? 1024 : 0), arguments))
+            kernel, grid: (h, tiles, b), threads: 128, shared: 6 * tileBytes + (isOfKeys ? 1024 : 0),
+            arguments))
       } else {
         let kernel = Kernel(
           "attention-float", "attention_float_\(entry)",
