@@ -21,8 +21,10 @@ struct FusedSource {
   /// Sums over all rows, as registers.
   let sums: [Int]
 
-  /// Of blocks that keep a part of a sum each: four on each multiprocessor of a Hopper.
-  private static let mostBlocks = 528
+  /// Blocks on each multiprocessor of those that keep a part of a sum each, as many as registers hold of most kernels.
+  private var together: Int { max(1, 768 / threads) }
+  /// Multiprocessors of a Hopper: sums mustn't depend on which device it is.
+  private static let multiprocessors = 132
 
   init(_ program: RowProgram, _ inputs: [Operand], _ outputs: [Operand]) {
     (self.program, self.inputs, self.outputs) = (program, inputs, outputs)
@@ -73,7 +75,7 @@ struct FusedSource {
     let wanted =
       byRows
       ? (program.rows + rowsAtOnce - 1) / rowsAtOnce : (count + threads * vector - 1) / (threads * vector)
-    return max(1, sums.isEmpty ? wanted : min(FusedSource.mostBlocks, wanted))
+    return max(1, sums.isEmpty ? wanted : min(FusedSource.multiprocessors * together, wanted))
   }
 
   /// Elements of the partial sums of register `index`, for one block.
@@ -101,7 +103,9 @@ struct FusedSource {
         program.registers.contains { $0.place == .output(output.offset) && !isSum($0) }
       }.map { "\($0.element.cType) *y\($0.offset)" } + sums.map { "float *p\($0)" }
     lines.append("typedef \(index) Index;")
-    lines.append("KERNEL(\(threads)) group(\(parameters.joined(separator: ", "))) {")
+    // So that all blocks that read ahead are there at once.
+    let kernel = ahead.isEmpty ? "KERNEL(\(threads))" : "KERNEL(\(threads), \(together))"
+    lines.append("\(kernel) group(\(parameters.joined(separator: ", "))) {")
     if byRows && lanes > 32 { lines.append("  __shared__ float scratch[32];") }
     if turns, !turnsInWarp { lines.append("  __shared__ float turned[\(rowsAtOnce * program.width)];") }
     if !sums.isEmpty { lines.append("  __shared__ float whole[\(max(32, columnsBuffer))];") }

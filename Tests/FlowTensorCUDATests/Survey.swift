@@ -69,8 +69,8 @@ final class Survey: Backend {
     return Nothing()
   }
 
-  /// The kernels of the op table's programs on a device of `capability`: every kernel of a file, and every eighth of those
-  /// that are made for a program.
+  /// The kernels of the op table's programs on a device of `capability`: every kernel of a file, of those that are
+  /// made for a program the ones that must be on a multiprocessor together, and every eighth of the others.
   static func kernels(capability: Int) throws -> [Kernel] {
     // Those that no op launches.
     var all: Set<Kernel> = [Kernel("trial", "fill", ["T0=float"]), Kernel("trial", "fill", ["T0=bf16"])]
@@ -79,8 +79,13 @@ final class Survey: Backend {
     ] {
       let survey = Survey(capability: capability, precision: precision)
       for test in OpCase.all { _ = try test.program(on: survey, test.view, storage) }
+      for shape in FusedAheadTests.shapes { _ = try FusedAheadTests.program(shape, storage, on: survey) }
       if precision == .bfloat16 {
         for test in TensorCores.cases { _ = try TensorCores.program(test, on: survey) }
+        // Of a published size as well.
+        for shape in FusedAheadTests.shapes + [[4, 2300, 2048], [16, 9200, 128]] {
+          _ = try FusedAheadTests.program(shape, .float32, on: survey)
+        }
       }
       all.formUnion(survey.kernels)
     }
@@ -93,7 +98,9 @@ final class Survey: Backend {
       var unit = kernel
       unit.entry = ""
       guard units.insert(unit).inserted else { return nil }
-      if case .text = kernel.source, index % 8 != 0 { return nil }
+      if case .text(let text) = kernel.source, index % 8 != 0, !text.contains("first_row") {
+        return nil
+      }
       return kernel
     }
   }
