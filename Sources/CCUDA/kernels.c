@@ -106,6 +106,9 @@ static const char near[] = {
 static const char trial[] = {
 #embed "kernels/trial.cu"
     , 0};
+static const char skinny[] = {
+#embed "kernels/skinny.cu"
+    , 0};
 
 static const struct {
   const char *name, *text;
@@ -145,6 +148,7 @@ static const struct {
     {"wide_weight", wide_weight},
     {"near", near},
     {"trial", trial},
+    {"skinny", skinny},
 };
 
 const char *flow_cuda_source(const char *name) {

@@ -163,6 +163,7 @@ final class CUDASteps: PreparedSteps {
     if let op = step.op as? MatMul ?? adding?.product, inputs.allSatisfy({ $0.count > 0 }),
       inputs[0].dtype == inputs[1].dtype
     {
+      if let work = KernelTable.skinny(op, context, scale: adding?.scale ?? 1) { return (work, nil) }
       let product = try MatrixProduct(backend, op, inputs, outputs[0], scale: adding?.scale ?? 1)
       // What is added must be of the result's type.
       guard adding?.adds == true, inputs[2].dtype != outputs[0].dtype else { return (nil, product) }

@@ -60,7 +60,11 @@ final class Survey: Backend {
         inputs: step.inputs.map(operand), outputs: step.outputs.map(operand), multiprocessors: 132,
         capability: capability)
       if context.outputs.allSatisfy({ $0.count == 0 }) { continue }
-      if let work = KernelTable.work(step.op, context) {
+      let adding = step.op as? MatMulAdd
+      let product = (step.op as? MatMul ?? adding?.product).flatMap {
+        KernelTable.skinny($0, context, scale: adding?.scale ?? 1)
+      }
+      if let work = product ?? KernelTable.work(step.op, context) {
         found.withLock { $0.formUnion(work.launches.map(\.kernel)) }
       } else if !(step.op is MatMul || step.op is MatMulAdd) {
         throw TensorError.unsupported(op: step.op.name, backend: name, path: step.path)

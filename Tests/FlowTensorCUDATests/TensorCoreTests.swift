@@ -36,7 +36,7 @@ import Testing
       let entries = Set(survey.kernels.map(\.entry))
       #expect(entries.contains("snake_tiles") && entries.contains("snake_back_tiles"), "\(entries.sorted())")
       let attention = ["attention", "attention-back"].map { $0 + (capability == 90 ? "-bulk" : "") }
-      for file in attention + ["near", "wide", "wide_weight"] {
+      for file in attention + ["near", "wide", "wide_weight", "skinny"] {
         #expect(files.contains(file), "\(file) on sm_\(capability): \(files.sorted())")
       }
     }

@@ -9,7 +9,17 @@ import Testing
 /// results and gradients are intermediate values here.
 enum TensorCores {
   /// Sizes just above and below those of tiles; heads of widths that tiles are filled up to.
-  static let cases: [OpCase] = attention + convolutions + snakes
+  static let cases: [OpCase] = attention + convolutions + snakes + products
+
+  /// With a short side; the gradients have it elsewhere.
+  private static let products: [OpCase] = [(320, 16), (576, 8), (1024, 24), (320, 64)].flatMap { long, rank in
+    [
+      OpCase(MatMul(transposeA: false, transposeB: false), [[270, long], [long, rank]]),
+      OpCase(MatMul(transposeA: false, transposeB: true), [[270, long], [rank, long]]),
+      OpCase(MatMul(transposeA: true, transposeB: false), [[270, rank], [270, long]]),
+      OpCase(MatMul(transposeA: false, transposeB: true), [[270, rank], [long, rank]]),
+    ]
+  }
 
   private static let attention: [OpCase] = {
     // B, H, N, D; keys; batches and heads of the mask.
