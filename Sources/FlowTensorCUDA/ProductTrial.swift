@@ -12,7 +12,7 @@ struct ProductTrial {
   /// How many times each algorithm is timed, and products of one time.
   private static let (rounds, each) = (5, 2)
   /// One that takes longer than this, compared with the fastest, is timed no more; one that gains less isn't worth taking.
-  private static let (hopeless, worthwhile) = (1.25, 0.98)
+  private static let (hopeless, worthwhile) = (1.25, 0.95)
   private static let blocks = 512
 
   private struct Operands {
