@@ -71,12 +71,11 @@ private final class Child {
       ] + more
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     process.standardOutput = output
-    process.standardError = output
     problem = Result { try process.run() }
   }
   private var problem = Result<Void, any Error>.success(())
 
-  /// What it said.
+  /// What it said; what it logs is another's.
   func finish() throws -> String {
     try problem.get()
     let data = output.fileHandleForReading.readDataToEndOfFile()

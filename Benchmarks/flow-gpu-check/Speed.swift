@@ -78,7 +78,8 @@ final class SpeedBench {
 
   /// Appends a line of JSON: numbers and texts of a case, and the memory in use.
   func record(
-    _ name: String, _ numbers: [String: Double], times: [Double] = [], error: String? = nil
+    _ name: String, _ numbers: [String: Double], times: [Double] = [], losses: [Double] = [],
+    error: String? = nil
   ) throws {
     var line: [String: Any] = ["case": name, "by": "flow \(backend.name)", "tiny": options.isTiny]
     if let cuda {
@@ -94,6 +95,7 @@ final class SpeedBench {
       line["ms"] = times.sorted()[times.count / 2]
       line["all_ms"] = times
     }
+    if !losses.isEmpty { line["losses"] = losses }
     line["error"] = error
     try options.record(line)
   }

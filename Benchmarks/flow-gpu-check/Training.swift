@@ -26,27 +26,56 @@ func smallTraining(
     settings, songs: songs, validation: [], seed: options.seed, backend: backend, state: state)
 }
 
+/// A small training of a vocoder against discriminators.
+private func smallVocoder(_ options: Options, _ backend: any Backend) throws -> VocoderTrainer {
+  var settings = VocoderTraining.tiny(steps: options.steps)
+  settings.trained = .decoder
+  settings.latentWeight = 0
+  settings.validateEvery = options.steps
+  settings.adversarial = AdversarialTraining(
+    weight: 1, featureWeight: 1, waves: DiscriminatorConfig(channelMultiplier: 1 / 32))
+  var random = Philox(seed: options.seed, label: "wave")
+  let wave = (0..<settings.vocoder.hop * 12).map {
+    0.3 * sin(Float($0) * 0.05) + 0.1 * Float(random.normal())
+  }
+  return try VocoderTrainer(settings, songs: [wave], validation: [], seed: options.seed, backend: backend)
+}
+
 func bits(_ trainer: FlowTrainer) throws -> [String: [UInt32]] {
   try trainer.loop.weights().mapValues { $0.floats.map(\.bitPattern) }
+}
+
+/// Runs both: right when the losses are the same within the precision's bound.
+private func compare(
+  _ what: String, _ one: TrainingLoop, _ truth: TrainingLoop, _ options: Options
+) throws -> Bool {
+  let bounds: [CUDAPrecision: Double] = [.float32: 1e-4, .tf32: 5e-3, .bfloat16: 5e-2]
+  let bound = bounds[options.precision, default: 1e-4]
+  try truth.run()
+  try one.run()
+  let off = zip(one.history, truth.history).map { abs($0.loss - $1.loss) / abs($1.loss) }
+  let worst = Double(off.max() ?? .infinity)
+  try options.record([
+    "part": "train", "device": options.name, "what": what, "steps": options.steps, "ok": worst <= bound,
+    "worst": worst, "bound": bound, "first": one.history.first?.loss ?? -1,
+    "last": one.history.last?.loss ?? -1, "last_cpu": truth.history.last?.loss ?? -1,
+  ])
+  return worst <= bound
+}
+
+/// Right when a vocoder's losses are those of the CPU within the precision's bound.
+func checkVocoderTraining(_ options: Options) throws -> Bool {
+  let one = try smallVocoder(options, options.backend())
+  let truth = try smallVocoder(options, CPUBackend(threads: 4))
+  return try compare("vocoder's losses beside the CPU's", one.loop, truth.loop, options)
 }
 
 /// Right when the losses are those of the CPU within the precision's bound, and a second run, one with its state on the host,
 /// and one that was killed and resumed give the same bits.
 func checkTraining(_ options: Options) throws -> Bool {
-  let bounds: [CUDAPrecision: Double] = [.float32: 1e-4, .tf32: 5e-3, .bfloat16: 5e-2]
-  let bound = bounds[options.precision, default: 1e-4]
-  let (one, truth) = (
-    try smallTraining(options, options.backend()), try smallTraining(options, CPUBackend(threads: 4))
-  )
-  try truth.loop.run()
-  try one.loop.run()
-  let off = zip(one.loop.history, truth.loop.history).map { abs($0.loss - $1.loss) / abs($1.loss) }
-  let worst = Double(off.max() ?? .infinity)
-  try options.record([
-    "part": "train", "device": options.name, "what": "losses beside the CPU's", "steps": options.steps,
-    "ok": worst <= bound, "worst": worst, "bound": bound, "first": one.loop.history.first?.loss ?? -1,
-    "last": one.loop.history.last?.loss ?? -1, "last_cpu": truth.loop.history.last?.loss ?? -1,
-  ])
+  let one = try smallTraining(options, options.backend())
+  let truth = try smallTraining(options, CPUBackend(threads: 4))
+  let isClose = try compare("losses beside the CPU's", one.loop, truth.loop, options)
   let wanted = try bits(one)
   let two = try smallTraining(options, options.backend())
   try two.loop.run()
@@ -66,7 +95,7 @@ func checkTraining(_ options: Options) throws -> Bool {
     "part": "train", "device": options.name, "what": "killed and resumed, bit by bit", "ok": goesOn,
     "from_step": resumed.step,
   ])
-  return worst <= bound && isSame && isSameAway && goesOn
+  return isClose && isSame && isSameAway && goesOn
 }
 
 /// A training that goes on from what another process left behind when it was killed.

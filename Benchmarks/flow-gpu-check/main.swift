@@ -2,6 +2,7 @@
 //   flow-gpu-check libraries            what was found of CUDA, and the device
 //   flow-gpu-check ops                  every op against its reference in double precision
 //   flow-gpu-check train                the same training on the CPU and the device, twice, and killed and resumed
+//   flow-gpu-check train-vocoder        a small vocoder's training on the CPU and the device
 //   flow-gpu-check faults               what is said of no memory, a lost device and the like, and what is whole after
 //   flow-gpu-check nccl                 the same training with its gradients going through NCCL, of one rank, bit by bit
 //   flow-gpu-check golden FOLDER        PyTorch's numbers
@@ -21,6 +22,7 @@ do {
   case "ops": isRight = try checkOps(options)
   case "train": isRight = try checkTraining(options)
   case "nccl": isRight = try checkExchange(options)
+  case "train-vocoder": isRight = try checkVocoderTraining(options)
   case "train-until-killed": try trainUntilKilled(options)
   case "train-digest": isRight = try printTrainingDigest(options)
   case "faults": isRight = try checkFaults(options)
