@@ -108,6 +108,8 @@ struct CUDARankTests {
     #expect(shell.out.contains("rank 1 of 2 was killed"), "\(shell.out)")
     #expect(shell.wait { RankedRunTests.rank(0, shell) == nil && RankedRunTests.rank(1, shell) == nil })
     #expect(try shell.run(options(2, "cuda"), environment: device).code == 0)
+    let log = try shell.run(["log", "train-flow"] + options(2, "cuda").dropFirst(2), environment: device)
+    #expect(log.out.contains("resumed at step"), "\(log)")
     #expect(shell.folder.read("runs/p/weights/model.safetensors") == weights[0])
   }
 
