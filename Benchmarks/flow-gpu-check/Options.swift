@@ -28,7 +28,7 @@ struct Options {
   init(_ arguments: ArraySlice<String>) {
     var rest = arguments
     guard let first = rest.popFirst() else {
-      Options.fail("usage: flow-gpu-check libraries|ops|train|nccl|faults|golden FOLDER|speed [options]")
+      Options.fail(usage)
     }
     part = first
     func number(_ option: String) -> Int {

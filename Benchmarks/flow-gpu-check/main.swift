@@ -1,19 +1,13 @@
-// What scripts/gpu-check runs on a machine with a GPU; each part appends lines of JSON to a file as it goes:
-//   flow-gpu-check libraries            what was found of CUDA, and the device
-//   flow-gpu-check ops                  every op against its reference in double precision
-//   flow-gpu-check train                the same training on the CPU and the device, twice, and killed and resumed
-//   flow-gpu-check train-vocoder        a small vocoder's training on the CPU and the device
-//   flow-gpu-check faults               what is said of no memory, a lost device and the like, and what is whole after
-//   flow-gpu-check nccl                 the same training with its gradients going through NCCL, of one rank, bit by bit
-//   flow-gpu-check golden FOLDER        PyTorch's numbers
-//   flow-gpu-check speed                the cases of Benchmarks/cuda/peer.py: --cases LIST, --budget SECONDS, --tiny, --runs N, --profile
-// Options: --device cuda|blas, or for trainings' speed plan: what a device's memory would hold (all steps with --profile); --precision float32|tf32|bfloat16, --seed N, --steps N, --only TEXT, --every N, --out FILE.
-// Exit code 1: something is wrong; 2: it could not be run.
+// What scripts/gpu-check runs on a machine with a GPU; `usage` says what it can do.
 import FlowTensor
 import FlowTensorCPU
 import FlowTensorCUDA
 import Foundation
 
+if CommandLine.arguments.dropFirst().contains(where: { ["--help", "-h", "help"].contains($0) }) {
+  print(usage)
+  exit(0)
+}
 var options = Options(CommandLine.arguments.dropFirst())
 do {
   let isRight: Bool

@@ -1,10 +1,11 @@
 import FlowCore
 import FlowNN
 import FlowTensor
+import Synchronization
 
 /// Makes batches of one static shape out of songs: latents padded with ones to whole blocks (the end-of-prediction frames
 /// of spec 4.2, at least one), then masked padding.
-struct FlowBatches {
+struct FlowBatches: Sendable {
   private let settings: FlowTraining
   private let songs: [FlowSong]
   private let part: BatchPart
@@ -14,8 +15,8 @@ struct FlowBatches {
   private let masks = Masks()
 
   /// The last mask: batches whose songs are as long have the same memory, which isn't copied to the device again.
-  private final class Masks {
-    var last: (texts: [Int], latents: [Int], mask: HostTensor)?
+  private final class Masks: Sendable {
+    let last = Mutex<(texts: [Int], latents: [Int], mask: HostTensor)?>(nil)
   }
 
   init(_ settings: FlowTraining, songs: [FlowSong], part: BatchPart) throws {
@@ -192,11 +193,13 @@ struct FlowBatches {
   }
 
   private func mask(_ texts: [Int], _ latents: [Int]) throws(TensorError) -> HostTensor {
-    if let last = masks.last, last.texts == texts, last.latents == latents { return last.mask }
+    if let last = masks.last.withLock({ $0 }), last.texts == texts, last.latents == latents {
+      return last.mask
+    }
     let mask = try FlowMatching.mask(
       textCount: textCount, latentCount: latentCount, blockSize: settings.model.blockSize, textLengths: texts,
       latentLengths: latents)
-    masks.last = (texts, latents, mask)
+    masks.last.withLock { $0 = (texts, latents, mask) }
     return mask
   }
 

@@ -143,13 +143,13 @@ public final class VocoderTrainer {
       ranks.size > 1
       ? try VocoderTrainer.prior(settings, rows: rows.count, store: store, ranks: ranks) : nil
 
-    func inputs(_ segments: [[Float]], noise: [Float]) throws -> [String: HostTensor] {
+    @Sendable func inputs(_ segments: [[Float]], noise: [Float]) throws -> [String: HostTensor] {
       [
         "wave": try HostTensor(segments.flatMap { $0 }, [rows.count, 1, count]),
         "noise": try HostTensor(noise, [rows.count, settings.vocoder.inChannels, settings.frames]),
       ]
     }
-    func segment(_ song: [Float], from start: Int) -> [Float] {
+    @Sendable func segment(_ song: [Float], from start: Int) -> [Float] {
       let part = Array(song[min(start, song.count)..<min(start + count, song.count)])
       return part + [Float](repeating: 0, count: count - part.count)
     }
@@ -183,12 +183,12 @@ public final class VocoderTrainer {
           let noise = (0..<settings.batch * noiseCount).map { _ in
             Float(random.normal()) * settings.latentNoise
           }
-          let batch = try inputs(
+          return try inputs(
             rows.map { segment(songs[training[starts[$0].index]], from: starts[$0].place) },
             noise: Array(noise[rows.lowerBound * noiseCount..<rows.upperBound * noiseCount]))
-          return try batch.merging(prior?.inputs(batch) ?? [:]) { $1 }
         }
       },
+      complete: prior.map { prior in { batch in try batch.merging(prior.inputs(batch)) { $1 } } },
       validate: {
         var sum: Float = 0
         for i in 0..<batchesOfCheck {

@@ -219,6 +219,37 @@ public final class TrainingStep {
     return new
   }
 
+  /// Begins to bring the batch of the next step to a device that has memory of its own, beside what it computes.
+  /// - Throws: `TensorError`.
+  func stage(_ batches: [[String: HostTensor]]) throws {
+    if let first = batches.first { try forward.stage(first) }
+  }
+
+  /// Begins step number `step` as `run` takes it, and gives what waits for its scalars. A step of one program goes on on its
+  /// device until then; any other is over.
+  /// - Throws: `TensorError`, and what the ranks throw.
+  func start(_ batches: [[String: HostTensor]], step: Int) throws -> () throws -> [String: Float] {
+    guard apply == nil, ranks.size == 1, shards == nil, batches.count == 1, settings.accumulation == 1 else {
+      let result = try run(batches, step: step)
+      return { result }
+    }
+    let finish = try forward.start(batches[0].merging(["optimizer": scalars(step)]) { $1 })
+    return {
+      var result: [String: Float] = [:]
+      for (name, value) in try finish() where value.shape.reduce(1, *) == 1 { result[name] = value.floats[0] }
+      return result
+    }
+  }
+
+  /// What the update of step number `step` takes: rate, and what is left of the moments' beginning.
+  private func scalars(_ step: Int) throws(TensorError) -> HostTensor {
+    let n = Double(step + 1)
+    return try HostTensor(
+      [
+        Float(settings.rate(step)), Float(1 - pow(settings.beta1, n)), Float(1 - pow(settings.beta2, n)),
+      ], [3])
+  }
+
   /// Takes step number `step` (from 0) on `batches` (one, or as many as are accumulated); the reported scalars, averaged
   /// over the batches, each as `share` says over the ranks.
   /// - Throws: `TensorError`, and what the ranks throw.
@@ -226,11 +257,7 @@ public final class TrainingStep {
     guard batches.count == settings.accumulation else {
       throw TensorError.input("\(batches.count) batches were given, \(settings.accumulation) are accumulated")
     }
-    let n = Double(step + 1)
-    let scalars = try HostTensor(
-      [
-        Float(settings.rate(step)), Float(1 - pow(settings.beta1, n)), Float(1 - pow(settings.beta2, n)),
-      ], [3])
+    let scalars = try scalars(step)
     var sums: [String: Float] = [:]
     var norm: Float?
     for batch in batches {

@@ -75,7 +75,8 @@ public final class TrainingLoop {
   private let settings: OptimizerSettings
   private let validateEvery: Int
   private let terms: [String]
-  private let batches: (Int) throws -> [[String: HostTensor]]
+  private let batches: @Sendable (Int) throws -> [[String: HostTensor]]
+  private let complete: (([String: HostTensor]) throws -> [String: HostTensor])?
   private let validate: (() throws -> Float)?
   private var best: (loss: Float, weights: [String: HostTensor])?
 
@@ -87,14 +88,18 @@ public final class TrainingLoop {
   ///   - step: what to run.
   ///   - names: the trainable parameters.
   ///   - validateEvery: steps between validations; the last step is always validated.
-  ///   - batches: the inputs of a step, one dictionary per accumulated batch.
+  ///   - batches: the inputs of a step, one dictionary per accumulated batch: a pure function of its number, which may be called
+  ///     on another thread while the step before is taken.
+  ///   - complete: adds to a batch what must be computed on the device just before it is learnt.
   ///   - validate: the validation loss of the weights in `store`; without it the last weights are the best.
   ///   - opponent: what is trained by turns with the weights, if anything.
   ///   - terms: outputs of the step that the history keeps, as parts of the loss.
   public init(
     _ step: TrainingStep, names: [String], store: ParameterStore, settings: OptimizerSettings,
     validateEvery: Int, opponent: Opponent? = nil, terms: [String] = [],
-    batches: @escaping (Int) throws -> [[String: HostTensor]], validate: (() throws -> Float)?
+    batches: @escaping @Sendable (Int) throws -> [[String: HostTensor]],
+    complete: (([String: HostTensor]) throws -> [String: HostTensor])? = nil,
+    validate: (() throws -> Float)?
   ) {
     self.step = step
     self.opponent = opponent
@@ -104,6 +109,7 @@ public final class TrainingLoop {
     self.validateEvery = max(1, validateEvery)
     self.terms = terms
     self.batches = batches
+    self.complete = complete
     self.validate = validate
   }
 
@@ -124,11 +130,24 @@ public final class TrainingLoop {
   package func batch(ofStep number: Int) throws -> [[String: HostTensor]] { try batches(number) }
 
   /// Takes step `number` on `batch`, the opponent's first, and reports the step's scalars; the history is left as it is.
-  package func take(_ batch: [[String: HostTensor]], step number: Int) throws -> [String: Float] {
-    let opposed = try opponent?.step.run(batch, step: number)["loss"]
-    var result = try step.run(batch, step: number)
-    result[TrainingLoop.opposed] = opposed
+  /// `beside` is called while the device computes, where it has memory of its own.
+  package func take(
+    _ batch: [[String: HostTensor]], step number: Int, beside: () throws -> Void = {}
+  ) throws -> [String: Float] {
+    let batch = try complete.map { try batch.map($0) } ?? batch
+    let opposed = try opponent?.step.start(batch, step: number)
+    let own = try step.start(batch, step: number)
+    try beside()
+    let loss = try opposed?()["loss"]
+    var result = try own()
+    result[TrainingLoop.opposed] = loss
     return result
+  }
+
+  /// The inputs of step `number`, which are being made beside what the device computes.
+  private func ahead(_ number: Int) -> Ahead<[[String: HostTensor]]>? {
+    guard store.backend.hasOwnMemory, number < settings.total else { return nil }
+    return Ahead { [batches] in try batches(number) }
   }
 
   /// Its programs of loss and gradients, by what they are for.
@@ -142,9 +161,18 @@ public final class TrainingLoop {
   /// Takes steps until the last one, calling `progress` after each; what that throws ends the run between two steps.
   /// - Throws: `TrainingError.diverged`, `TensorError`, and what the closures throw.
   public func run(_ progress: (TrainingPoint) throws -> Void = { _ in }) throws {
+    var next = ahead(nextStep)
+    defer { next?.wait() }
     while !isFinished {
       let number = nextStep
-      let result = try take(batch(ofStep: number), step: number)
+      let batch = try next?.value() ?? batch(ofStep: number)
+      next = ahead(number + 1)
+      let result = try take(batch, step: number) {
+        // One that can't be made ends the training when its step is due.
+        guard let coming = try? next?.value() else { return }
+        try opponent?.step.stage(coming)
+        try step.stage(coming)
+      }
       let opposed = result[TrainingLoop.opposed]
       let loss = result["loss"] ?? .nan
       let norm = result["gradient_norm"] ?? .nan

@@ -18,8 +18,14 @@ struct TrainingMemory {
 
   /// What there is: of the device's memory, or what the stage was given.
   private func available() throws -> AvailableMemory {
-    let device = try (backend as? CUDABackend)?.memory().free
-    return AvailableMemory(device: device ?? context.memory, host: context.memory)
+    guard let cuda = backend as? CUDABackend else {
+      return AvailableMemory(device: context.memory, host: context.memory)
+    }
+    let (free, total) = try cuda.memory()
+    context.log(
+      "the device's memory: \(MemoryNeed.text(total - free)) in use before the training, its context included"
+    )
+    return AvailableMemory(device: free, host: context.memory)
   }
 
   /// What `make` makes.

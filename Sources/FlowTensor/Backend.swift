@@ -122,6 +122,10 @@ public protocol Backend: Sendable {
   func makeBuffer(_ count: Int) throws -> any DeviceBuffer
   /// The same, in the host's memory where `place` says so and the device can work there.
   func makeBuffer(_ count: Int, in place: MemoryPlace) throws -> any DeviceBuffer
+  /// Memory of `count` words through which inputs reach the device while it computes; `nil` where it computes in the host's.
+  func makeInputStage(_ count: Int) throws -> (any InputStage)?
+  /// The same for outputs.
+  func makeOutputStage(_ count: Int) throws -> (any OutputStage)?
   /// Whether its memory is another than the host's.
   var hasOwnMemory: Bool { get }
   /// Memory that is read where it lies; `nil` where the device can't.
@@ -155,6 +159,10 @@ extension Backend {
   public func makeBuffer(_ count: Int, in place: MemoryPlace) throws -> any DeviceBuffer {
     try makeBuffer(count)
   }
+  /// None.
+  public func makeInputStage(_ count: Int) throws -> (any InputStage)? { nil }
+  /// None.
+  public func makeOutputStage(_ count: Int) throws -> (any OutputStage)? { nil }
   /// No.
   public var hasOwnMemory: Bool { false }
   /// As recorded.

@@ -5,10 +5,9 @@ public final class Program {
   let graph: Graph
   private var kernels: (any PreparedSteps)?
   private(set) var steps: [Step] = []
-  private var inputSlots: [(name: String, slot: Slot, shape: [Int], dtype: DType, limit: Int?)] = []
-  private var outputSlots: [(name: String, slot: Slot, shape: [Int], dtype: DType)] = []
-  /// What was last copied to each input, kept so that its memory is no one else's.
-  private var copied: [HostTensor?] = []
+  private var inputs = ProgramInputs()
+  private var outputSlots: [(name: String, slot: Slot, shape: [Int], dtype: DType, offset: Int)] = []
+  private var outputs: (any OutputStage)?
   /// Parameters in others' memory.
   private var borrowed: [(name: String, keeper: any MemoryKeeper)] = []
   /// 4-byte words of the arena that intermediate values share.
@@ -34,38 +33,58 @@ public final class Program {
   /// Runs the step: the inputs by name to the outputs by name.
   /// - Throws: `TensorError.input` when an input is missing, has another shape or type, or an index outside its table;
   ///   `TensorError.parameter` when memory that a parameter was borrowed from has lost it.
-  public func run(_ inputs: [String: HostTensor] = [:]) throws -> [String: HostTensor] {
-    for (index, input) in inputSlots.enumerated() {
-      guard let value = inputs[input.name] else {
-        throw TensorError.input("no value for input '\(input.name)'")
-      }
-      guard value.shape == input.shape else {
-        throw TensorError.input("input '\(input.name)' has shape \(value.shape), not \(input.shape)")
-      }
-      guard value.dtype == input.dtype else {
-        throw TensorError.input(
-          "input '\(input.name)' must be \(input.dtype.rawValue), not \(value.dtype.rawValue)")
-      }
-      // No step writes to an input: what lies there from the last run needs no copy.
-      if let last = copied[index], last.isSameMemory(as: value) { continue }
-      copied[index] = nil
-      if case .int32(let values) = value.values, let limit = input.limit,
-        let bad = values.first(where: { $0 < 0 || Int($0) >= limit })
-      {
-        throw TensorError.input("input '\(input.name)' has the index \(bad), outside 0..<\(limit)")
-      }
-      try input.slot.buffer.write(value, at: input.slot.offset)
-      copied[index] = value
-    }
+  public func run(_ values: [String: HostTensor] = [:]) throws -> [String: HostTensor] {
+    try inputs.put(values)
     try kernels?.run()
-    for (name, keeper) in borrowed {
-      if let fault = keeper.fault { throw TensorError.parameter("parameter '\(name)': \(fault)") }
-    }
+    try checkBorrowed()
     var results: [String: HostTensor] = [:]
     for output in outputSlots {
       results[output.name] = try output.slot.buffer.read(output.shape, output.dtype, at: output.slot.offset)
     }
     return results
+  }
+
+  /// Begins a run, which a device with memory of its own goes on with while the caller does other things, and gives what waits
+  /// for its outputs. It is to be called before the next run; other programs may begin theirs before.
+  /// - Throws: as `run`.
+  public func start(_ values: [String: HostTensor]) throws -> () throws -> [String: HostTensor] {
+    let words = outputSlots.last.map { $0.offset + $0.dtype.words($0.shape.elements) } ?? 0
+    if outputs == nil { outputs = try backend.makeOutputStage(words) }
+    guard let outputs else {
+      let results = try run(values)
+      return { results }
+    }
+    try inputs.put(values)
+    try kernels?.run()
+    for output in outputSlots {
+      try outputs.take(output.dtype.words(output.shape.elements), from: output.slot, to: output.offset)
+    }
+    return {
+      try self.checkBorrowed()
+      var results: [String: HostTensor] = [:]
+      for output in self.outputSlots {
+        let values = try HostTensor.Values(output.dtype, count: output.shape.elements) {
+          (bytes) throws(TensorError) in try outputs.read(bytes, at: output.offset)
+        }
+        results[output.name] = try HostTensor(values, output.shape)
+      }
+      return results
+    }
+  }
+
+  /// Begins to bring inputs of the next run to a device that has memory of its own, beside what it computes; those that aren't
+  /// given are left to that run, and so is what isn't given again then.
+  /// - Throws: `TensorError.input` when one has another shape or type than is wanted, or an index outside its table.
+  public func stage(_ values: [String: HostTensor]) throws {
+    let before = inputs.stageBytes
+    try inputs.stage(values, on: backend)
+    ownBytes += inputs.stageBytes - before
+  }
+
+  private func checkBorrowed() throws(TensorError) {
+    for (name, keeper) in borrowed {
+      if let fault = keeper.fault { throw TensorError.parameter("parameter '\(name)': \(fault)") }
+    }
   }
 
   /// Floating-point operations of a run.
@@ -143,9 +162,10 @@ public final class Program {
     }
     kernels = try backend.prepare(steps)
     ownBytes += kernels?.bytes ?? 0
-    copied = inputSlots.map { _ in nil }
+    var offset = 0
     for (name, tensor) in outputs.sorted(by: { $0.key < $1.key }) {
-      outputSlots.append((name, try slot(Schedule.resolve(tensor)), tensor.shape, tensor.dtype))
+      outputSlots.append((name, try slot(Schedule.resolve(tensor)), tensor.shape, tensor.dtype, offset))
+      offset += tensor.dtype.words(tensor.shape.elements)
     }
   }
 
@@ -156,7 +176,7 @@ public final class Program {
     case .input(let name):
       let count = node.dtype.words(node.shapes[0].elements)
       let slot = try makeOwn(count, for: "input '\(name)'")
-      inputSlots.append((name, slot, node.shapes[0], node.dtype, indexLimit(of: index)))
+      inputs.add(name, slot, node.shapes[0], node.dtype, limit: indexLimit(of: index))
       return slot
     case .parameter(let name):
       let (slot, shape, dtype) = try parameters.slot(name)

@@ -70,6 +70,14 @@ public struct CUDABackend: CUDAPlanning {
     try CUDABuffer(device, count, in: place)
   }
 
+  /// See `Backend`.
+  public func makeInputStage(_ count: Int) throws -> (any InputStage)? { try CUDAInputStage(device, count) }
+
+  /// See `Backend`.
+  public func makeOutputStage(_ count: Int) throws -> (any OutputStage)? {
+    try CUDAOutputStage(device, count)
+  }
+
   /// Yes.
   public var hasOwnMemory: Bool { true }
 

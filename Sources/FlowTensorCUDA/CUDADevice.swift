@@ -4,7 +4,8 @@ import Foundation
 import Synchronization
 
 /// A device: its context and the one stream that all work goes through, in order. Handles are kept as numbers; they never
-/// change, and the driver may be called from any thread.
+/// change, and the driver may be called from any thread. What a thread records goes through a stream of its own, so that
+/// nothing of another thread's gets into it.
 final class CUDADevice: Sendable {
   let name: String
   /// The driver's handle of it.
@@ -24,8 +25,12 @@ final class CUDADevice: Sendable {
   private struct Shared { weak var buffer: CUDABuffer? }
   private let shared = Mutex(Shared())
 
-  /// The stream.
-  var stream: UnsafeMutableRawPointer? { UnsafeMutableRawPointer(bitPattern: streamHandle) }
+  @TaskLocal private static var recording: UInt?
+
+  /// The stream; while the calling thread records, that of the recording.
+  var stream: UnsafeMutableRawPointer? {
+    UnsafeMutableRawPointer(bitPattern: CUDADevice.recording ?? streamHandle)
+  }
   /// cuBLASLt's handle.
   var products: UnsafeMutableRawPointer? { UnsafeMutableRawPointer(bitPattern: product) }
 
@@ -112,6 +117,19 @@ final class CUDADevice: Sendable {
   func synchronize() throws(TensorError) {
     try settle()
     try CUDADevice.check(flow_cuStreamSynchronize(stream), "running kernels")
+  }
+
+  /// Does `work`, in which `stream` is a new one, that nothing but this call uses.
+  func recording(_ work: () throws(TensorError) -> Void) throws(TensorError) {
+    var made: UnsafeMutableRawPointer?
+    // CU_STREAM_NON_BLOCKING
+    try CUDADevice.check(flow_cuStreamCreate(&made, 1), "making a stream")
+    defer { flow_cuStreamDestroy(made) }
+    var result = Result<Void, TensorError>.success(())
+    CUDADevice.$recording.withValue(UInt(bitPattern: made)) {
+      do throws(TensorError) { try work() } catch { result = .failure(error) }
+    }
+    try result.get()
   }
 
   /// Scratch memory of `count` words, which all programs use by turns: their steps go through one stream, and none needs what

@@ -66,7 +66,7 @@ final class CUDASteps: PreparedSteps {
       if let exchange = exchanges[index] { commands[index].append(exchange) }
     }
     bytes += tables.reduce(0) { $0 + $1.count * 4 } + masks.bytes
-    try record()
+    try device.recording { () throws(TensorError) in try record() }
   }
 
   deinit {

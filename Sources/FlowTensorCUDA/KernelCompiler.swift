@@ -10,6 +10,7 @@ final class KernelCompiler: Sendable {
   /// The architecture that is compiled for, such as `sm_90a`.
   let architecture: String
   private let folder: String?
+  private let preparing = Mutex(())
   private let modules = Mutex<[Kernel: UInt]>([:])
   /// The most dynamic shared memory that kernels have been launched with, in bytes.
   private let shared = Mutex<[Kernel: Int]>([:])
@@ -23,7 +24,7 @@ final class KernelCompiler: Sendable {
     self.folder = folder
   }
 
-  /// `$XDG_CACHE_HOME/flow/kernels`.
+  /// `$XDG_CACHE_HOME/flow/kernels`, or what `FLOW_KERNEL_CACHE` says; an empty text there: nowhere.
   static var usualFolder: String? {
     let environment = ProcessInfo.processInfo.environment
     if let own = environment["FLOW_KERNEL_CACHE"] { return own.isEmpty ? nil : own }
@@ -48,9 +49,13 @@ final class KernelCompiler: Sendable {
     return parts.map { "#line 1 \"\($0)\"\n\($1)" }.joined(separator: "\n")
   }
 
-  /// Compiles those of `kernels` that aren't there yet, on all processors.
+  /// Compiles those of `kernels` that aren't there yet, on all processors, for one caller after another: each is there once.
   /// - Throws: `TensorError.device` with the compiler's log.
   func prepare(_ kernels: Set<Kernel>) throws(TensorError) {
+    try preparing.withLock { (_) throws(TensorError) in try load(kernels) }
+  }
+
+  private func load(_ kernels: Set<Kernel>) throws(TensorError) {
     // One compilation gives all entries of a source.
     var missing: [Kernel] = []
     var seen: Set<Kernel> = []
@@ -95,16 +100,13 @@ final class KernelCompiler: Sendable {
   func function(_ kernel: Kernel, shared bytes: Int) throws(TensorError) -> UnsafeMutableRawPointer? {
     let function = try function(kernel)
     // A smaller number would lower the limit of launches that are recorded.
-    let most = shared.withLock { known in
-      known[kernel] = max(bytes, known[kernel] ?? 0)
-      return known[kernel] ?? 0
-    }
-    if most > 48 << 10 {
+    let status = shared.withLock { known -> Int32 in
+      let most = max(bytes, known[kernel] ?? 0)
+      known[kernel] = most
       // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-      try CUDADevice.check(
-        flow_cuFuncSetAttribute(function, 8, Int32(most)),
-        "giving \(kernel.title) \(most) bytes of shared memory")
+      return most > 48 << 10 ? flow_cuFuncSetAttribute(function, 8, Int32(most)) : 0
     }
+    try CUDADevice.check(status, "giving \(kernel.title) \(bytes) bytes of shared memory")
     return function
   }
 

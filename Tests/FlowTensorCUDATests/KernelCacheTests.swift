@@ -37,6 +37,18 @@ import Testing
     }
   }
 
+  @Test func anEmptyNameOfTheFolderKeepsNothing() async {
+    await #expect(processExitsWith: .success) {
+      let home = NSTemporaryDirectory() + "flow-home-\(UUID().uuidString)"
+      defer { try? FileManager.default.removeItem(atPath: home) }
+      setenv("XDG_CACHE_HOME", home, 1)
+      setenv("FLOW_KERNEL_CACHE", "", 1)
+      CUDALibraries.use(try #require(CUDAShim.folder))
+      #expect(try KernelCacheTests.result().count == 40)
+      #expect(!FileManager.default.fileExists(atPath: home))
+    }
+  }
+
   private static func files(_ folder: String) throws -> [String: Data] {
     let names = try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasSuffix(".cubin") }
     return try Dictionary(

@@ -8,9 +8,10 @@ enum SmallTraining {
   /// Bytes of one moment of all weights.
   static let momentBytes = shapes.reduce(0) { $0 + $1.reduce(4, *) }
 
-  /// Its loop; batches are drawn by the step's number.
+  /// Its loop; batches are drawn by the step's number, of which `batch` is told.
   static func loop(
-    on backend: any Backend, state: MemoryPlace = .device, steps: Int = 6, average: Double? = nil
+    on backend: any Backend, state: MemoryPlace = .device, steps: Int = 6, average: Double? = nil,
+    batch: @escaping @Sendable (Int) throws -> Void = { _ in }
   ) throws -> TrainingLoop {
     let store = ParameterStore(backend)
     let graph = Graph()
@@ -30,6 +31,7 @@ enum SmallTraining {
     return TrainingLoop(
       step, names: names, store: store, settings: settings, validateEvery: steps,
       batches: { number in
+        try batch(number)
         func values(_ count: Int, _ factor: Int) -> [Float] {
           (0..<count).map { Float(($0 * factor + number * 13) % 17) / 8 - 1 }
         }

@@ -42,6 +42,7 @@ typedef uint64_t flow_address;
   X(cuStreamSynchronize, "cuStreamSynchronize", (void *stream), (stream))                                             \
   X(cuStreamQuery, "cuStreamQuery", (void *stream), (stream))                                                         \
   X(cuDeviceGetUuid, "cuDeviceGetUuid_v2", (unsigned char uuid[16], int device), (uuid, device))                      \
+  X(cuStreamWaitEvent, "cuStreamWaitEvent", (void *stream, void *event, unsigned flags), (stream, event, flags))      \
   X(cuStreamBeginCapture, "cuStreamBeginCapture_v2", (void *stream, int mode), (stream, mode))                        \
   X(cuStreamEndCapture, "cuStreamEndCapture", (void *stream, void **graph), (stream, graph))                          \
   X(cuGraphInstantiate, "cuGraphInstantiateWithFlags", (void **exec, void *graph, unsigned long long flags),          \

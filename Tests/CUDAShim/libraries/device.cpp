@@ -50,7 +50,7 @@ EXPORT void shim_set_fault(const char *text) {
   driver().fault = parse(text);
   driver().launches = 0;
   driver().sticky = done;
-  driver().queue.clear();
+  for (Stream *stream : driver().streams) stream->queue.clear();
 }
 
 EXPORT void shim_failed(int status, const std::string &why) {

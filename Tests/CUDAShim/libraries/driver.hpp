@@ -5,6 +5,7 @@
 #define SHIM_LIBRARY
 #include "../shim.hpp"
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -66,7 +67,16 @@ struct Graph {
   std::vector<std::vector<void *>> before;
 };
 
+struct Event;
+/// What a stream does next: an action, or what waits for a recording of an event, counted from 1.
+struct Item {
+  Action action;
+  Event *event = nullptr;
+  u64 recording = 0;
+};
+
 struct Stream {
+  std::deque<Item> queue = {};
   bool capturing = false;
   int mode = 0;
   Graph *graph = nullptr;
@@ -87,7 +97,8 @@ struct Driver {
   long long launches = 0;
   /// The first error of the work done; it stays.
   int sticky = done;
-  std::vector<Action> queue;
+  /// The first is that of calls that name none.
+  std::vector<Stream *> streams{new Stream};
   size_t used = 0;
   static constexpr size_t total = 8ull << 30;
 };
@@ -99,6 +110,8 @@ int ready();
 EXPORT int shim_enqueue(void *stream, Action action);
 /// Does all that waits, and gives the error.
 int drain();
+/// Does what waits on a stream, and of others only what that waits for, and gives the error.
+int finish(void *stream);
 /// Whether [address, +bytes) lies in one allocation of the device.
 EXPORT bool shim_is_device(u64 address, size_t bytes);
 /// The work done now has failed.

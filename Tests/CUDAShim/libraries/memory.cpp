@@ -120,7 +120,7 @@ EXPORT int cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t bytes, void *stream) 
   if (!shim_is_device(from, bytes)) return invalidValue;
   if (!isPinned(to) && stream && ((Stream *)stream)->capturing) return captureUnsupported;
   int status = shim_enqueue(stream, [=] { memcpy(to, (const void *)from, bytes); });
-  return status || isPinned(to) ? status : drain();
+  return status || isPinned(to) ? status : finish(stream);
 }
 EXPORT int cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, void *stream) {
   WITH_CONTEXT

@@ -1,10 +1,61 @@
-// Streams, graphs and events. All streams share one queue, which keeps the order of the calls: what several streams leave
-// unordered is not found here. Of a graph's actions that may be next, the last recorded goes first, so that an order that
-// is not asked for is not kept either.
+// Streams, graphs and events. A stream's work is done when something waits for it, and before that only what others that
+// are waited for wait for, so that a wait that is missing shows; with FLOW_SHIM_STREAMS=eager, that of streams beside the
+// first is done as soon as it may be instead. Of a graph's actions that may be next, the last recorded goes first, so that
+// an order that is not asked for is not kept either.
 #include "driver.hpp"
 
 #include <chrono>
 #include <queue>
+
+typedef std::chrono::steady_clock Clock;
+/// What work done has taken beyond what it did here.
+static Clock::duration passed{};
+EXPORT void shim_pass(int milliseconds) { passed += std::chrono::milliseconds(milliseconds); }
+struct Event {
+  Clock::time_point time;
+  /// Recordings that were asked for, and those done.
+  u64 asked = 0, done = 0;
+  Stream *stream = nullptr;
+};
+
+static Stream *named(void *stream) { return stream ? (Stream *)stream : driver().streams[0]; }
+
+/// Does the stream's work until it is done, has to wait, or `event` has that recording; whether anything was done.
+static bool advance(Stream *stream, const Event *event = nullptr, u64 recording = 0) {
+  bool any = false;
+  while (!stream->queue.empty() && !(event && event->done >= recording)) {
+    Item item = stream->queue.front();
+    if (item.event && item.event->done < item.recording && !driver().sticky) break;
+    stream->queue.pop_front();
+    if (item.action && !driver().sticky) item.action();
+    any = true;
+  }
+  return any;
+}
+
+/// Does the stream's work up to that recording, or all.
+static int finish(Stream *stream, const Event *event, u64 recording) {
+  while (!stream->queue.empty() && !(event && event->done >= recording)) {
+    if (advance(stream, event, recording)) continue;
+    const Item item = stream->queue.front();
+    finish(item.event->stream, item.event, item.recording);
+  }
+  return driver().sticky;
+}
+int finish(void *stream) { return finish(named(stream), nullptr, 0); }
+
+int drain() {
+  for (size_t i = driver().streams.size(); i-- > 0;) finish(driver().streams[i], nullptr, 0);
+  return driver().sticky;
+}
+
+static void put(void *stream, Item item) {
+  static const bool eager = getenv("FLOW_SHIM_STREAMS") && !strcmp(getenv("FLOW_SHIM_STREAMS"), "eager");
+  Stream *s = named(stream);
+  s->queue.push_back(std::move(item));
+  if (eager)
+    for (size_t i = 2; i < driver().streams.size(); i++) advance(driver().streams[i]);
+}
 
 EXPORT int shim_enqueue(void *stream, Action action) {
   if (stream && ((Stream *)stream)->capturing) {
@@ -13,39 +64,36 @@ EXPORT int shim_enqueue(void *stream, Action action) {
     s->graph->before.push_back(s->last);
     s->last = {(void *)s->graph->actions.size()};
   } else {
-    driver().queue.push_back(std::move(action));
+    put(stream, {std::move(action)});
   }
   return done;
-}
-
-int drain() {
-  std::vector<Action> work;
-  work.swap(driver().queue);
-  for (const Action &action : work) {
-    if (driver().sticky) break;
-    action();
-  }
-  return driver().sticky;
 }
 
 EXPORT int cuStreamCreate(void **stream, unsigned) {
   WITH_CONTEXT
-  *stream = new Stream;
+  Stream *made = new Stream;
+  driver().streams.push_back(made);
+  *stream = made;
   return done;
 }
 EXPORT int cuStreamDestroy_v2(void *stream) {
   std::lock_guard<std::recursive_mutex> guard(driver().lock);
-  drain();
+  finish(stream);
+  std::erase(driver().streams, (Stream *)stream);
   delete (Stream *)stream;
   return done;
 }
 EXPORT int cuStreamSynchronize(void *stream) {
   WITH_CONTEXT
   if (stream && ((Stream *)stream)->capturing) return captureUnsupported;
-  return drain();
+  return finish(stream);
 }
-EXPORT int cuStreamWaitEvent(void *, void *, unsigned) {
+EXPORT int cuStreamWaitEvent(void *stream, void *event, unsigned) {
   WITH_CONTEXT
+  if (stream && ((Stream *)stream)->capturing) return captureUnsupported;
+  Event *e = (Event *)event;
+  // One that was never recorded is waited for no time.
+  if (e->asked) put(stream, {nullptr, e, e->asked});
   return done;
 }
 EXPORT int cuStreamBeginCapture_v2(void *stream, int mode) {
@@ -118,14 +166,6 @@ EXPORT int cuGraphDestroy(void *graph) {
   return done;
 }
 
-typedef std::chrono::steady_clock Clock;
-/// What work done has taken beyond what it did here.
-static Clock::duration passed{};
-EXPORT void shim_pass(int milliseconds) { passed += std::chrono::milliseconds(milliseconds); }
-struct Event {
-  Clock::time_point time;
-  bool recorded = false;
-};
 EXPORT int cuEventCreate(void **event, unsigned) {
   WITH_CONTEXT
   *event = new Event;
@@ -134,16 +174,19 @@ EXPORT int cuEventCreate(void **event, unsigned) {
 EXPORT int cuEventRecord(void *event, void *stream) {
   WITH_CONTEXT
   Event *e = (Event *)event;
-  return shim_enqueue(stream, [=] { e->time = Clock::now() + passed, e->recorded = true; });
+  const u64 recording = ++e->asked;
+  e->stream = named(stream);
+  return shim_enqueue(stream, [=] { e->time = Clock::now() + passed, e->done = recording; });
 }
-EXPORT int cuEventSynchronize(void *) {
+EXPORT int cuEventSynchronize(void *event) {
   WITH_CONTEXT
-  return drain();
+  Event *e = (Event *)event;
+  return e->asked ? finish(e->stream, e, e->asked) : driver().sticky;
 }
 EXPORT int cuEventElapsedTime(float *milliseconds, void *start, void *end) {
   WITH_CONTEXT
   Event *a = (Event *)start, *b = (Event *)end;
-  if (!a->recorded || !b->recorded) return invalidHandle;
+  if (!a->done || !b->done) return invalidHandle;
   *milliseconds = std::chrono::duration<float, std::milli>(b->time - a->time).count();
   return done;
 }
