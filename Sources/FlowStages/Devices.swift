@@ -19,7 +19,7 @@ public enum DevicePrecision: String, Decodable, Sendable, CaseIterable { case fl
 
 /// The one place that makes backends.
 public enum Devices {
-  private static let found = Result { () throws(TensorError) in try CUDABackend(precision: .float32) }
+  private static let found = Result { () throws(TensorError) in try CUDADescription() }
 
   /// How many CUDA devices this process can see.
   public static var count: Int { (try? CUDABackend.count()) ?? 0 }

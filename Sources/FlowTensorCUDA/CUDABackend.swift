@@ -50,9 +50,7 @@ public struct CUDABackend: CUDAPlanning {
   public var ranks: (any DeviceRanks)? { group }
 
   /// The device, for a reader, such as `NVIDIA H200 (sm_90, 139 GiB)`.
-  public var summary: String {
-    "\(device.name) (sm_\(device.capability), \(device.memory >> 30) GiB)"
-  }
+  public var summary: String { device.description.summary }
 
   /// What decides results: the device's kind, the libraries' versions and the precision.
   public var numericClass: String {

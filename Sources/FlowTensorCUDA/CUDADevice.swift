@@ -7,23 +7,26 @@ import Synchronization
 /// change, and the driver may be called from any thread. What a thread records goes through a stream of its own, so that
 /// nothing of another thread's gets into it.
 final class CUDADevice: Sendable {
-  let name: String
-  /// The driver's handle of it.
-  let number: Int32
+  /// What it is.
+  let description: CUDADescription
   /// NCCL's handle of the ranks that it speaks with; 0 for none.
   let ranks = Atomic<UInt>(0)
-  /// Compute capability times ten, such as 90.
-  let capability: Int
-  let multiprocessors: Int
-  /// Bytes of shared memory that a block may take.
-  let sharedLimit: Int
-  /// Bytes of its memory.
-  let memory: Int
   private let context: UInt
   private let streamHandle: UInt
   private let product: UInt
   private struct Shared { weak var buffer: CUDABuffer? }
   private let shared = Mutex(Shared())
+
+  var name: String { description.name }
+  /// The driver's handle of it.
+  var number: Int32 { description.number }
+  /// Compute capability times ten, such as 90.
+  var capability: Int { description.capability }
+  var multiprocessors: Int { description.multiprocessors }
+  /// Bytes of shared memory that a block may take.
+  var sharedLimit: Int { description.sharedLimit }
+  /// Bytes of its memory.
+  var memory: Int { description.memory }
 
   @TaskLocal private static var recording: UInt?
 
@@ -51,50 +54,10 @@ final class CUDADevice: Sendable {
   /// Device number `ordinal`.
   /// - Throws: `TensorError.device` that says what is missing and what to do.
   init(_ ordinal: Int) throws(TensorError) {
-    let count = try CUDADevice.count()
-    var version: Int32 = 0
-    try CUDADevice.check(flow_cuDriverGetVersion(&version), "asking for the driver's version")
-    guard version >= 12000 else {
-      throw .device(
-        "the NVIDIA driver supports CUDA \(version / 1000).\(version % 1000 / 10), which is too old: flow needs 12.0, "
-          + "driver 525 or later. Update the driver, or use device: cpu")
-    }
-    let compiler = CUDALibraries.nvrtc.version
-    if let major = Int(compiler.prefix { $0 != "." }), major > Int(version) / 1000 {
-      throw .device(
-        "the NVIDIA driver supports CUDA \(version / 1000).\(version % 1000 / 10), but NVRTC is \(compiler): its kernels "
-          + "would not load. Update the driver, or install nvidia-cuda-nvrtc==\(version / 1000).*")
-    }
-    guard ordinal < count else {
-      throw .device(
-        "there is no CUDA device \(ordinal): this machine shows \(count) (see CUDA_VISIBLE_DEVICES)")
-    }
-    var device: Int32 = 0
-    try CUDADevice.check(flow_cuDeviceGet(&device, Int32(ordinal)), "opening device \(ordinal)")
-    number = device
-    func attribute(_ number: Int32) throws(TensorError) -> Int {
-      var value: Int32 = 0
-      try CUDADevice.check(flow_cuDeviceGetAttribute(&value, number, device), "asking device \(ordinal)")
-      return Int(value)
-    }
-    var text = [CChar](repeating: 0, count: 128)
-    try CUDADevice.check(flow_cuDeviceGetName(&text, 127, device), "asking device \(ordinal) for its name")
-    name = text.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
-    // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR, _MULTIPROCESSOR_COUNT, _MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
-    capability = try attribute(75) * 10 + attribute(76)
-    multiprocessors = try attribute(16)
-    sharedLimit = try attribute(97)
-    guard capability >= 80 else {
-      throw .device(
-        "\(name) has compute capability \(capability / 10).\(capability % 10); flow needs 8.0 or later. Use device: cpu"
-      )
-    }
-    var bytes = 0
-    try CUDADevice.check(flow_cuDeviceTotalMem(&bytes, device), "asking device \(ordinal) for its memory")
-    memory = bytes
+    description = try CUDADescription(ordinal)
     var handle: UnsafeMutableRawPointer?
     try CUDADevice.check(
-      flow_cuDevicePrimaryCtxRetain(&handle, device), "opening a context on device \(ordinal)")
+      flow_cuDevicePrimaryCtxRetain(&handle, description.number), "opening a context on device \(ordinal)")
     context = UInt(bitPattern: handle)
     try CUDADevice.check(flow_cuCtxSetCurrent(handle), "taking the context of device \(ordinal)")
     handle = nil

@@ -64,6 +64,14 @@ struct FaultTests {
     }
   }
 
+  /// What keys say of a device is known without a context on it.
+  @Test func aDeviceIsNamedThoughAnotherProcessHoldsIt() async {
+    await #expect(processExitsWith: .success) {
+      try FaultTests.start("exclusive")
+      #expect(try CUDADescription().summary == "the CPU, as a CUDA device (sm_80, 8 GiB)")
+    }
+  }
+
   @Test func aKernelThatDoesNotCompileIsNamedWithTheCompilersWords() async {
     await #expect(processExitsWith: .success) {
       let text = try FaultTests.problem("compile") { try FaultTests.run($0) }.description

@@ -10,7 +10,9 @@ import Testing
   private struct Stop: Error {}
 
   /// What the device has given after a training was made.
-  private static func used(_ state: MemoryPlace, average: Double? = nil) throws -> (loop: TrainingLoop, bytes: Int) {
+  private static func used(_ state: MemoryPlace, average: Double? = nil) throws -> (
+    loop: TrainingLoop, bytes: Int
+  ) {
     let backend = try CUDABackend(precision: .bfloat16)
     let before = try backend.memory().free
     let loop = try SmallTraining.loop(on: backend, state: state, average: average)
