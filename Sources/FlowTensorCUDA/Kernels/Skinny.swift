@@ -2,7 +2,8 @@ import FlowTensor
 
 extension KernelTable {
   /// A product one of whose sides is at most 64, such as those of an adapter of low rank, of operands in bfloat16: it takes
-  /// the time of reading and writing the long matrix. `nil` where it is another, or too small to matter.
+  /// the time of reading and writing the long matrix. `nil` where it is another, too small to matter, or one whose result is
+  /// the small matrix of long rows, which cuBLASLt makes faster.
   static func skinny(_ op: MatMul, _ c: StepContext, scale: Float) -> Work? {
     let (a, b, y) = (c.inputs[0], c.inputs[1], c.outputs[0])
     let size = op.sizes(a.shape, b.shape)
@@ -22,13 +23,6 @@ extension KernelTable {
         Launch(
           Kernel("skinny", "from_rank", defines), grid: grid, threads: 128,
           [y.argument, added, a.argument, b.argument, .int(Int32(m)), .int(Int32(n)), .float(scale)])
-      ])
-    }
-    if n == rank, !op.transposeA, k % 8 == 0 {
-      return Work(launches: [
-        Launch(
-          Kernel("skinny", "to_rank", defines), grid: ((m + 15) / 16, 1, 1), threads: 256,
-          [y.argument, added, a.argument, b.argument, .int(Int32(m)), .int(Int32(k)), .float(scale)])
       ])
     }
     guard op.transposeA, !op.transposeB, m == rank || n == rank else { return nil }
