@@ -12,6 +12,7 @@ import functools
 import glob
 import math
 import os
+import re
 import statistics
 import sys
 
@@ -43,11 +44,18 @@ def check(status, what):
         sys.exit(f"{what}: status {status}")
 
 
+def parts_before(file):
+    """The files that stand before it, as kernels.c has them."""
+    with open(os.path.join(FOLDER, "../kernels.c")) as table:
+        found = re.search(r'{"%s\.cu", \w+, "([^"]+)"}' % re.escape(file), table.read())
+    return found[1].split("+") if found else []
+
+
 class Kernel:
     """An entry of a file; its arguments are tensors, ints (32 bits), floats, and lists of ints (64 bits each)."""
 
     def __init__(self, file, entry, defines=(), shared=0):
-        names = ["prelude.cuh"] + ["hopper.cuh"] * ("FLOW_SM90A" in defines) + [file + ".cu"]
+        names = ["prelude.cuh"] + ["hopper.cuh"] * ("FLOW_SM90A" in defines) + parts_before(file) + [file + ".cu"]
         text = "\n".join(open(os.path.join(FOLDER, name)).read() for name in names).encode()
         program, size = ctypes.c_void_p(), ctypes.c_size_t()
         check(NVRTC.nvrtcCreateProgram(ctypes.byref(program), text, b"k.cu", 0, None, None), "nvrtcCreateProgram")

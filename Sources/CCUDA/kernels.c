@@ -1,6 +1,6 @@
 #include "flow_cuda_kernels.h"
 
-// The kernels' sources, as the compiler of the device takes them. A new file is two lines here.
+// The kernels' sources, as the compiler of the device takes them. A new file is an `#embed` and a line in `files`.
 static const char prelude[] = {
 #embed "kernels/prelude.cuh"
     , 0};
@@ -31,6 +31,12 @@ static const char attention_mask[] = {
 static const char attention_numbers[] = {
 #embed "kernels/attention-numbers.cu"
     , 0};
+static const char attention_slots[] = {
+#embed "kernels/attention-slots.cuh"
+    , 0};
+static const char attention_tiles[] = {
+#embed "kernels/attention-tiles.cuh"
+    , 0};
 static const char axis[] = {
 #embed "kernels/axis.cu"
     , 0};
@@ -39,6 +45,9 @@ static const char cast[] = {
     , 0};
 static const char convolution[] = {
 #embed "kernels/convolution.cu"
+    , 0};
+static const char convolution_phases[] = {
+#embed "kernels/convolution-phases.cuh"
     , 0};
 static const char ctc[] = {
 #embed "kernels/ctc.cu"
@@ -94,6 +103,9 @@ static const char channels_last[] = {
 static const char splits[] = {
 #embed "kernels/splits.cu"
     , 0};
+static const char wide_products[] = {
+#embed "kernels/wide-products.cuh"
+    , 0};
 static const char wide[] = {
 #embed "kernels/wide.cu"
     , 0};
@@ -110,49 +122,64 @@ static const char skinny[] = {
 #embed "kernels/skinny.cu"
     , 0};
 
-static const struct {
-  const char *name, *text;
+// `before`: the files whose texts stand before this one's, with '+' between their names; none when null.
+static const struct file {
+  const char *name, *text, *before;
 } files[] = {
-    {"prelude", prelude},
-    {"hopper", hopper},
-    {"adamw", adamw},
-    {"attention", attention},
-    {"attention-back", attention_back},
-    {"attention-back-bulk", attention_back_bulk},
-    {"attention-bulk", attention_bulk},
-    {"attention-float", attention_float},
-    {"attention-mask", attention_mask},
-    {"attention-numbers", attention_numbers},
-    {"axis", axis},
-    {"cast", cast},
-    {"convolution", convolution},
-    {"ctc", ctc},
-    {"fourier", fourier},
-    {"indexing", indexing},
-    {"lstm", lstm},
-    {"move", move},
-    {"narrow", narrow},
-    {"overlap", overlap},
-    {"partials", partials},
-    {"pool", pool},
-    {"random", random},
-    {"rows", rows},
-    {"scatter", scatter},
-    {"snake", snake},
-    {"snake-tiles", snake_tiles},
-    {"sum", sum},
-    {"transpose", transpose},
-    {"channels_last", channels_last},
-    {"splits", splits},
-    {"wide", wide},
-    {"wide_weight", wide_weight},
-    {"near", near},
-    {"trial", trial},
-    {"skinny", skinny},
+    {"prelude.cuh", prelude},
+    {"hopper.cuh", hopper},
+    {"adamw.cu", adamw},
+    {"attention.cu", attention, "attention-tiles.cuh"},
+    {"attention-back.cu", attention_back, "attention-tiles.cuh"},
+    {"attention-back-bulk.cu", attention_back_bulk, "attention-tiles.cuh+attention-slots.cuh"},
+    {"attention-bulk.cu", attention_bulk, "attention-tiles.cuh+attention-slots.cuh"},
+    {"attention-float.cu", attention_float},
+    {"attention-mask.cu", attention_mask},
+    {"attention-numbers.cu", attention_numbers},
+    {"attention-slots.cuh", attention_slots},
+    {"attention-tiles.cuh", attention_tiles},
+    {"axis.cu", axis},
+    {"cast.cu", cast},
+    {"convolution.cu", convolution},
+    {"convolution-phases.cuh", convolution_phases},
+    {"ctc.cu", ctc},
+    {"fourier.cu", fourier},
+    {"indexing.cu", indexing},
+    {"lstm.cu", lstm},
+    {"move.cu", move},
+    {"narrow.cu", narrow},
+    {"overlap.cu", overlap},
+    {"partials.cu", partials},
+    {"pool.cu", pool},
+    {"random.cu", random},
+    {"rows.cu", rows},
+    {"scatter.cu", scatter},
+    {"snake.cu", snake},
+    {"snake-tiles.cu", snake_tiles, "snake.cu"},
+    {"sum.cu", sum},
+    {"transpose.cu", transpose},
+    {"channels_last.cu", channels_last},
+    {"splits.cu", splits},
+    {"wide-products.cuh", wide_products},
+    {"wide.cu", wide, "convolution-phases.cuh+wide-products.cuh"},
+    {"wide_weight.cu", wide_weight, "wide-products.cuh"},
+    {"near.cu", near, "convolution-phases.cuh"},
+    {"trial.cu", trial},
+    {"skinny.cu", skinny},
 };
 
-const char *flow_cuda_source(const char *name) {
+static const struct file *find(const char *name) {
   for (unsigned long i = 0; i < sizeof files / sizeof *files; i++)
-    if (!__builtin_strcmp(files[i].name, name)) return files[i].text;
+    if (!__builtin_strcmp(files[i].name, name)) return &files[i];
   return 0;
+}
+
+const char *flow_cuda_source(const char *name) {
+  const struct file *file = find(name);
+  return file ? file->text : 0;
+}
+
+const char *flow_cuda_before(const char *name) {
+  const struct file *file = find(name);
+  return file && file->before ? file->before : "";
 }

@@ -4,7 +4,7 @@ import FlowTensor
 struct Kernel: Hashable, Sendable {
   /// Where its text comes from.
   enum Source: Hashable, Sendable {
-    /// `kernels/NAME.cu` of the package, or several such, with `+` between their names.
+    /// `kernels/NAME.cu` of the package, after those that `kernels.c` puts before it.
     case file(String)
     /// Text made for a program.
     case text(String)

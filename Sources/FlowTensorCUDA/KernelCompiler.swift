@@ -39,13 +39,15 @@ final class KernelCompiler: Sendable {
       guard let text = flow_cuda_source(name) else { throw .device("there is no kernel source '\(name)'") }
       return String(cString: text)
     }
-    var parts = [("prelude.cuh", try file("prelude"))]
-    if kernel.defines.contains("FLOW_SM90A") { parts.append(("hopper.cuh", try file("hopper"))) }
-    switch kernel.source {
-    case .file(let names):
-      for name in names.split(separator: "+") { parts.append(("\(name).cu", try file(String(name)))) }
-    case .text(let text): parts.append(("generated.cu", text))
+    var names = ["prelude.cuh"]
+    if kernel.defines.contains("FLOW_SM90A") { names.append("hopper.cuh") }
+    if case .file(let name) = kernel.source {
+      let own = name + ".cu"
+      names += String(cString: flow_cuda_before(own)).split(separator: "+").map(String.init) + [own]
     }
+    var parts: [(name: String, text: String)] = []
+    for name in names { parts.append((name, try file(name))) }
+    if case .text(let text) = kernel.source { parts.append(("generated.cu", text)) }
     return parts.map { "#line 1 \"\($0)\"\n\($1)" }.joined(separator: "\n")
   }
 

@@ -1,7 +1,9 @@
 #ifndef FLOW_CUDA_KERNELS_H
 #define FLOW_CUDA_KERNELS_H
 
-/// The text of kernels/NAME.cu, or of the prelude; 0 when there is none.
+/// The text of a file of `kernels`; 0 when there is none of that name.
 const char *flow_cuda_source(const char *name);
+/// The files whose texts stand before it, with '+' between their names.
+const char *flow_cuda_before(const char *name);
 
 #endif

@@ -1,6 +1,5 @@
 // `attention-back.cu` for Hopper, with copies by the engine and groups that take turns as in `attention-bulk.cu`. A block
 // has GROUPS times 64 keys for dk and dv, or such queries for dq; OF_KEYS: which. TG: the gradients' type.
-static_assert(GROUPS == 2, "two take turns");
 
 /// The block's rows of `a` (with `a2`) against all allowed of `b` (with `b2`). Of keys, past which queries walk: a = k,
 /// a2 = v, b = q, b2 = g -> out = dk, out2 = dv. Of queries: a = q, a2 = g, b = k, b2 = v -> out = dq.
@@ -10,49 +9,25 @@ DEVICE void back(u8 *memory, const TensorMap *a, const TensorMap *a2, const Tens
                  int others, int mask, i64 out_n, i64 out2_n) {
   constexpr int size = tile_bytes<64, D>;
   u8 *const stages = memory + 2 * GROUPS * size;
-  // Of keys, the walking queries' numbers; of the block's own tiles, and of each slot, that it is full, and that it may
-  // be filled again. Tiles of b and of b2 take turns.
+  // Of keys, the walking queries' numbers.
   float *const walking_numbers = (float *)(stages + SLOTS * size);
-  u64 *const own_there = (u64 *)(walking_numbers + SLOTS / 2 * 128), *const full = own_there + 1;
-  u64 *const empty = full + SLOTS, *const turns = empty + SLOTS;
-  // The entry of the list that a slot's tile is of.
-  int *const entries = (int *)(turns + 2);
   // Later queries, and earlier keys, often have more others: of all heads they begin first, so that short blocks end
   // together.
   const int block = of_keys ? blockIdx.y : gridDim.y - 1 - blockIdx.y, first_row = block * GROUPS * 64;
   const int tiles = (others + 63) / 64, head = blockIdx.x, batch = blockIdx.z;
   const int *const list = lists + ((i64)mask * gridDim.y + block) * (tiles + 1);
   const int count = list[0], first_entry = others > 0 ? list[1] : 0, group = warp_group();
-  if (threadIdx.x == 0) {
-    barrier_init(own_there, 1);
-    for (int i = 0; i < SLOTS; i++) barrier_init(full + i, 1), barrier_init(empty + i, 4 * GROUPS);
-    barrier_init(turns, 4), barrier_init(turns + 1, 4);
-    barriers_seen();
-  }
-  __syncthreads();
+  const Slots slots = make_slots(walking_numbers + SLOTS / 2 * 128);
 
   if (group == GROUPS) {
     registers_less<24>();
     if (threadIdx.x % 128 == 0) {
-      barrier_expect(own_there, 2 * GROUPS * size);
+      barrier_expect(slots.own_there, 2 * GROUPS * size);
       for (int i = 0; i < 2 * GROUPS; i++)
-        bulk_tile<D>(memory + i * size, i % 2 ? a2 : a, first_row + i / 2 * 64, head, batch, own_there);
-      int next = first_entry;
-#pragma unroll 1
-      for (int step = 0; step < count; step++) {
-        const int entry = next, first = (entry >> 2 * GROUPS) * 64;
-        if (step + 1 < count) next = list[2 + step];
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-          const int slot = (2 * step + i) % SLOTS;
-          const bool has_numbers = of_keys && i == 0;
-          barrier_wait(empty + slot, ((2 * step + i) / SLOTS + 1) & 1);
-          if (i == 0) entries[slot / 2] = entry;
-          barrier_expect(full + slot, size + (has_numbers ? 512 : 0));
-          bulk_tile<D>(stages + slot * size, i ? b2 : b, first, head, batch, full + slot);
-          if (has_numbers) bulk_copy(walking_numbers + slot / 2 * 128, numbers + 2 * first, 512, full + slot);
-        }
-      }
+        bulk_tile<D>(memory + i * size, i % 2 ? a2 : a, first_row + i / 2 * 64, head, batch, slots.own_there);
+      fill_slots<of_keys ? 512 : 0>(slots, stages, b, b2, list, first_entry, count, [&](int slot, int first) {
+        if (of_keys) bulk_copy(walking_numbers + slot / 2 * 128, numbers + 2 * first, 512, slots.full + slot);
+      });
     }
     return;
   }
@@ -62,55 +37,34 @@ DEVICE void back(u8 *memory, const TensorMap *a, const TensorMap *a2, const Tens
   u8 *const tile_a1 = memory + 2 * group * size, *const tile_a2 = tile_a1 + size;
   bits += ((i64)mask * rows + row) * tiles;
   float own[4];
-  if (!of_keys) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) own[i] = row < rows ? numbers[2 * (row + i / 2 * 8) + i % 2] : 0;
-  }
+  if (!of_keys) load_numbers(own, numbers, row, rows);
   float sums[D / 8][4] = {}, sums2[of_keys ? D / 8 : 1][4] = {}, s[8][4];
   const float to_bits = scale * 1.4426950408889634f;
   auto tile = [&](int i) { return stages + i % SLOTS * size; };
-  auto wait_full = [&](int i) { barrier_wait(full + i % SLOTS, i / SLOTS & 1); };
   auto release = [&](int step) {
     __syncwarp();
-    if (lane == 0) barrier_arrive(empty + 2 * step % SLOTS), barrier_arrive(empty + (2 * step + 1) % SLOTS);
+    if (lane == 0)
+      barrier_arrive(slots.empty + 2 * step % SLOTS), barrier_arrive(slots.empty + (2 * step + 1) % SLOTS);
   };
-  barrier_wait(own_there, 0);
+  barrier_wait(slots.own_there, 0);
 #pragma unroll 1
   for (int step = 0; step < count; step++) {
-    wait_full(2 * step);
+    wait_full(slots, 2 * step);
     // What nothing of is allowed for the group's rows has a place in the list for another group's.
-    const int entry = entries[step % (SLOTS / 2)];
+    const int entry = slots.entries[step % (SLOTS / 2)];
     const bool is_whole = (entry >> 2 * group & 3) == 2;
     u64 allowed[2] = {0, 0};
-    if (!is_whole) {
-#pragma unroll
-      for (int r = 0; r < 2; r++)
-        allowed[r] = row + 8 * r < rows ? bits[(i64)8 * r * tiles + (entry >> 2 * GROUPS)] : 0;
-    }
+    if (!is_whole) load_allowed(allowed, bits, row, rows, tiles, entry >> 2 * GROUPS);
     float d[8][4];
-    await_turn(turns, group, step);
+    await_turn(slots.turns, group, step);
     multiply_tiles<64, D / 16>(s, tile_a1, tile(2 * step), 0);
-    wait_full(2 * step + 1);
+    wait_full(slots, 2 * step + 1);
     multiply_tiles<64, D / 16>(d, tile_a2, tile(2 * step + 1), 0);
-    pass_turn(turns, group);
+    pass_turn(slots.turns, group);
     multiply_wait<1>(s);
-    if (!is_whole) {
-      const u64 mine[2] = {allowed[0] >> column, allowed[1] >> column};
-#pragma unroll
-      for (int j = 0; j < 8; j++)
-#pragma unroll
-        for (int e = 0; e < 4; e++)
-          if (!((u32)(mine[e / 2] >> (j / 4 * 32)) >> (j % 4 * 8 + e % 2) & 1)) s[j][e] = -INFINITY;
-    }
+    if (!is_whole) forbid(s, {allowed[0] >> column, allowed[1] >> column});
     const float *const others_numbers = walking_numbers + step % (SLOTS / 2) * 128 + 2 * column;
-#pragma unroll
-    for (int j = 0; j < 8; j++) {
-      float other[4];
-      if (of_keys) load4(other, others_numbers + 16 * j);
-#pragma unroll
-      for (int e = 0; e < 4; e++)
-        s[j][e] = fast_exp2(s[j][e] * to_bits - (of_keys ? other[e % 2 * 2] : own[e / 2 * 2]));
-    }
+    weights_again<of_keys>(s, own, others_numbers, to_bits);
     wgmma_pin(s);
     if constexpr (of_keys) {
       u32 p[4][4];
@@ -118,13 +72,7 @@ DEVICE void back(u8 *memory, const TensorMap *a, const TensorMap *a2, const Tens
       multiply_as_is<64>(sums2, p, tile(2 * step + 1), 0);
     }
     multiply_wait<of_keys>(d);
-#pragma unroll
-    for (int j = 0; j < 8; j++) {
-      float other[4];
-      if (of_keys) load4(other, others_numbers + 16 * j);
-#pragma unroll
-      for (int e = 0; e < 4; e++) d[j][e] = s[j][e] * (d[j][e] - (of_keys ? other[e % 2 * 2 + 1] : own[e / 2 * 2 + 1]));
-    }
+    score_gradients<of_keys>(d, s, own, others_numbers);
     u32 f[4][4];
     pack_tiles(f, d);
     multiply_as_is<64>(sums, f, tile(2 * step), 0);
@@ -132,18 +80,8 @@ DEVICE void back(u8 *memory, const TensorMap *a, const TensorMap *a2, const Tens
     multiply_wait<0>(sums2);
     release(step);
   }
-#pragma unroll
-  for (int r = 0; r < 2; r++) {
-    if (row + 8 * r >= rows) continue;
-#pragma unroll
-    for (int j = 0; j < WIDTH / 8; j++) {
-      store2(out + (row + 8 * r) * out_n + j * 8 + column, sums[j][2 * r] * scale, sums[j][2 * r + 1] * scale);
-      if (of_keys) store2(out2 + (row + 8 * r) * out2_n + j * 8 + column, sums2[j][2 * r], sums2[j][2 * r + 1]);
-    }
-  }
+  give_gradients<of_keys>(out, out2, sums, sums2, scale, row, rows, column, out_n, out2_n);
 }
-
-#define PLANE(name) blockIdx.z * name##_b + blockIdx.x * name##_h
 
 #if OF_KEYS
 /// Bits and lists are those of columns.

@@ -38,10 +38,7 @@ DEVICE void back(u8 *memory, const bf16 *a, const bf16 *a2, const bf16 *b, const
   copy_commit();
 
   float own[4];
-  if (!of_keys) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) own[i] = row < rows ? numbers[2 * (row + i / 2 * 8) + i % 2] : 0;
-  }
+  if (!of_keys) load_numbers(own, numbers, row, rows);
   float sums[D / 8][4] = {}, sums2[of_keys ? D / 8 : 1][4] = {};
   const float to_bits = scale * 1.4426950408889634f;
 #pragma unroll 1
@@ -53,9 +50,8 @@ DEVICE void back(u8 *memory, const bf16 *a, const bf16 *a2, const bf16 *b, const
     u8 *const tile_b1 = stages + step % 2 * 2 * size, *const tile_b2 = tile_b1 + size;
     u64 allowed[2] = {~0ull, ~0ull};
     if (kind == 1) {
-#pragma unroll
-      for (int r = 0; r < 2; r++)
-        allowed[r] = row + 8 * r < rows ? bits[(i64)8 * r * tiles + (entry >> 2)] >> column : 0;
+      load_allowed(allowed, bits, row, rows, tiles, entry >> 2);
+      allowed[0] >>= column, allowed[1] >>= column;
     }
 #pragma unroll 1
     for (int start = 0; start < 64; start += part) {
@@ -64,36 +60,16 @@ DEVICE void back(u8 *memory, const bf16 *a, const bf16 *a2, const bf16 *b, const
       multiply_tiles<64, D / 16>(s, tile_a1, tile_b1, start);
       multiply_tiles<64, D / 16>(d, tile_a2, tile_b2, start);
       multiply_wait<1>(s);
-      if (kind == 1) {
-#pragma unroll
-        for (int j = 0; j < part / 8; j++)
-#pragma unroll
-          for (int e = 0; e < 4; e++)
-            if (!((u32)(allowed[e / 2] >> (start + j / 4 * 32)) >> (j % 4 * 8 + e % 2) & 1)) s[j][e] = -INFINITY;
-      }
+      if (kind == 1) forbid(s, {allowed[0] >> start, allowed[1] >> start});
       const float *const others_numbers = (const float *)(walking_numbers + step % 2 * 512) + 2 * (start + column);
-#pragma unroll
-      for (int j = 0; j < part / 8; j++) {
-        float other[4];
-        if (of_keys) load4(other, others_numbers + 16 * j);
-#pragma unroll
-        for (int e = 0; e < 4; e++)
-          s[j][e] = fast_exp2(s[j][e] * to_bits - (of_keys ? other[e % 2 * 2] : own[e / 2 * 2]));
-      }
+      weights_again<of_keys>(s, own, others_numbers, to_bits);
       if constexpr (of_keys) {
         u32 p[part / 16][4];
         pack_tiles(p, s);
         multiply_as_is<64>(sums2, p, tile_b2, start);
       }
       multiply_wait<of_keys>(d);
-#pragma unroll
-      for (int j = 0; j < part / 8; j++) {
-        float other[4];
-        if (of_keys) load4(other, others_numbers + 16 * j);
-#pragma unroll
-        for (int e = 0; e < 4; e++)
-          d[j][e] = s[j][e] * (d[j][e] - (of_keys ? other[e % 2 * 2 + 1] : own[e / 2 * 2 + 1]));
-      }
+      score_gradients<of_keys>(d, s, own, others_numbers);
       u32 f[part / 16][4];
       pack_tiles(f, d);
       multiply_as_is<64>(sums, f, tile_b1, start);
@@ -102,18 +78,8 @@ DEVICE void back(u8 *memory, const bf16 *a, const bf16 *a2, const bf16 *b, const
     }
   }
   copy_wait<0>();
-#pragma unroll
-  for (int r = 0; r < 2; r++) {
-    if (row + 8 * r >= rows) continue;
-#pragma unroll
-    for (int j = 0; j < WIDTH / 8; j++) {
-      store2(out + (row + 8 * r) * out_n + j * 8 + column, sums[j][2 * r] * scale, sums[j][2 * r + 1] * scale);
-      if (of_keys) store2(out2 + (row + 8 * r) * out2_n + j * 8 + column, sums2[j][2 * r], sums2[j][2 * r + 1]);
-    }
-  }
+  give_gradients<of_keys>(out, out2, sums, sums2, scale, row, rows, column, out_n, out2_n);
 }
-
-#define PLANE(name) blockIdx.z * name##_b + blockIdx.x * name##_h
 
 #if OF_KEYS
 /// Bits and lists are those of columns.

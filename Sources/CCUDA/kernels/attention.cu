@@ -50,36 +50,21 @@ attention(const bf16 *q, const bf16 *k, const bf16 *v, TO *result, float *logari
     u8 *const keys = stages + step % 2 * 2 * size, *const values = keys + size;
     u64 allowed[2] = {~0ull, ~0ull};
     if (kind == 1) {
-#pragma unroll
-      for (int r = 0; r < 2; r++)
-        allowed[r] = row + 8 * r < n ? bits[(i64)8 * r * column_tiles + (entry >> 2)] >> column : 0;
+      load_allowed(allowed, bits, row, n, column_tiles, entry >> 2);
+      allowed[0] >>= column, allowed[1] >>= column;
     }
     float s[8][4];
     multiply<64>(s, a, keys, 0);
     multiply_wait<0>(s);
-
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-      if (kind == 1) {
-#pragma unroll
-        for (int j = 0; j < 8; j++)
-#pragma unroll
-          for (int e = 0; e < 2; e++)
-            if (!((u32)(allowed[r] >> (j / 4 * 32)) >> (j % 4 * 8 + e) & 1)) s[j][2 * r + e] = -INFINITY;
-      }
-      float high = top[r];
-#pragma unroll
-      for (int j = 0; j < 8; j++) high = fmaxf(high, fmaxf(s[j][2 * r], s[j][2 * r + 1]));
-      high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, 1));
-      high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, 2));
+      if (kind == 1) forbid(s, allowed, r, 1);
+      const float high = highest(top[r], s, r);
       const float base = high == -INFINITY ? 0.0f : high * to_bits;
       const float shrink = fast_exp2(top[r] * to_bits - base);
       top[r] = high;
       sum[r] *= shrink;
-#pragma unroll
-      for (int j = 0; j < 8; j++)
-#pragma unroll
-        for (int e = 0; e < 2; e++) sum[r] += s[j][2 * r + e] = fast_exp2(s[j][2 * r + e] * to_bits - base);
+      take_exponentials(s, sum[r], r, to_bits, base);
 #pragma unroll
       for (int j = 0; j < D / 8; j++) out[j][2 * r] *= shrink, out[j][2 * r + 1] *= shrink;
     }
@@ -89,19 +74,6 @@ attention(const bf16 *q, const bf16 *k, const bf16 *v, TO *result, float *logari
     multiply_wait<0>(out);
   }
 
-  result += blockIdx.z * o_b + head * o_h;
   logarithms += ((i64)blockIdx.z * gridDim.x + head) * n;
-#pragma unroll
-  for (int r = 0; r < 2; r++) {
-    sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 1);
-    sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 2);
-    if (row + 8 * r >= n) continue;
-    // No key, or none whose score counts: zeros. A sum that is not a number stays one.
-    const bool empty = sum[r] == 0 || (top[r] * scale <= -1e30f && sum[r] == sum[r]);
-    const float factor = empty ? 0 : 1 / sum[r];
-    if (column == 0) logarithms[row + 8 * r] = empty ? 0 : top[r] * scale + logf(sum[r]);
-#pragma unroll
-    for (int j = 0; j < WIDTH / 8; j++)
-      store2(result + (row + 8 * r) * o_n + j * 8 + column, out[j][2 * r] * factor, out[j][2 * r + 1] * factor);
-  }
+  give(result + PLANE(o), logarithms, out, sum, top, scale, row, n, column, o_n);
 }

@@ -8,14 +8,6 @@ enum { THREADS = 128, PLACES = 64 * RUNS, TALL = PLACES / WIDE, GRANULES = IN / 
 enum { PITCH = IN * 2 + 16 };                   // bytes of a place: an odd number of 16, so that neighbours differ in banks
 enum { OUT_ROWS = (OUT + 15) / 16 * 16 };
 
-/// See wide.cu.
-struct alignas(16) Tap {
-  int down, right, shift, number;
-};
-struct alignas(16) Phase {
-  int first, count, row, column, rows, columns, down, right;
-};
-
 /// The image's tile: rows and columns, and columns of one remainder by the stride, which are kept together so that the
 /// places of a tap are neighbours.
 struct Tile {
@@ -101,11 +93,6 @@ DEVICE void multiply(Sums &sums, const u8 *image, const u8 *weights, const int *
     add(next);
   }
 }
-
-DEVICE void copy8(float *to, const float *from) {
-  *(Quad *)to = *(const Quad *)from, *(Quad *)(to + 4) = *(const Quad *)(from + 4);
-}
-DEVICE void copy8(bf16 *to, const bf16 *from) { *(Quad *)to = *(const Quad *)from; }
 
 /// Blocks: (those that share the tiles, tiles of outputs, phases of rows). The phases of a row's columns, `beside` of them,
 /// are made one after another from the same tile and written together.

@@ -75,6 +75,22 @@ DEVICE Stretches stretches_of_lane(i64 block, i64 rows, int segments) {
   }
   return s;
 }
+/// Down from sixteen double-rate samples: those that the sixteen before began are whole with them, eight of a lane's two
+/// rows, and go to memory, from `to` on; the next eight are begun. `out` are the sums of these.
+DEVICE void go_down(float (&out)[4], const float (&fast)[2][4], const Matrices &m, bool is_whole, const Stretches &s,
+                    bf16 *to, int length) {
+  u32 left[1][4];
+  pack_tiles(left, fast);
+  add_product(out, left[0], m.down[1]);
+  if (is_whole) {
+#pragma unroll
+    for (int r = 0; r < 2; r++)
+      if (s.is_there[r]) *(u32 *)(to + s.row[r] * length + s.t[r]) = pack_bf16(out[2 * r], out[2 * r + 1]);
+  }
+#pragma unroll
+  for (int e = 0; e < 4; e++) out[e] = 0;
+  add_product(out, left[0], m.down[0]);
+}
 /// A thread's run near an end of a row; false when there is none.
 DEVICE bool run_of_thread(i64 rows, int length, int segments, i64 &row, int &t, int &run) {
   const int runs = (length - segments * SEGMENT + RUN - 1) / RUN;
@@ -128,18 +144,7 @@ KERNEL(128) snake_tiles(bf16 *y, const bf16 *x, const float *alpha, const float 
       for (int e = 0; e < 4; e++)
         u[part][e] -= half[e / 2] * __cosf(fmaf(twice[e / 2], u[part][e], offset[e / 2]));
     }
-    u32 fast[1][4];
-    pack_tiles(fast, u);
-    add_product(out, fast[0], m.down[1]);
-    if (i > 0) {
-#pragma unroll
-      for (int r = 0; r < 2; r++)
-        if (s.is_there[r])
-          *(u32 *)(y + s.row[r] * length + s.t[r] + 8 * (i - 1) + column) = pack_bf16(out[2 * r], out[2 * r + 1]);
-    }
-#pragma unroll
-    for (int e = 0; e < 4; e++) out[e] = 0;
-    add_product(out, fast[0], m.down[0]);
+    go_down(out, u, m, i > 0, s, y + 8 * (i - 1) + column, length);
     before[0] = next[0], before[1] = next[1];
   }
 }
@@ -204,18 +209,7 @@ KERNEL(128) snake_back_tiles(bf16 *gx, float *sums, const bf16 *g, const bf16 *x
         h[part][e] = fmaf(steeper, steep[e / 2], flow[e]);
       }
     }
-    u32 fast[1][4];
-    pack_tiles(fast, h);
-    add_product(out, fast[0], m.down[1]);
-    if (i > 0) {
-#pragma unroll
-      for (int r = 0; r < 2; r++)
-        if (s.is_there[r])
-          *(u32 *)(gx + s.row[r] * length + s.t[r] + 8 * (i - 1) + column) = pack_bf16(out[2 * r], out[2 * r + 1]);
-    }
-#pragma unroll
-    for (int e = 0; e < 4; e++) out[e] = 0;
-    add_product(out, fast[0], m.down[0]);
+    go_down(out, h, m, i > 0, s, gx + 8 * (i - 1) + column, length);
     before[0] = next[0], before[1] = next[1];
     flow_before[0] = flow_next[0], flow_before[1] = flow_next[1];
   }

@@ -12,17 +12,6 @@ struct alignas(8) Source {
   u32 taps;
 };
 
-/// A tap: rows and columns to its input, the same in granules, and its number in the weight.
-struct alignas(16) Tap {
-  int down, right, shift, number;
-};
-
-/// A phase of the result: its first tap and their number (at most 32), the first row and column, rows, columns, and the
-/// least that its taps go down and right.
-struct alignas(16) Phase {
-  int first, count, row, column, rows, columns, down, right;
-};
-
 /// What is convolved; `taps` are those of a phase.
 struct Task {
   const bf16 *x, *w;
@@ -78,41 +67,17 @@ DEVICE u64 descriptor(const u8 *tile) {
   return (u64)(shared_address(tile) >> 4 & 0x3fff) | (u64)1 << 16 | (u64)64 << 32 | (u64)1 << 62;
 }
 
-#define SUM(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
-#define NAMES1 "%2,%3,%4,%5"
-#define NAMES2 NAMES1 ",%6,%7,%8,%9"
-#define NAMES3 NAMES2 ",%10,%11,%12,%13"
-#define NAMES4 NAMES3 ",%14,%15,%16,%17"
-#define NAMES6 NAMES4 ",%18,%19,%20,%21,%22,%23,%24,%25"
-#define NAMES8 NAMES6 ",%26,%27,%28,%29,%30,%31,%32,%33"
-#define NAMES12 NAMES8 ",%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49"
-#define NAMES16 NAMES12 ",%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65"
-#define MULTIPLY(n, names, ...)                                                                          \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" names "}, %0, %1, 1, 1, 1, 0, 0;" \
-               : "+l"(a), "+l"(b), __VA_ARGS__)
+#define MULTIPLY(columns, names, sums, of_a, of_b, ...)                                                            \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.bf16.bf16 {" names "}, " of_a ", " of_b \
+               ", 1, 1, 1, 0, 0;"                                                                            \
+               : sums, "+l"(a), "+l"(b))
 
 /// d [64, CHANNELS] += a [64, 16] b [CHANNELS, 16], not waited for.
 DEVICE void multiply_group(float (&d)[TILES_C][4], u64 a, u64 b) {
-#if defined(FLOW_SHIM)
+#ifdef FLOW_SHIM
   shim_wgmma(&d[0][0], CHANNELS, false, 0, a, b, false);
-#elif CHANNELS == 8
-  MULTIPLY(8, NAMES1, SUM(0));
-#elif CHANNELS == 16
-  MULTIPLY(16, NAMES2, SUM(0), SUM(1));
-#elif CHANNELS == 24
-  MULTIPLY(24, NAMES3, SUM(0), SUM(1), SUM(2));
-#elif CHANNELS == 32
-  MULTIPLY(32, NAMES4, SUM(0), SUM(1), SUM(2), SUM(3));
-#elif CHANNELS == 48
-  MULTIPLY(48, NAMES6, SUM(0), SUM(1), SUM(2), SUM(3), SUM(4), SUM(5));
-#elif CHANNELS == 64
-  MULTIPLY(64, NAMES8, SUM(0), SUM(1), SUM(2), SUM(3), SUM(4), SUM(5), SUM(6), SUM(7));
-#elif CHANNELS == 96
-  MULTIPLY(96, NAMES12, SUM(0), SUM(1), SUM(2), SUM(3), SUM(4), SUM(5), SUM(6), SUM(7), SUM(8), SUM(9), SUM(10),
-           SUM(11));
 #else
-  MULTIPLY(128, NAMES16, SUM(0), SUM(1), SUM(2), SUM(3), SUM(4), SUM(5), SUM(6), SUM(7), SUM(8), SUM(9), SUM(10),
-           SUM(11), SUM(12), SUM(13), SUM(14), SUM(15));
+  MULTIPLY_TILE;
 #endif
 }
 
@@ -166,11 +131,6 @@ DEVICE void multiply(Sums &sums, const u8 *stage) {
   }
 }
 #endif
-
-DEVICE void copy8(float *to, const float *from) {
-  *(Quad *)to = *(const Quad *)from, *(Quad *)(to + 4) = *(const Quad *)(from + 4);
-}
-DEVICE void copy8(bf16 *to, const bf16 *from) { *(Quad *)to = *(const Quad *)from; }
 
 /// The tile's sums to their places, through shared memory, so that neighbours in memory are written together.
 template <class T>

@@ -61,35 +61,17 @@ struct Sums {
 DEVICE int column_of(int i, int, int e) { return i * 64 + threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4 + e / 2 * 8; }
 DEVICE int output_of(int, int n, int e) { return n * 8 + threadIdx.x % 4 * 2 + e % 2; }
 
-#define SUM(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
-#define NAMES2 "%5,%6,%7,%8,%9,%10,%11,%12"
-#define NAMES4 NAMES2 ",%13,%14,%15,%16,%17,%18,%19,%20"
-#define NAMES6 NAMES4 ",%21,%22,%23,%24,%25,%26,%27,%28"
-#define NAMES8 NAMES6 ",%29,%30,%31,%32,%33,%34,%35,%36"
-#define NAMES12 NAMES8 ",%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52"
-#define NAMES16 NAMES12 ",%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68"
-#define MULTIPLY(n, names, ...)                                                                                    \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" names "}, {%1,%2,%3,%4}, %0, 1, 1, 1, 1;" \
-               : "+l"(b), "+r"(a[0]), "+r"(a[1]), "+r"(a[2]), "+r"(a[3]), __VA_ARGS__)
+#define MULTIPLY(columns, names, sums, a0, a1, a2, a3, of_b)                                                   \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.bf16.bf16 {" names "}, {" a0 ", " a1 ", " \
+               a2 ", " a3 "}, " of_b ", 1, 1, 1, 1;"                                                          \
+               : sums, "+r"(a[0]), "+r"(a[1]), "+r"(a[2]), "+r"(a[3]), "+l"(b))
 
 /// d [64, OUTPUTS] += a [64, 16] b [16, OUTPUTS], not waited for.
 DEVICE void multiply_group(float (&d)[TILES_N][4], u32 (&a)[4], u64 b) {
-#if defined(FLOW_SHIM)
+#ifdef FLOW_SHIM
   shim_wgmma(&d[0][0], OUTPUTS, false, a, 0, b, true);
-#elif OUTPUTS == 16
-  MULTIPLY(16, NAMES2, SUM(0), SUM(1));
-#elif OUTPUTS == 32
-  MULTIPLY(32, NAMES4, SUM(0), SUM(1), SUM(2), SUM(3));
-#elif OUTPUTS == 48
-  MULTIPLY(48, NAMES6, SUM(0), SUM(1), SUM(2), SUM(3), SUM(4), SUM(5));
-#elif OUTPUTS == 64
-  MULTIPLY(64, NAMES8, SUM(0), SUM(1), SUM(2), SUM(3), SUM(4), SUM(5), SUM(6), SUM(7));
-#elif OUTPUTS == 96
-  MULTIPLY(96, NAMES12, SUM(0), SUM(1), SUM(2), SUM(3), SUM(4), SUM(5), SUM(6), SUM(7), SUM(8), SUM(9), SUM(10),
-           SUM(11));
 #else
-  MULTIPLY(128, NAMES16, SUM(0), SUM(1), SUM(2), SUM(3), SUM(4), SUM(5), SUM(6), SUM(7), SUM(8), SUM(9), SUM(10),
-           SUM(11), SUM(12), SUM(13), SUM(14), SUM(15));
+  MULTIPLY_TILE;
 #endif
 }
 

@@ -40,7 +40,7 @@ extension KernelTable {
     let segments = vectors && streams.allSatisfy { $0.dtype == .bfloat16 } ? max(0, (length - 24) / 64) : 0
     func kernel(_ entry: String) -> Kernel {
       segments > 0
-        ? Kernel("snake+snake-tiles", entry + "_tiles", defines) : Kernel("snake", entry, defines)
+        ? Kernel("snake-tiles", entry + "_tiles", defines) : Kernel("snake", entry, defines)
     }
     let filter = AliasFreeSnake.filter.map { Argument.float($0) }
     let log = Argument.int(logScale ? 1 : 0)
