@@ -25,27 +25,44 @@ struct PlaceOptions: ParsableArguments {
     help: "More options for every sbatch, such as \"--qos=long\".")
   var slurmArgs: [String] = []
 
-  /// Whether it is another machine than this one.
-  var isElsewhere: Bool { on != .local }
-
-  /// The project's engine there.
+  /// How Slurm is used; `nil` when the run is not for it.
   /// - Throws: `Diagnostics`.
-  func engine(_ project: Project, jobs: Int?, gpus: String?, observe: @escaping @Sendable (RunEvent) -> Void)
-    throws
-    -> Engine
-  {
+  private func settings(_ project: Project) throws -> SlurmSettings? {
     guard on == .slurm else {
       if let stray = slurm.first ?? slurmArgs.first {
         throw Diagnostics([
           Diagnostic(code: "E017", "'\(stray)' is for Slurm, but the run is not", help: "add '--on slurm'")
         ])
       }
-      return project.engine(jobs: jobs, gpus: gpus, observe: observe)
+      return nil
     }
     let file = project.root == "." ? ProjectFile.name : project.root + "/" + ProjectFile.name
     let standing =
       access(file, F_OK) == 0 ? try ProjectFile(file: file, text: FileText.read(file)).slurm : []
-    let settings = try SlurmSettings(standing + slurm + slurmArgs.map { "args=\($0)" })
+    return try SlurmSettings(standing + slurm + slurmArgs.map { "args=\($0)" })
+  }
+
+  /// An engine that says what would be done there. What devices a cluster's jobs get it takes as it is known.
+  /// - Throws: `Diagnostics`.
+  func inspector(_ project: Project) throws -> Engine {
+    var engine = project.engine(jobs: nil)
+    if let settings = try settings(project) {
+      let known = ClusterDevices.known(settings.arguments, in: project.store)
+      engine.accelerator = { known?.name($0, $1) }
+    }
+    return engine
+  }
+
+  /// The project's engine there, for the stages in `only`. On a cluster, a job may be waited for that says what device jobs get.
+  /// - Throws: `Diagnostics`; `ExitCode` when that was interrupted.
+  func engine(
+    _ project: Project, only: Set<String>?, jobs: Int?, gpus: String?,
+    observe: @escaping @Sendable (RunEvent) -> Void
+  ) async throws -> Engine {
+    guard let settings = try settings(project) else {
+      try project.requireDevices(only)
+      return project.engine(jobs: jobs, gpus: gpus, observe: observe)
+    }
     // A job starts in the submitter's folder, but its cache must not depend on that.
     let store = try Store(root: URL(fileURLWithPath: project.store.root).standardizedFileURL.path)
     let executor = try SlurmExecutor(store: store, program: Exec.program, settings: settings)
@@ -53,7 +70,34 @@ struct PlaceOptions: ParsableArguments {
       store: store, executor: executor, capacity: .cluster(threads: jobs ?? executor.processors),
       observe: observe)
     engine.processor = Project.processor
+    let asking = project.plan.stages.filter { $0.device == "cuda" && only?.contains($0.name) ?? true }
+    guard !asking.isEmpty else { return engine }
+    let interrupts = Interrupts("nothing was run") {}
+    let answer: ClusterDevices.Answer
+    do {
+      answer = try await executor.devices(
+        for: Set(asking.map(\.ranks)), say: { Terminal.error($0) },
+        isCancelled: { interrupts.exitCode != nil })
+    } catch is CancellationError { throw ExitCode(interrupts.exitCode ?? 130) }
+    engine.accelerator = { answer.name($0, $1) }
+    if let lacking = asking.first(where: { answer.device($0.ranks).name == nil }) {
+      throw Diagnostics([
+        Diagnostic(
+          code: "E035",
+          "stage '\(lacking.name)' asks for 'device: cuda'\(lacking.ranks > 1 ? " on \(lacking.ranks) ranks" : ""), and "
+            + "jobs get none: \(answer.device(lacking.ranks).problem ?? "no device")",
+          help: "name nodes that have GPUs (--slurm partition=…), and see 'flow doctor' on one of them"
+            + "; docs/slurm.md says what of the environment jobs get")
+      ])
+    }
     return engine
+  }
+}
+
+extension ClusterDevices.Answer {
+  /// What keys name of it for a stage with that `device`: `auto` asks a cluster for none.
+  func name(_ device: String, _ ranks: Int) -> String? {
+    device == "cuda" ? self.device(ranks).name : nil
   }
 }
 
@@ -67,6 +111,7 @@ struct Exec: ParsableCommand {
   @Option(help: "Which task; default: SLURM_ARRAY_TASK_ID.") var task: Int?
   @Option(help: "This is one of so many ranks, started by mpirun.") var ranks: Int?
   @Flag(help: "Only tries what the ranks say to each other.") var checkRanks = false
+  @Option(help: "Only says what CUDA device there is here, to who asked in this batch.") var devices: String?
 
   /// This program.
   static let program =
@@ -74,6 +119,11 @@ struct Exec: ParsableCommand {
 
   /// How a worker over `store` is started.
   static func worker(_ store: Store) -> [String] { [program, "exec", "--cache", store.root] }
+
+  /// The CUDA devices that so many ranks have here.
+  private static func device(_ ranks: Int) -> ClusterDevices.Device {
+    ClusterDevices.Device(name: Devices.accelerator(ranks: ranks), problem: Devices.problem(ranks: ranks))
+  }
 
   func run() throws {
     if let ranks, checkRanks { return try RankCheck.serve(OpenMPI(of: ranks)) }
@@ -84,10 +134,14 @@ struct Exec: ParsableCommand {
       try RankCheck.agree(mpi, processor: Project.processor)
       return Worker.serve(store: store, stages: AllStages.list, ranks: mpi)
     }
+    if let devices {
+      return try ClusterDevices.give(ClusterDevices.Answer(Exec.device), store, batch: devices)
+    }
     guard let batch else { return Worker.serve(store: store, stages: AllStages.list) }
     guard let task = task ?? ProcessInfo.processInfo.environment["SLURM_ARRAY_TASK_ID"].flatMap({ Int($0) })
     else { throw ValidationError("--batch needs --task, or SLURM_ARRAY_TASK_ID in the environment") }
-    let work = BatchTask(store: store, batch: batch, index: task, worker: Exec.worker(store))
+    let work = BatchTask(
+      store: store, batch: batch, index: task, worker: Exec.worker(store), device: Exec.device)
     signal(SIGTERM, SIG_IGN)
     signal(SIGINT, SIG_IGN)
     let sources = [SIGTERM, SIGINT].map { number in

@@ -154,7 +154,13 @@ struct Project {
     }
     var engine = Engine(store: store, executor: pool, capacity: capacity, observe: observe)
     engine.processor = Project.processor
-    engine.accelerator = { Devices.accelerator(ranks: $0) }
+    // `--gpus` may give none of those that there are.
+    let isBare = capacity.gpus.isEmpty
+    engine.accelerator = { [store] device, ranks in
+      if let own = isBare ? nil : Devices.accelerator(ranks: ranks) { return own }
+      // Where there is none, 'device: cuda' can only be for the cluster that had the latest run.
+      return ClusterDevices.latest(in: store)?.name(device, ranks)
+    }
     return engine
   }
 

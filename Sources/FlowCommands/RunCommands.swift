@@ -51,7 +51,9 @@ struct Run: AsyncParsableCommand {
     if watch { return try await watching() }
     try await reporting(json: options.json, noColor: options.noColor) {
       let project = try Project(options)
-      if dryRun { return try PlanCommand.show(project, json: options.json) }
+      if dryRun {
+        return try PlanCommand.show(project, by: place.inspector(project), json: options.json)
+      }
       if frozen { return try check(project) }
       try await once(project)
     }
@@ -61,11 +63,10 @@ struct Run: AsyncParsableCommand {
   /// - Throws: `ExitCode` when it failed or was interrupted.
   private func once(_ project: Project) async throws {
     let only = try project.plan.part(from: from, to: to)
-    if !place.isElsewhere { try project.requireDevices(only) }
     let progress = Progress(Terminal(noColour: options.noColor), quiet: quiet)
     let log = try events.map(EventLog.init)
     log?.started(project.plan.name, stages: project.plan.stages.map(\.name))
-    var engine = try place.engine(project, jobs: jobs, gpus: gpus) { event in
+    var engine = try await place.engine(project, only: only, jobs: jobs, gpus: gpus) { event in
       progress.handle(event)
       log?.handle(event)
     }
@@ -116,7 +117,7 @@ struct Run: AsyncParsableCommand {
 
   /// `--frozen`: everything is up to date and the lock file says so.
   private func check(_ project: Project) throws {
-    let engine = project.engine(jobs: nil)
+    let engine = try place.inspector(project)
     let report = try engine.assess(project.plan)
     let open = report.stages.filter { $0.state != .cached }
     for stage in open {
@@ -188,19 +189,21 @@ struct PlanCommand: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting(json: options.json, noColor: options.noColor) {
-      try PlanCommand.show(Project(options), json: options.json)
+      let project = try Project(options)
+      try PlanCommand.show(project, by: project.engine(jobs: nil), json: options.json)
     }
   }
 
-  static func show(_ project: Project, json: Bool) throws {
-    let report = try project.engine(jobs: nil).assess(project.plan)
+  static func show(_ project: Project, by engine: Engine, json: Bool) throws {
+    let report = try engine.assess(project.plan)
     if json { return Terminal.out(report.document(schema: "flow.plan/1", plan: project.plan).pretty) }
     for stage in report.stages {
       let name = Terminal.padded(stage.name, 16)
       let state = Terminal.padded(stage.state.rawValue, 8)
       var line = "\(state) \(name) \(stage.items.total) \(stage.items.total == 1 ? "item" : "items")"
       if stage.state == .run { line += ", \(stage.items.run) to run" }
-      let ranks = project.plan.stages.first { $0.name == stage.name }?.ranks ?? 1
+      let planned = project.plan.stages.first { $0.name == stage.name }
+      let ranks = planned?.ranks ?? 1
       if stage.state != .cached, ranks > 1 { line += " on \(ranks) ranks" }
       if stage.items.quarantined > 0 { line += ", \(stage.items.quarantined) set aside" }
       if stage.state != .cached, let seconds = stage.expectedSeconds, seconds >= 0.1 {
@@ -209,6 +212,15 @@ struct PlanCommand: AsyncParsableCommand {
       }
       Terminal.out(line)
       for reason in stage.reasons { Terminal.out("           because \(reason)") }
+      if stage.state != .cached, let device = planned?.device, device != "cpu" {
+        let found = engine.accelerator(device, ranks)
+        if let found { Terminal.out("           on \(found)") }
+        if device == "cuda", found == nil {
+          Terminal.out(
+            "           on a CUDA device that isn't known: there is none here, and 'flow run --on slurm' asks what jobs get"
+          )
+        }
+      }
       if stage.state == .denied { Terminal.out("           because \(stage.failure ?? "")") }
     }
     if let forecast = report.forecast {

@@ -33,6 +33,15 @@ extension Action {
     return max(1, count)
   }
 
+  /// What its key says of the device that computes it, where that can be chosen.
+  var device: KeyedDevice? {
+    guard command == nil, parameters[StageDeclaration.device] != nil else { return nil }
+    let numeric = (try? JSON(parsing: preimage.utf8))?["numeric"]?.text ?? ""
+    return numeric.hasPrefix(Action.cuda) ? .cuda(String(numeric.dropFirst(Action.cuda.count))) : .cpu
+  }
+
+  private static let cuda = "cuda/"
+
   /// What all actions of a stage have in common.
   struct Template: Sendable {
     var parameters: [String: JSON]
@@ -46,10 +55,11 @@ extension Action {
   /// - Parameters:
   ///   - files: path and digest of each file parameter.
   ///   - processor: the class of processor, for stages whose numbers depend on it.
-  ///   - accelerator: that of so many CUDA devices, if there are any; asked for by stages alone that may run on it.
+  ///   - accelerator: that of the CUDA devices of so many ranks, if there are any; asked for by stages alone whose `device` is
+  ///     `cuda` or `auto`, which it is told.
   static func template(
     _ stage: PlannedStage, files: [String: (path: String, digest: Digest)], processor: String = "",
-    accelerator: (_ ranks: Int) -> String? = { _ in nil }
+    accelerator: (_ device: String, _ ranks: Int) -> String? = { _, _ in nil }
   ) -> Template {
     let declaration = stage.declaration
     var parameters = stage.parameters
@@ -75,9 +85,9 @@ extension Action {
     }
     var numeric = declaration.numeric == nil || processor.isEmpty ? "blas" : "blas/\(processor)"
     if let device = stage.device {
-      let found = device == "cpu" ? nil : accelerator(stage.ranks)
+      let found = device == "cpu" ? nil : accelerator(device, stage.ranks)
       if device == "cuda" || found != nil {
-        numeric = "cuda/\(found ?? "unknown")"
+        numeric = cuda + (found ?? "unknown")
         keyParameters[StageDeclaration.device] = "cuda"
       } else {
         // What the CPU makes has the key that it had before there was a choice.

@@ -15,8 +15,9 @@ public struct Engine: Sendable {
   public var keepGoing = false
   /// The class of processor that matrix products run on: part of the keys of stages whose numbers depend on it.
   public var processor = ""
-  /// The class of the CUDA device, if there is one, likewise.
-  public var accelerator: @Sendable (_ ranks: Int) -> String? = { _ in nil }
+  /// The class of the CUDA devices that so many ranks of a stage get, if there are any, likewise; the stage says `device: cuda`
+  /// or `auto`.
+  public var accelerator: @Sendable (_ device: String, _ ranks: Int) -> String? = { _, _ in nil }
 
   /// An engine that hands out `capacity`; `observe` gets events from many threads.
   public init(

@@ -215,7 +215,7 @@ public final class LocalExecutor: Executor {
     if case .int(let value)? = action.parameters["seed"] { seed = UInt64(bitPattern: Int64(value)) }
     let context = StageContext(
       declaration: declaration, inputs: action.inputs, seed: seed, threads: grant.threads / ranks.size,
-      gpus: grant.gpus, ranks: ranks, io: ranks.rank == 0 ? io : SilentIO(io))
+      gpus: grant.gpus, device: action.device, ranks: ranks, io: ranks.rank == 0 ? io : SilentIO(io))
     var outcome: ActionOutcome
     Machine.forgetPeakMemory()
     do {

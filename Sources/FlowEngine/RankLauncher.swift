@@ -20,8 +20,8 @@ public enum RankLauncher {
     // Each rank has threads, which may go wherever the kernel likes; how many ranks fit is ours to say, or Slurm's.
     var words = [path, "--bind-to", "none", "--oversubscribe", "-np", "\(ranks)"]
     if geteuid() == 0 { words.append("--allow-run-as-root") }
-    // Ranks on other nodes get these too: they decide on the last digits.
-    for name in environment.keys.sorted() where name.hasPrefix("OPENBLAS_") { words += ["-x", name] }
+    // Ranks on other nodes get these too.
+    for (name, _) in JobEnvironment.selection(of: environment) { words += ["-x", name] }
     return words + worker + ["--ranks", "\(ranks)"]
   }
 

@@ -17,10 +17,11 @@ final class World: Sendable {
   /// The class of processor, where it matters to a stage's numbers.
   private let processor: String
   /// That of the CUDA device.
-  private let accelerator: @Sendable (Int) -> String?
+  private let accelerator: @Sendable (String, Int) -> String?
 
   init(
-    _ plan: Plan, store: Store, processor: String, accelerator: @escaping @Sendable (Int) -> String?
+    _ plan: Plan, store: Store, processor: String,
+    accelerator: @escaping @Sendable (String, Int) -> String?
   ) throws {
     self.accelerator = accelerator
     self.processor = processor

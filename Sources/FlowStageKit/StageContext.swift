@@ -72,6 +72,14 @@ public enum FileContent: Sendable {
   case file(String)
 }
 
+/// What the key of an action's result says of the device that computes it.
+public enum KeyedDevice: Sendable, Hashable {
+  /// The processors.
+  case cpu
+  /// CUDA devices, and all else that decides their results.
+  case cuda(String)
+}
+
 /// All that a running stage sees. Its methods may be called from several threads.
 public final class StageContext: Sendable {
   /// What a finished action gave.
@@ -90,6 +98,8 @@ public final class StageContext: Sendable {
   public let threads: Int
   /// The ids of the GPUs that the stage may use; `CUDA_VISIBLE_DEVICES` of its process names the same.
   public let gpus: [String]
+  /// What must compute its result, where its key says so: another device would give other last digits.
+  public let device: KeyedDevice?
   /// The processes that share the action's work: all run the stage, on the same inputs, and what rank 0 emits, reports and
   /// keeps counts.
   public let ranks: any Communicator
@@ -111,12 +121,13 @@ public final class StageContext: Sendable {
   ///   - seed: the parameter `seed`, or 0.
   ///   - threads: threads granted.
   ///   - gpus: ids of the GPUs granted.
+  ///   - device: what its key says of the device.
   ///   - ranks: those that share the work.
   ///   - memory: bytes of memory that there are; when left out, what the machine and its control groups have available.
   ///   - disk: where checkpoints are kept.
   public init(
     declaration: StageDeclaration, inputs: [String: [Item]], seed: UInt64 = 0, threads: Int,
-    gpus: [String] = [], ranks: any Communicator = SoleRank(), memory: Int? = nil,
+    gpus: [String] = [], device: KeyedDevice? = nil, ranks: any Communicator = SoleRank(), memory: Int? = nil,
     disk: any FileSystem = Disk.standard, io: any StageIO
   ) {
     self.declaration = declaration
@@ -124,6 +135,7 @@ public final class StageContext: Sendable {
     self.seed = seed
     self.threads = max(1, threads)
     self.gpus = gpus
+    self.device = device
     self.ranks = ranks
     givenMemory = memory
     self.disk = disk

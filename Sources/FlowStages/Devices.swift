@@ -28,8 +28,17 @@ public enum Devices {
   /// they would speak with each other.
   public static func accelerator(ranks: Int = 1) -> String? {
     guard let one = try? found.get() else { return nil }
-    let own = "\(one.summary), \(CUDALibraries.versions)"
+    return name(one.summary, ranks: ranks)
+  }
+
+  private static func name(_ summary: String, ranks: Int) -> String? {
+    let own = "\(summary), \(CUDALibraries.versions)"
     return ranks == 1 ? own : CUDABackend.exchange.map { "\(own), \($0)" }
+  }
+
+  /// What decides the results of a backend that `ranks` ranks compute on; `nil` when it isn't a CUDA device.
+  static func name(of backend: any Backend, ranks: Int) -> String? {
+    (backend as? CUDABackend).flatMap { name($0.summary, ranks: ranks) }
   }
 
   /// Why `ranks` ranks can't have CUDA devices, if they can't.
@@ -86,18 +95,36 @@ public enum Devices {
 }
 
 extension StageContext {
-  /// What a stage's parameters say to compute on.
+  /// What a stage's parameters say to compute on, which must be what its key names.
   /// - Throws: `StageFailure`.
   func backend(_ kind: DeviceKind, _ precision: DevicePrecision) throws -> any Backend {
+    var kind = kind
+    switch device {
+    case .cuda: kind = .cuda
+    case .cpu where kind == .auto:
+      kind = .cpu
+      log("computes on the CPU: \(Devices.problem(ranks: ranks.size) ?? "it was given no CUDA device")")
+    case .cpu, nil: break
+    }
     do {
-      return try Devices.backend(kind, precision, threads: threads, ranks: ranks, say: log)
+      let backend = try Devices.backend(kind, precision, threads: threads, ranks: ranks, say: log)
+      if case .cuda(let wanted)? = device {
+        let found = Devices.name(of: backend, ranks: ranks.size)
+        guard found == wanted else {
+          throw StageFailure(
+            "it runs on \(found ?? "the CPU"), and was planned for \(wanted), whose results have other last digits",
+            help: "choose devices of one kind (--gpus, CUDA_VISIBLE_DEVICES), and run again")
+        }
+      }
+      return backend
     } catch let error as RankPlacement {
       throw StageFailure("\(error)")
     } catch let error as TensorError {
       throw StageFailure(
         ranks.size == 1
-          ? "there is no CUDA device: \(error)" : "\(ranks.size) ranks can't have CUDA devices: \(error)",
-        help: "set 'device: cpu', or 'auto' for the CPU where there is no CUDA device")
+          ? "it can't compute on a CUDA device: \(error)"
+          : "\(ranks.size) ranks can't have CUDA devices: \(error)",
+        help: "'device: cpu' needs none")
     }
   }
 }

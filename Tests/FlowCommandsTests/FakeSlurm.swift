@@ -44,7 +44,7 @@ struct FakeSlurm {
   }
 
   /// `mode` holds a word per submission to come: a state in which its tasks end at once, `gone`, `slow`, `term`
-  /// (a signal after half a second) or `run`.
+  /// (a signal after half a second) or `run`. `node` is what a node's own environment is made by.
   private static let tools = [
     "sinfo": "echo 4",
     "scontrol": """
@@ -88,7 +88,7 @@ struct FakeSlurm {
         [ "$mode" = slow ] && wait=1 || wait=0
         echo "$job|$i|RUNNING|$name|None" >$t
         SLURM_ARRAY_TASK_ID=$i setsid sh -c "
-          echo \\$\\$ >$F/pid.$job.$i; sleep $wait; sh $script; s=COMPLETED
+          echo \\$\\$ >$F/pid.$job.$i; sleep $wait; [ ! -f $F/node ] || . $F/node; sh $script; s=COMPLETED
           [ \\$? -eq 0 ] || s=FAILED
           echo \\"$job|$i|\\$s|$name|None\\" >$t.new; mv $t.new $t" >/dev/null 2>&1 &
         ;;
@@ -113,7 +113,9 @@ struct FakeSlurm {
   var submissions: [String] { folder.text("fake/submitted").split(separator: "\n").map(String.init) }
 
   /// Starts `flow run --on slurm`, with these programs on its `PATH`.
-  func start(_ more: [String] = [], path: String? = nil) throws -> Process {
+  func start(
+    _ more: [String] = [], path: String? = nil, environment: [String: String] = [:]
+  ) throws -> Process {
     let process = Process()
     let executable: URL = try #require(Shell.executable)
     process.executableURL = executable
@@ -122,7 +124,8 @@ struct FakeSlurm {
       ["run", "p.yaml", "--on", "slurm"] + settings.flatMap { ["--slurm", $0] } + more
     process.currentDirectoryURL = URL(fileURLWithPath: folder.path)
     process.environment = ProcessInfo.processInfo.environment.merging(
-      ["PATH": path ?? "\(folder.path)/bin:/usr/bin:/bin", "FLOW_CACHE": folder.path + "/cache"]) { $1 }
+      ["PATH": path ?? "\(folder.path)/bin:/usr/bin:/bin", "FLOW_CACHE": folder.path + "/cache"]
+    ) { $1 }.merging(environment) { $1 }
     let output = folder.path + "/.said"
     _ = FileManager.default.createFile(atPath: output, contents: nil)
     let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: output))

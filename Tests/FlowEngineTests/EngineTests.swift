@@ -106,7 +106,7 @@ import Testing
         observe: { _ in })
       plan.stages[1].parameters["device"] = .string(device)
       plan.stages[1].parameters["precision"] = "bfloat16"
-      engine.accelerator = { _ in accelerator }
+      engine.accelerator = { _, _ in accelerator }
       return Bench.summary(try await engine.run(plan, projectRoot: bench.folder.path))
     }
     #expect(try await ran("cpu", on: "card A") == "")

@@ -64,6 +64,32 @@ import Testing
     #expect(script.contains("unset SLURM_EXPORT_ENV\n"))
   }
 
+  /// To a cluster's job and to ranks on other nodes, by one list.
+  @Test func whatDecidesOnResultsAndLibrariesGoesAlong() throws {
+    let environment = [
+      "FLOW_CUDA_PATH": "/it's here", "FLOW_KERNEL_CACHE": "", "FLOW_PRODUCT_TRIALS": "0",
+      "VIRTUAL_ENV": "/v",
+      "CUDA_HOME": "/c", "CUDA_PATH": "/c", "LD_LIBRARY_PATH": "/l", "XDG_CACHE_HOME": "/x",
+      "NCCL_SOCKET_IFNAME": "ib0", "OPENBLAS_CORETYPE": "Haswell",
+      // The machine's own, and names that a shell doesn't take.
+      "CUDA_VISIBLE_DEVICES": "3", "HOME": "/h", "PATH": "/bin", "FLOW_CACHE": "c", "NCCL_(x)": "1",
+      "MY_NCCL_X": "1",
+    ]
+    let folder = try TemporaryFolder()
+    let store = try Store(root: folder.path)
+    let script = SlurmJob.script(
+      program: "/f", store: store, batch: Batch.new(store, stage: "s"), ranks: 1, environment: environment)
+    let exported = script.split(separator: "\n").filter { $0.hasPrefix("export ") }
+    #expect(exported.count == 10)
+    #expect(
+      exported.contains(#"export FLOW_CUDA_PATH='/it'\''s here'"#)
+        && exported.contains("export FLOW_KERNEL_CACHE=''"))
+    guard Programs.find("mpirun") != nil else { return }
+    let words = try RankLauncher.command(["/f"], ranks: 2, environment: environment)
+    let passed = words.indices.filter { words[$0] == "-x" }.map { words[$0 + 1] }
+    #expect(passed == exported.map { String($0.dropFirst(7).prefix { $0 != "=" }) })
+  }
+
   /// A GPU of its own for each rank: all on one machine, or as many on each as it says.
   @Test func ranksOnDevicesAskForAGPUEach() throws {
     func stage(_ device: String, gpu: Int = 0) -> PlannedStage {

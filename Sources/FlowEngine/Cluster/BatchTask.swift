@@ -1,5 +1,6 @@
 import FlowCore
 import FlowPlan
+import FlowStageKit
 public import FlowStore
 import Foundation
 import Synchronization
@@ -14,9 +15,15 @@ public final class BatchTask: Sendable {
   private let stopping = Atomic<Bool>(false)
   /// Seconds in which what others wrote must have become visible here.
   private let patience: Double
+  private let device: @Sendable (_ ranks: Int) -> ClusterDevices.Device
 
-  /// Task `index` of the batch called `id`; workers are started as `worker`.
-  public init(store: Store, batch id: String, index: Int, worker: [String], patience: Double = 60) {
+  /// Task `index` of the batch called `id`; workers are started as `worker`, and `device` says what CUDA devices so many
+  /// ranks have here.
+  public init(
+    store: Store, batch id: String, index: Int, worker: [String], patience: Double = 60,
+    device: @escaping @Sendable (_ ranks: Int) -> ClusterDevices.Device
+  ) {
+    self.device = device
     self.store = store
     batch = Batch(store, id: id)
     self.index = index
@@ -66,6 +73,9 @@ public final class BatchTask: Sendable {
     let lock = store.lock(hasher.finish())
     defer { withExtendedLifetime(lock) {} }
     if store.isComplete(key) { return report(.recorded(key)) }
+    if let wrong = misplacement(assignment) {
+      return report(.failed(key, .other, wrong.message, help: wrong.help, log: []))
+    }
     let files = assignment.action.inputs.values.flatMap { $0.flatMap(\.files) }
     wait { files.allSatisfy { store.contains($0.digest) } }
     report(.started(key))
@@ -102,6 +112,25 @@ public final class BatchTask: Sendable {
     case .broken(let message): report(.failed(key, .other, message, help: nil, log: lines))
     case .cancelled: break
     }
+  }
+
+  /// What is wrong when the CUDA device here isn't the one that the action's key names: with another, its result would have
+  /// other last digits than the key says.
+  private func misplacement(_ assignment: Assignment) -> (message: String, help: String)? {
+    guard case .cuda(let wanted)? = assignment.action.device else { return nil }
+    let found = device(assignment.action.ranks)
+    guard found.name != wanted else { return nil }
+    let host = ProcessInfo.processInfo.hostName
+    // Asked again by the next run; should that fail, the next job says the same.
+    try? ClusterDevices.forget(wanted, in: store)
+    let here =
+      found.name.map { "a job on \(host) has \($0)" }
+      ?? "a job on \(host) has no CUDA device: \(found.problem ?? "none")"
+    return (
+      "\(here); the run was planned for \(wanted)",
+      "run again: jobs are asked anew what they get. Where nodes differ, name one kind: --slurm constraint=…, or "
+        + "--slurm-args --gres=gpu:TYPE:\(max(1, assignment.gpus))"
+    )
   }
 
   /// Waits until `condition` holds, at most for `seconds`, else `patience`.

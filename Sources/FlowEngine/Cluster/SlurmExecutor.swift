@@ -9,12 +9,16 @@ import Synchronization
 public final class SlurmExecutor: Executor {
   /// Processors of a task that takes all threads of a run.
   public let processors: Int
+  let store: Store
+  let tools: SlurmTools
+  let settings: SlurmSettings
+  let program: String
   private let inbox = SlurmInbox()
 
   /// An executor whose tasks run `program`, an absolute path that all nodes see.
   /// - Throws: `Diagnostics` when there is no Slurm here, or it doesn't answer.
   public init(store: Store, program: String, settings: SlurmSettings) throws {
-    let tools: SlurmTools
+    (self.store, self.settings, self.program) = (store, settings, program)
     do throws(SlurmTools.Failure) {
       tools = try SlurmTools()
       if let given = settings.processors {
@@ -31,7 +35,7 @@ public final class SlurmExecutor: Executor {
             : "see whether 'sinfo' answers here; without '--on slurm' the run is done on this machine")
       ])
     }
-    let inbox = inbox
+    let (inbox, tools) = (inbox, tools)
     let thread = Thread {
       let loop = SlurmLoop(store: store, tools: tools, settings: settings, program: program)
       var pause: Double? = nil

@@ -62,18 +62,22 @@ struct SlurmJob {
     return result + settings.arguments
   }
 
-  /// What each task runs. On several nodes `mpirun` starts its own part by `srun`, which must not keep its environment back. Of the submitter's environment it gets what decides on OpenBLAS's kernels, hence on the last
-  /// digits of results.
+  /// What each task runs.
   static func script(
     program: String, store: Store, batch: Batch, ranks: Int, environment: [String: String]
   ) -> String {
+    script(
+      [program, "exec", "--cache", store.root, "--batch", batch.id], ranks: ranks, environment: environment)
+  }
+
+  /// A script that becomes the program `words`, with what goes along of the submitter's environment. On several nodes `mpirun`
+  /// starts its own part by `srun`, which must not keep its environment back.
+  static func script(_ words: [String], ranks: Int, environment: [String: String]) -> String {
     func quoted(_ text: String) -> String { "'" + text.replacingOccurrences(of: "'", with: #"'\''"#) + "'" }
-    let names = environment.keys.filter { $0.wholeMatch(of: #/OPENBLAS_[A-Z0-9_]+/#) != nil }.sorted()
     let lines =
       ["#!/bin/sh"] + (ranks == 1 ? [] : ["unset SLURM_EXPORT_ENV"])
-      + names.map { "export \($0)=\(quoted(environment[$0] ?? ""))" } + [
-        "exec \(quoted(program)) exec --cache \(quoted(store.root)) --batch \(quoted(batch.id))", "",
-      ]
+      + JobEnvironment.selection(of: environment).map { "export \($0.name)=\(quoted($0.value))" }
+      + ["exec " + words.map(quoted).joined(separator: " "), ""]
     return lines.joined(separator: "\n")
   }
 }

@@ -41,8 +41,8 @@ static std::string contents(const std::string &path) {
 }
 /// Runs clang++; its messages go to `log`.
 static bool run(std::vector<std::string> words, std::string &log) {
-  const char *compiler = getenv("FLOW_SHIM_CXX");
-  words.insert(words.begin(), compiler && *compiler ? compiler : "clang++");
+  // The link that scripts/cuda-shim made to the one that it took.
+  words.insert(words.begin(), folder() + "/clang++");
   std::vector<char *> pointers;
   for (auto &word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);
