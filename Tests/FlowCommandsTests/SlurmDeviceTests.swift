@@ -6,22 +6,6 @@ import Testing
 /// for CUDA's libraries on the nodes alone.
 @Suite(.enabled(if: CUDAShim.folder != nil, "CUDA on the CPU can't be built here"))
 struct SlurmDeviceTests {
-  /// A second of a rising tone, 16 bits, one channel.
-  private static var wave: Data {
-    func little(_ value: Int, _ bytes: Int) -> [UInt8] {
-      (0..<bytes).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
-    }
-    let rate = 24000
-    let samples = (0..<rate).flatMap { index in
-      let time = Double(index) / Double(rate)
-      return little(Int(9000 * sin(2 * .pi * (200 + 150 * time) * time)), 2)
-    }
-    return Data(
-      Array("RIFF".utf8) + little(36 + samples.count, 4) + Array("WAVEfmt ".utf8) + little(16, 4)
-        + little(1, 2) + little(1, 2) + little(rate, 4) + little(2 * rate, 4) + little(2, 2) + little(16, 2)
-        + Array("data".utf8) + little(samples.count, 4) + samples)
-  }
-
   /// A training of `steps` steps, to run on nodes whose device is of that capability; on ones without where it is `nil`.
   private struct Cluster {
     let fake: FakeSlurm
@@ -32,23 +16,13 @@ struct SlurmDeviceTests {
         let file = try Data(contentsOf: URL(fileURLWithPath: repositoryRoot + "/stages/" + name))
         try fake.folder.write("stages/" + name, file)
       }
-      try fake.folder.write("songs/a.wav", SlurmDeviceTests.wave)
+      try fake.folder.write("songs/a.wav", SmallVocoder.wave)
       try write(steps: 2)
       try equip(capability: capability)
     }
 
     func write(steps: Int) throws {
-      try fake.folder.write(
-        "p.yaml",
-        """
-        flow: 1
-        sources: { songs: { path: songs, license: CC0-1.0 } }
-        stages:
-          import: { uses: import-audio, in: { audio: songs } }
-          train: { uses: train-vocoder, in: { audio: import.audio }, with: { steps: \(steps), frames: 1, held_out: 0, device: cuda, precision: float32 } }
-        outputs: { weights: train.weights }
-
-        """)
+      try fake.folder.write("p.yaml", SmallVocoder.pipeline(steps: steps))
     }
 
     func equip(capability: Int?) throws {
