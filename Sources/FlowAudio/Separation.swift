@@ -31,18 +31,13 @@ public struct VocalSeparator: Sendable {
     let spectrum = stft.forward(samples)
     let magnitude = spectrum.magnitude
     let background = repeating(magnitude, spectrum, secondsPerFrame: Double(size / 4) / rate)
-    var mask = [Double](repeating: 0, count: magnitude.count)
-    for i in mask.indices {
-      let (m, b) = (magnitude[i], background[i])
-      let foreground = max(0, m - b)
-      mask[i] = foreground * foreground / (foreground * foreground + b * b + 1e-12)
-    }
+    var mask = zip(magnitude, background).map(VocalSeparator.share)
     let cutoff = Int((lowest * Double(size) / rate).rounded(.up))
     for f in 0..<spectrum.frames {
       for k in 0..<min(cutoff, spectrum.bins) { mask[f * spectrum.bins + k] = 0 }
     }
     let first = stft.inverse(spectrum.masked(mask), count: samples.count)
-    comb(&mask, first, spectrum, size: size, sampleRate: mixture.sampleRate)
+    comb(&mask, magnitude, background, first, spectrum, size: size, sampleRate: mixture.sampleRate)
     let vocals = stft.inverse(spectrum.masked(mask), count: samples.count)
     return (vocals, zip(samples, vocals).map { $0 - $1 })
   }
@@ -124,9 +119,17 @@ public struct VocalSeparator: Sendable {
     return values[rank]
   }
 
-  /// Keeps the voice's harmonics and lowers what lies between them.
+  /// The share of what stands out in a bin of `magnitude` with so much background.
+  private static func share(_ magnitude: Double, _ background: Double) -> Double {
+    let foreground = max(0, magnitude - background)
+    return foreground * foreground / (foreground * foreground + background * background + 1e-12)
+  }
+
+  /// Keeps the voice's harmonics and lowers what lies between them. A tune that comes again is a repetition too: at a
+  /// harmonic the background is no louder than what lies half way to the next ones.
   private func comb(
-    _ mask: inout [Double], _ voice: [Float], _ spectrum: Spectrogram, size: Int, sampleRate: Int
+    _ mask: inout [Double], _ magnitude: [Double], _ background: [Double], _ voice: [Float],
+    _ spectrum: Spectrogram, size: Int, sampleRate: Int
   ) {
     var tracker = PYIN(fmin: pitchRange.lowerBound, fmax: pitchRange.upperBound)
     tracker.frame = size * 2
@@ -141,15 +144,24 @@ public struct VocalSeparator: Sendable {
         continue
       }
       let f0 = track.refined[f]
+      func at(_ frequency: Double) -> Double {
+        let bin = (frequency / hertz).rounded()
+        return magnitude[base + (bin < Double(spectrum.bins) ? Int(bin) : spectrum.bins - 1)]
+      }
       for k in 0..<spectrum.bins {
         let frequency = Double(k) * hertz
         let harmonic = max(1, (frequency / f0).rounded())
         let away = abs(frequency - harmonic * f0)
         let width = harmonicWidth + 0.006 * frequency
         let weight = away <= width ? 1 : max(leak, 1 - (away - width) / width)
-        // At a harmonic the voice has more of the mixture than what stands out alone.
-        let boosted = away <= width && frequency < 5000 ? mask[base + k].squareRoot() : mask[base + k]
-        mask[base + k] = boosted * weight
+        var own = mask[base + k]
+        if away <= width {
+          let between = max(at(harmonic * f0 - f0 / 2), at(harmonic * f0 + f0 / 2))
+          own = max(own, VocalSeparator.share(magnitude[base + k], min(background[base + k], between)))
+          // The voice has more of the mixture there than what stands out alone.
+          if frequency < 5000 { own = own.squareRoot() }
+        }
+        mask[base + k] = own * weight
       }
     }
   }
