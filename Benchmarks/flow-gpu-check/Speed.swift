@@ -53,6 +53,8 @@ final class SpeedBench {
   let context: Int
   private let start = DispatchTime.now().uptimeNanoseconds
   private var values: [String: HostTensor] = [:]
+  /// Notes of trials that are recorded already.
+  private var noted = 0
 
   init(_ options: Options) throws {
     self.options = options
@@ -87,6 +89,10 @@ final class SpeedBench {
       line["precision"] = cuda.precision.rawValue
       let memory = try? cuda.memory()
       line["used"] = memory.map { $0.total - $0.free }
+      // Which forms of steps were tried since the last case, and which is taken.
+      let notes = cuda.notesOfTrials
+      if notes.count > noted { line["trials"] = Array(notes[noted...]) }
+      noted = notes.count
     } else {
       line["used"] = peakMemory()
     }

@@ -4,7 +4,7 @@
 enum JobEnvironment {
   /// Variables that go with it.
   static let names = [
-    "CUDA_HOME", "CUDA_PATH", "FLOW_CUDA_PATH", "FLOW_KERNEL_CACHE", "FLOW_PRODUCT_TRIALS", "LD_LIBRARY_PATH",
+    "CUDA_HOME", "CUDA_PATH", "FLOW_CUDA_PATH", "FLOW_KERNEL_CACHE", "FLOW_TRIALS", "LD_LIBRARY_PATH",
     "VIRTUAL_ENV", "XDG_CACHE_HOME",
   ]
   /// So do all whose names begin so. (`CUDA_VISIBLE_DEVICES` doesn't: which GPUs a job has, the cluster says.)

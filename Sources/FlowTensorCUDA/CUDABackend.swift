@@ -18,7 +18,7 @@ public struct CUDABackend: CUDAPlanning {
   public let precision: CUDAPrecision
   let device: CUDADevice
   let compiler: KernelCompiler
-  let products: ProductChoices
+  let trials: TrialChoices
   let group: CUDARanks?
   /// `cuda`.
   public var name: String { "cuda" }
@@ -26,23 +26,23 @@ public struct CUDABackend: CUDAPlanning {
   /// A backend on device number `ordinal`.
   /// - Throws: `TensorError.device` that says what is missing, and what to do.
   public init(device ordinal: Int = 0, precision: CUDAPrecision = .bfloat16) throws(TensorError) {
-    try self.init(CUDADevice(ordinal), precision) { ProductChoices(device: $0) }
+    try self.init(CUDADevice(ordinal), precision) { TrialChoices(device: $0) }
   }
 
-  /// A backend on `device`, whose products are chosen by what `products` makes of its name.
+  /// A backend on `device`, whose trials are those that `trials` makes of its name.
   init(
-    _ device: CUDADevice, _ precision: CUDAPrecision, products: (String) -> ProductChoices
+    _ device: CUDADevice, _ precision: CUDAPrecision, trials: (String) -> TrialChoices
   ) {
     self.device = device
     self.precision = precision
     compiler = KernelCompiler(capability: device.capability)
-    self.products = products(device.name)
+    self.trials = trials(device.name)
     group = nil
   }
 
   /// `other` as one of `ranks`.
   init(_ other: CUDABackend, ranks: CUDARanks) {
-    (device, compiler, products) = (other.device, other.compiler, other.products)
+    (device, compiler, trials) = (other.device, other.compiler, other.trials)
     (precision, group) = (other.precision, ranks)
   }
 
@@ -56,6 +56,10 @@ public struct CUDABackend: CUDAPlanning {
   public var numericClass: String {
     "cuda \(device.name), \(CUDALibraries.versions), \(precision.rawValue)"
   }
+
+  /// What this process tried of ways to do a step, and took of what was tried before: a line each, with the milliseconds that
+  /// each took if it was tried here.
+  public var notesOfTrials: [String] { trials.notes }
 
   /// Bytes of the device's memory that are free and in all, over all processes.
   public func memory() throws(TensorError) -> (free: Int, total: Int) { (try device.free(), device.memory) }

@@ -14,6 +14,8 @@ public struct CUDADescription: Sendable {
   let multiprocessors: Int
   /// Bytes of shared memory that a block may take.
   let sharedLimit: Int
+  /// Bytes of the cache that all multiprocessors share.
+  let cache: Int
 
   /// For a reader, such as `NVIDIA H200 (sm_90, 139 GiB)`.
   public var summary: String { "\(name) (sm_\(capability), \(memory >> 30) GiB)" }
@@ -50,10 +52,12 @@ public struct CUDADescription: Sendable {
     var text = [CChar](repeating: 0, count: 128)
     try CUDADevice.check(flow_cuDeviceGetName(&text, 127, device), "asking device \(ordinal) for its name")
     name = text.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
-    // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR, _MULTIPROCESSOR_COUNT, _MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+    // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR, _MULTIPROCESSOR_COUNT, _MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+    // _L2_CACHE_SIZE
     capability = try attribute(75) * 10 + attribute(76)
     multiprocessors = try attribute(16)
     sharedLimit = try attribute(97)
+    cache = try attribute(38)
     guard capability >= 80 else {
       throw .device(
         "\(name) has compute capability \(capability / 10).\(capability % 10); flow needs 8.0 or later. Use device: cpu"

@@ -25,6 +25,8 @@ final class CUDADevice: Sendable {
   var multiprocessors: Int { description.multiprocessors }
   /// Bytes of shared memory that a block may take.
   var sharedLimit: Int { description.sharedLimit }
+  /// Bytes of the cache that all multiprocessors share.
+  var cache: Int { description.cache }
   /// Bytes of its memory.
   var memory: Int { description.memory }
 

@@ -28,6 +28,8 @@ final class CUDASteps: PreparedSteps {
   private var scratch: CUDABuffer?
   private var tables: [CUDABuffer] = []
   private var masks = MaskSummaries()
+  /// The steps that can be done in several ways.
+  private var candidates: [Int: StepChoices.Candidate] = [:]
   /// What steps exchange between ranks.
   private var exchanges: [Int: Command] = [:]
   /// What the addresses point into.
@@ -52,7 +54,9 @@ final class CUDASteps: PreparedSteps {
         drafts.append(try draft(steps[drafts.count], backend))
       }
     }
-    backend.products.save()
+    for (index, work) in try StepChoices(backend: backend).taken(candidates) { drafts[index].work = work }
+    candidates = [:]
+    backend.trials.save()
     try backend.compiler.prepare(Set(drafts.flatMap { $0.work?.launches.map(\.kernel) ?? [] }))
     let sizes = drafts.map { $0.product?.workspace ?? $0.work?.scratch ?? 0 }
     var ring = ScratchRing(sizes)
@@ -142,8 +146,8 @@ final class CUDASteps: PreparedSteps {
     for input in step.inputs { inputs.append(try operand(input)) }
     for output in step.outputs { outputs.append(try operand(output)) }
     return StepContext(
-      inputs: inputs, outputs: outputs, multiprocessors: device.multiprocessors, capability: device.capability
-    )
+      inputs: inputs, outputs: outputs, multiprocessors: device.multiprocessors,
+      capability: device.capability, leastTried: backend.trials.leastBytes)
   }
 
   private func draft(
@@ -175,12 +179,24 @@ final class CUDASteps: PreparedSteps {
     if let (work, summary, isNew) = try masks.work(step.op, context, device) {
       if isNew { memory[memory.count - 1].writes.append(summary) }
       if !isNew { memory[memory.count - 1].reads.append(summary) }
+      note(work, step, context)
       return (work, nil)
     }
     guard let work = KernelTable.work(step.op, context) else {
       throw .unsupported(op: step.op.name, backend: backend.name, path: step.path)
     }
+    note(work, step, context)
     return (work, nil)
+  }
+
+  /// Keeps a step whose work has alternatives for the choice between them.
+  private func note(_ work: Work, _ step: Step, _ context: StepContext) {
+    if work.alternatives.isEmpty { return }
+    let op = step.op
+    let shapes = { (operands: [Operand]) in operands.map { "\($0.shape)" }.joined(separator: " ") }
+    candidates[memory.count - 1] = StepChoices.Candidate(
+      title: "\(op.name) \(shapes(context.inputs)) to \(shapes(context.outputs))", work: work,
+      trial: StepTrial(context: context) { KernelTable.work(op, $0) })
   }
 
   private func finish(

@@ -6,26 +6,27 @@ extension FusedSource {
   var turnsInWarp: Bool { lanes <= 32 && held == vector }
 
   /// Each element from where its pair's other one is: another lane, or the row in shared memory.
-  func turn(_ job: RowProgram.Instruction) -> [String] {
+  func turn(_ job: RowProgram.Instruction, _ k: Int) -> [String] {
+    let (from, to) = (name(job.a, k), name(job.to, k))
     let half = program.width / 2
     let each = "    _Pragma(\"unroll\") for (int e = 0; e < \(held); e++)"
-    let declaration = "    float r\(job.to)[\(held)];"
+    let declaration = "    float \(to)[\(held)];"
     if turnsInWarp {
       let step = half / vector
-      let from = "lane < \(step) ? lane + \(step) : lane - \(step)"
+      let other = "lane < \(step) ? lane + \(step) : lane - \(step)"
       return [
         declaration,
-        each + " r\(job.to)[e] = __shfl_sync(0xffffffffu, r\(job.a)[e], \(from), \(lanes));",
-        "    if (lane < \(step)) {" + each + " r\(job.to)[e] = -r\(job.to)[e]; }",
+        each + " \(to)[e] = __shfl_sync(0xffffffffu, \(from)[e], \(other), \(lanes));",
+        "    if (lane < \(step)) {" + each + " \(to)[e] = -\(to)[e]; }",
       ]
     }
     let row = "turned[group_row * \(program.width) + "
     return [
       declaration, "    __syncthreads();",
-      each + " if (\(position) < \(program.width)) \(row)\(position)] = r\(job.a)[e];",
+      each + " if (\(position) < \(program.width)) \(row)\(position)] = \(from)[e];",
       "    __syncthreads();",
       each + " {", "      const int at = \(position);",
-      "      r\(job.to)[e] = at < \(half) ? -\(row)at + \(half)] : at < \(program.width) ? \(row)at - \(half)] : 0.0f;",
+      "      \(to)[e] = at < \(half) ? -\(row)at + \(half)] : at < \(program.width) ? \(row)at - \(half)] : 0.0f;",
       "    }",
     ]
   }

@@ -90,6 +90,10 @@ struct Work: Sendable {
   var launches: [Launch]
   /// Bytes of scratch memory that they share, from a multiple of 256.
   var scratch = 0
+  /// What it is called beside its alternatives.
+  var form = "usual"
+  /// Other ways to do the same, each with the same results, bit by bit. A trial on the device may take one.
+  var alternatives: [Work] = []
 }
 
 /// A value of a step on the device.
@@ -126,4 +130,8 @@ struct StepContext: Sendable {
   let multiprocessors: Int
   /// The device's compute capability times ten, such as 90.
   let capability: Int
+  /// Bytes that the step must move for its work to have alternatives.
+  var leastTried = Int.max
+  /// Whether it moves as many.
+  var isTried: Bool { (inputs + outputs).reduce(0) { $0 + $1.range.count } >= leastTried }
 }

@@ -75,7 +75,7 @@ final class MatrixProduct {
       throw .device("cuBLASLt has no way to compute [\(m), \(k)] · [\(k), \(n)], \(size.batch) times")
     }
     choice = first
-    guard backend.products.isOn, offered.count > 1, m * n * k * size.batch >= MatrixProduct.leastTried else {
+    guard backend.trials.isOn, offered.count > 1, m * n * k * size.batch >= MatrixProduct.leastTried else {
       return
     }
     // All that decides which algorithms there are, and their times.
@@ -84,7 +84,7 @@ final class MatrixProduct {
     let kind =
       "[\(m) \(k)]\(op.transposeA ? "T" : "") [\(k) \(n)]\(op.transposeB ? "T" : "") \(strides), \(types), \(compute)"
       + (isAdded ? ", added to" : "")
-    if let known = backend.products.algorithm(kind) {
+    if let known = backend.trials.words(kind) {
       // One that the library doesn't offer is none of this product.
       if let same = offered.first(where: { $0.words == known }) {
         choice = same
@@ -92,12 +92,12 @@ final class MatrixProduct {
       }
     }
     let trial = ProductTrial(product: self, op: op, inputs: [inputs[0], inputs[1]], output: output)
-    let fastest = try backend.products.timed { limit throws(TensorError) in
+    let fastest = try backend.trials.timed { limit throws(TensorError) in
       try trial.fastest(of: offered, backend.compiler, within: limit)
     }
     if let fastest {
       choice = offered[fastest]
-      backend.products.remember(kind, choice.words)
+      backend.trials.remember(kind, choice.words)
     }
   }
 

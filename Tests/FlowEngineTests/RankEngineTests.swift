@@ -67,7 +67,7 @@ import Testing
   /// To a cluster's job and to ranks on other nodes, by one list.
   @Test func whatDecidesOnResultsAndLibrariesGoesAlong() throws {
     let environment = [
-      "FLOW_CUDA_PATH": "/it's here", "FLOW_KERNEL_CACHE": "", "FLOW_PRODUCT_TRIALS": "0",
+      "FLOW_CUDA_PATH": "/it's here", "FLOW_KERNEL_CACHE": "", "FLOW_TRIALS": "0",
       "VIRTUAL_ENV": "/v",
       "CUDA_HOME": "/c", "CUDA_PATH": "/c", "LD_LIBRARY_PATH": "/l", "XDG_CACHE_HOME": "/x",
       "NCCL_SOCKET_IFNAME": "ib0", "OPENBLAS_CORETYPE": "Haswell",

@@ -28,7 +28,7 @@ struct ProductTests {
     func backend(limit: Duration = .seconds(100), _ precision: CUDAPrecision = .float32) throws -> CUDABackend
     {
       CUDABackend(try CUDADevice(0), precision) { name in
-        ProductChoices(device: name, folder: folder, limit: limit) { text in
+        TrialChoices(device: name, folder: folder, limit: limit) { text in
           self.said.withLock { $0.append(text) }
         }
       }
@@ -69,8 +69,8 @@ struct ProductTests {
       let before = try ProductTests.made(ProductTests.fastest)
       #expect(try ProductTests.product(backend) == plain)
       #expect(try ProductTests.made(ProductTests.fastest) > before + 1)
-      #expect(backend.products.all.values.map { $0[5] } == [UInt64(ProductTests.fastest)])
-      let path = try #require(backend.products.path)
+      #expect(backend.trials.all.values.map { $0[5] } == [UInt64(ProductTests.fastest)])
+      let path = try #require(backend.trials.path)
       #expect(FileManager.default.fileExists(atPath: path))
 
       // Another process only reads.
@@ -101,7 +101,7 @@ struct ProductTests {
           output)
       }
       #expect(
-        backend.products.all.values.map { $0[5] }
+        backend.trials.all.values.map { $0[5] }
           == [UInt64](repeating: UInt64(ProductTests.fastest), count: 2))
     }
   }
@@ -110,7 +110,7 @@ struct ProductTests {
     await #expect(processExitsWith: .success) {
       let place = try Place()
       let plain = try ProductTests.product(place.backend())
-      let path = try #require(place.backend().products.path)
+      let path = try #require(place.backend().trials.path)
       let good = try #require(FileManager.default.contents(atPath: path))
       var changed = good
       changed[changed.count / 2] ^= 1
@@ -132,13 +132,13 @@ struct ProductTests {
       let place = try Place()
       let backend = try place.backend()
       let plain = try ProductTests.product(backend)
-      let kind = try #require(backend.products.all.keys.first)
-      backend.products.remember(kind, [UInt64](repeating: 77, count: 8))
-      backend.products.save()
+      let kind = try #require(backend.trials.all.keys.first)
+      backend.trials.remember(kind, [UInt64](repeating: 77, count: 8))
+      backend.trials.save()
       let next = try place.backend()
-      #expect(next.products.algorithm(kind)?.first == 77)
+      #expect(next.trials.words(kind)?.first == 77)
       #expect(try ProductTests.product(next) == plain)
-      #expect(next.products.algorithm(kind)?[5] == UInt64(ProductTests.fastest))
+      #expect(next.trials.words(kind)?[5] == UInt64(ProductTests.fastest))
     }
   }
 
@@ -148,8 +148,8 @@ struct ProductTests {
       let idle = try place.backend(limit: .zero)
       _ = try ProductTests.product(idle)
       #expect(
-        idle.products.all.isEmpty
-          && idle.products.path.map { FileManager.default.fileExists(atPath: $0) } == false)
+        idle.trials.all.isEmpty
+          && idle.trials.path.map { FileManager.default.fileExists(atPath: $0) } == false)
       #expect(try ProductTests.made(ProductTests.otherBits) == 0)
 
       let memory = try CUDABuffer(idle.device, 30_000)

@@ -9,15 +9,22 @@ final class Survey: Backend {
   let name = "survey"
   let capability: Int
   let precision: CUDAPrecision
+  /// Bytes that a step must move for other forms of its kernel to be noted as well.
+  let leastTried: Int
   private let found = Mutex<Set<Kernel>>([])
+  private let candidates = Mutex<[(work: Work, trial: StepTrial)]>([])
   private let next = Mutex<UInt64>(1 << 32)
 
   /// All that were noted.
   var kernels: Set<Kernel> { found.withLock { $0 } }
 
-  init(capability: Int, precision: CUDAPrecision) {
+  /// Steps that can be done in several ways.
+  var tried: [(work: Work, trial: StepTrial)] { candidates.withLock { $0 } }
+
+  init(capability: Int, precision: CUDAPrecision, leastTried: Int = 8 << 20) {
     self.capability = capability
     self.precision = precision
+    self.leastTried = leastTried
   }
 
   final class Blank: DeviceBuffer {
@@ -58,7 +65,7 @@ final class Survey: Backend {
       }
       let context = StepContext(
         inputs: step.inputs.map(operand), outputs: step.outputs.map(operand), multiprocessors: 132,
-        capability: capability)
+        capability: capability, leastTried: leastTried)
       if context.outputs.allSatisfy({ $0.count == 0 }) { continue }
       let adding = step.op as? MatMulAdd
       let product = (step.op as? MatMul ?? adding?.product).flatMap {
@@ -66,6 +73,9 @@ final class Survey: Backend {
       }
       if let work = product ?? KernelTable.work(step.op, context) {
         found.withLock { $0.formUnion(work.launches.map(\.kernel)) }
+        let op = step.op
+        let trial = StepTrial(context: context) { KernelTable.work(op, $0) }
+        if !work.alternatives.isEmpty { candidates.withLock { $0.append((work, trial)) } }
       } else if !(step.op is MatMul || step.op is MatMulAdd) {
         throw TensorError.unsupported(op: step.op.name, backend: name, path: step.path)
       }
@@ -74,10 +84,12 @@ final class Survey: Backend {
   }
 
   /// The kernels of the op table's programs on a device of `capability`: every kernel of a file, of those that are
-  /// made for a program the ones that must be on a multiprocessor together, and every eighth of the others.
+  /// made for a program the ones that must be on a multiprocessor together, all forms of those of a published size, and
+  /// every eighth of the others.
   static func kernels(capability: Int) throws -> [Kernel] {
     // Those that no op launches.
     var all: Set<Kernel> = [Kernel("trial", "fill", ["T0=float"]), Kernel("trial", "fill", ["T0=bf16"])]
+    var forms: Set<Kernel> = []
     for (precision, storage) in [
       (CUDAPrecision.float32, DType.float32), (.float32, .bfloat16), (.bfloat16, .float32),
     ] {
@@ -91,9 +103,17 @@ final class Survey: Backend {
           _ = try FusedAheadTests.program(shape, .float32, on: survey)
         }
       }
+      // All of a type, as a program has them.
+      if precision == .bfloat16 || storage == .float32 {
+        let type: DType = precision == .bfloat16 ? .bfloat16 : .float32
+        for group in RowGroups.allCases { _ = try group.program(group.published, type, on: survey) }
+      }
+      for (work, _) in survey.tried {
+        forms.formUnion(([work] + work.alternatives).flatMap { $0.launches.map(\.kernel) })
+      }
       all.formUnion(survey.kernels)
     }
-    let sorted = all.sorted {
+    let sorted = all.union(forms).sorted {
       "\($0.source)\($0.entry)\($0.defines)" < "\($1.source)\($1.entry)\($1.defines)"
     }
     var units: Set<Kernel> = []
@@ -102,7 +122,9 @@ final class Survey: Backend {
       var unit = kernel
       unit.entry = ""
       guard units.insert(unit).inserted else { return nil }
-      if case .text(let text) = kernel.source, index % 8 != 0, !text.contains("first_row") {
+      if case .text(let text) = kernel.source, index % 8 != 0, !text.contains("first_row"),
+        !forms.contains(kernel)
+      {
         return nil
       }
       return kernel

@@ -14,10 +14,10 @@ extension KernelTable {
     switch op {
     case let op as Attention:
       let c = turned(c, op.turned)
-      return AttentionStep(c, scale: op.scale, output: c.outputs[0])?.forward(c, summary)
+      return AttentionStep(c, scale: op.scale, output: c.outputs[0])?.forward(c, summary).withoutTurns(c)
     case let op as AttentionBack:
       let c = turned(c, op.turned)
-      return AttentionStep(c, scale: op.scale, output: c.inputs[4])?.backward(c, summary)
+      return AttentionStep(c, scale: op.scale, output: c.inputs[4])?.backward(c, summary).withoutTurns(c)
     default: return nil
     }
   }
@@ -27,7 +27,8 @@ extension KernelTable {
     for index in values.inputs { inputs[index].isTurned = true }
     for index in values.outputs { outputs[index].isTurned = true }
     return StepContext(
-      inputs: inputs, outputs: outputs, multiprocessors: c.multiprocessors, capability: c.capability)
+      inputs: inputs, outputs: outputs, multiprocessors: c.multiprocessors, capability: c.capability,
+      leastTried: c.leastTried)
   }
 
   /// What attention reads of the mask [B or 1, H or 1, N, M], written at `base`, or without one in scratch memory; of
@@ -263,5 +264,23 @@ private struct AttentionStep {
       }
     }
     return work
+  }
+}
+
+extension Work {
+  /// With alternatives in which Hopper's groups of warps don't take turns in some of the kernels: each computes the same,
+  /// at other times.
+  fileprivate func withoutTurns(_ c: StepContext) -> Work {
+    guard c.isTried else { return self }
+    let bulk = launches.indices.filter { launches[$0].kernel.defines.contains("FLOW_SM90A") }
+    var result = self
+    for choice in 1..<(1 << bulk.count) {
+      var other = self
+      let without = bulk.enumerated().filter { choice >> $0.offset & 1 == 1 }.map(\.element)
+      for index in without { other.launches[index].kernel.defines.append("NO_TURNS") }
+      other.form = "no turns in " + without.map { launches[$0].kernel.entry }.joined(separator: ", ")
+      result.alternatives.append(other)
+    }
+    return result
   }
 }

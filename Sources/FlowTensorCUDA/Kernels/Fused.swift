@@ -1,12 +1,25 @@
 import FlowTensor
 
 extension KernelTable {
-  /// A fused group: its own kernel, and one more for each sum over all rows.
+  /// A fused group: its own kernel, and one more for each sum over all rows. Its alternatives are other forms of it.
   static func fused(_ op: any Op, _ c: StepContext) -> Work? {
     guard let op = op as? Fused,
       (c.inputs + c.outputs).allSatisfy({ $0.dtype == .float32 || $0.dtype == .bfloat16 })
     else { return nil }
-    let source = FusedSource(op.program, c.inputs, c.outputs)
+    let usual = FusedSource(op.program, c.inputs, c.outputs)
+    guard var work = fused(op, c, usual) else { return nil }
+    if c.isTried {
+      for form in usual.others {
+        let source = FusedSource(op.program, c.inputs, c.outputs, form)
+        guard var other = fused(op, c, source) else { continue }
+        other.form = form.title
+        work.alternatives.append(other)
+      }
+    }
+    return work
+  }
+
+  private static func fused(_ op: Fused, _ c: StepContext, _ source: FusedSource) -> Work? {
     var work = Work(launches: [])
     var partials: [Argument] = []
     var finish: [Launch] = []
