@@ -46,12 +46,16 @@ private struct Bench {
 
   init?(_ step: StepTrial, _ trial: Trial) throws(TensorError) {
     let (context, outputs) = (step.context, step.context.outputs)
-    // Those of one address are one, as they are for the step.
+    // Those of one address are one, as they are for the step, and as large as the largest.
     var places: [UInt64: Int] = [:]
     var distinct: [Operand] = []
-    for input in context.inputs where places[input.address] == nil {
-      places[input.address] = distinct.count
-      distinct.append(input)
+    for input in context.inputs {
+      if let place = places[input.address] {
+        if input.range.count > distinct[place].range.count { distinct[place] = input }
+      } else {
+        places[input.address] = distinct.count
+        distinct.append(input)
+      }
     }
     guard let known = step.make(context) else { return nil }
     let most = ([known] + known.alternatives).map(\.scratch).max() ?? 0

@@ -34,7 +34,7 @@ final class TrialChoices: Sendable {
   ///   - leastBytes: what a step must move for its forms to be tried.
   ///   - say: is told when the file is damaged.
   init(
-    device: String, folder: String? = KernelCompiler.usualFolder, limit: Duration = .milliseconds(1500),
+    device: String, folder: String? = KernelCompiler.usualFolder, limit: Duration = .milliseconds(2500),
     leastBytes: Int = 8 << 20,
     say: @escaping @Sendable (String) -> Void = { FileHandle.standardError.write(Data("flow: \($0)\n".utf8)) }
   ) {

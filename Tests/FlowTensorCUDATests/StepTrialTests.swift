@@ -40,14 +40,16 @@ import Testing
   private static func doubling(_ ways: [(turns: Int, more: Float)]) -> StepTrial {
     let x = Operand(address: 256, shape: [1000], dtype: .float32)
     let y = Operand(address: 8192, shape: [1000], dtype: .float32)
-    let context = StepContext(inputs: [x], outputs: [y], multiprocessors: 4, capability: 80)
+    // The same memory as another operand, which is shorter.
+    let start = Operand(address: 256, shape: [8], dtype: .float32)
+    let context = StepContext(inputs: [start, x], outputs: [y], multiprocessors: 4, capability: 80)
     return StepTrial(context: context) { context in
       let works = ways.map { way in
         Work(launches: [
           Launch(
             Kernel(text: text, "twice"), grid: (4, 1, 1), threads: 256,
             [
-              context.outputs[0].argument, context.inputs[0].argument, .int(1000), .int(Int32(way.turns)),
+              context.outputs[0].argument, context.inputs[1].argument, .int(1000), .int(Int32(way.turns)),
               .float(way.more),
             ])
         ])
