@@ -58,11 +58,18 @@ public enum CUDALibraries {
   private struct Opened {
     var libraries: [String: Library] = [:]
     var folder: String?
+    var kernels: String?
   }
   private static let opened = Mutex(Opened())
 
-  /// For tests: from now on the libraries are those in `folder`, whatever was opened before.
-  package static func use(_ folder: String) { opened.withLock { $0 = Opened(folder: folder) } }
+  /// For tests: from now on the libraries are those in `folder`, whatever was opened before, and compiled kernels are kept in
+  /// `kernels`, where that is said, whatever the environment says, which all of a process share.
+  package static func use(_ folder: String, kernels: String? = nil) {
+    opened.withLock { $0 = Opened(folder: folder, kernels: kernels) }
+  }
+
+  /// Where compiled kernels are kept, if `use` has said it.
+  static var kernels: String? { opened.withLock(\.kernels) }
 
   /// Opened at the first use.
   private static func library(

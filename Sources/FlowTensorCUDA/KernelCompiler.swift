@@ -26,6 +26,7 @@ final class KernelCompiler: Sendable {
 
   /// `$XDG_CACHE_HOME/flow/kernels`, or what `FLOW_KERNEL_CACHE` says; an empty text there: nowhere.
   static var usualFolder: String? {
+    if let own = CUDALibraries.kernels { return own }
     let environment = ProcessInfo.processInfo.environment
     if let own = environment["FLOW_KERNEL_CACHE"] { return own.isEmpty ? nil : own }
     let base = environment["XDG_CACHE_HOME"] ?? environment["HOME"].map { $0 + "/.cache" }

@@ -8,10 +8,12 @@ import Testing
 
 /// What stages compute on is what their keys name. A process each: which device there is, is the environment's to say.
 @Suite(.enabled(if: CUDAShim.folder != nil, "CUDA on the CPU can't be built here")) struct KeyedDeviceTests {
-  private static func context(_ device: KeyedDevice?, fault: String = "") throws -> (StageContext, FolderIO) {
+  private static func context(_ device: KeyedDevice?, fault: String = "") throws -> (
+    StageContext, FolderIO
+  ) {
     setenv("FLOW_CUDA_PATH", try #require(CUDAShim.folder), 1)
     setenv("FLOW_SHIM_FAULT", fault, 1)
-    let io = try FolderIO(root: NSTemporaryDirectory() + "flow-keyed-\(UUID().uuidString)")
+    let io = try FolderIO(root: try TemporaryFolder().path)
     let declaration = try #require(try StageContract.catalog.get()["train-flow"])
     return (StageContext(declaration: declaration, inputs: [:], threads: 1, device: device, io: io), io)
   }

@@ -13,8 +13,7 @@ struct ExchangeTests {
   private static func start(_ fault: String = "") throws -> CUDABackend {
     setenv("FLOW_SHIM_FAULT", fault, 1)
     let folder = try #require(CUDAShim.folder)
-    setenv("FLOW_KERNEL_CACHE", folder + "/cubins", 1)
-    CUDALibraries.use(folder)
+    CUDALibraries.use(folder, kernels: folder + "/cubins")
     return try CUDABackend(precision: .float32, ranks: SoleRank())
   }
 

@@ -15,10 +15,10 @@ struct FaultTests {
     return try #require(throws: TensorError.self) { try work(CUDABackend(precision: .float32)) }
   }
 
-  /// Makes the stand-in have `fault`, and no kernels from before.
+  /// Makes the stand-in have `fault`, and no kernels from before, nor any that are left.
   private static func start(_ fault: String) throws {
     setenv("FLOW_SHIM_FAULT", fault, 1)
-    setenv("FLOW_KERNEL_CACHE", NSTemporaryDirectory() + "flow-faults-\(UUID().uuidString)", 1)
+    setenv("FLOW_KERNEL_CACHE", "", 1)
     CUDALibraries.use(try #require(CUDAShim.folder))
   }
 

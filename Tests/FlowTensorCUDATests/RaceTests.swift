@@ -9,19 +9,14 @@ import Testing
 /// Launches of every kernel of the op table, done again under the thread sanitizer, a thread of its own for each of the
 /// device's: an access that no barrier orders is found whatever its result.
 @Suite(.enabled(if: Shim.isThere, "\(Shim.reason)"), .enabled(if: Shim.checksRaces)) struct RaceTests {
-  /// Where launches are recorded.
-  private static var folder: URL {
-    URL(fileURLWithPath: CUDAShim.folder ?? "").appendingPathComponent("launches")
-  }
-
   @Test func noKernelHasOne() async throws {
     let program = try #require(try CUDAShim.program("races.cpp", races: true))
-    let folder = RaceTests.folder
-    try? FileManager.default.removeItem(at: folder)
-    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-    await #expect(processExitsWith: .success) {
+    // Where launches are recorded: another run of this test has its own.
+    let launched = try TemporaryFolder()
+    let folder = launched.path
+    await #expect(processExitsWith: .success) { [folder = folder as String] in
       try #require(Shim.isThere)
-      setenv("FLOW_SHIM_RECORD", RaceTests.folder.path, 1)
+      setenv("FLOW_SHIM_RECORD", folder, 1)
       // First, as only so many of the kernels that are made for programs are recorded.
       for group in [RowGroups.norm, .softmax] {
         for alike in try FusedFormTests.alike(group, [37, 264], .bfloat16) { #expect(alike.count > 2) }
@@ -39,7 +34,7 @@ import Testing
         }
       }
     }
-    let launches = try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted()
+    let launches = try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
     #expect(launches.count > 100)
     print("\(launches.count) launches of CUDA kernels are done again under the thread sanitizer")
     let problems = Mutex<[String]>([])
@@ -47,7 +42,7 @@ import Testing
       do {
         let module = try RaceTests.module(String(launches[index].prefix(32)))
         let result = try CUDAShim.run(
-          [program, module, folder.path + "/" + launches[index]],
+          [program, module, folder + "/" + launches[index]],
           ["TSAN_OPTIONS": "halt_on_error=1"])
         if result.status != 0 {
           problems.withLock { $0.append("\(launches[index]): \(result.errors.prefix(3000))") }
@@ -55,6 +50,7 @@ import Testing
       } catch { problems.withLock { $0.append("\(launches[index]): \(error)") } }
     }
     for problem in problems.withLock({ $0.sorted() }) { Issue.record("\(problem)") }
+    withExtendedLifetime(launched) {}
   }
 
   /// The module `digest` with the sanitizer, compiled once.

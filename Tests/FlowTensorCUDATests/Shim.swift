@@ -9,8 +9,7 @@ enum Shim {
   /// Whether it can be used here; the reason why not is printed.
   static let isThere: Bool = {
     guard let folder = CUDAShim.folder else { return false }
-    setenv("FLOW_KERNEL_CACHE", folder + "/cubins", 1)
-    CUDALibraries.use(folder)
+    CUDALibraries.use(folder, kernels: folder + "/cubins")
     return true
   }()
   static let reason = "CUDA on the CPU can't be built here"

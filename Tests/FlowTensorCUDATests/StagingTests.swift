@@ -29,7 +29,7 @@ import Testing
   @Test(arguments: ["lazy", "eager"]) func inputsThatCameBesideAStepAreThoseOfTheNext(order: String) async {
     await #expect(processExitsWith: .success) { [order] in
       setenv("FLOW_SHIM_STREAMS", order, 1)
-      CUDALibraries.use(try #require(CUDAShim.folder))
+      try #require(Shim.isThere)
       let program = try StagingTests.program(CUDABackend(precision: .float32))
       let plain = try StagingTests.program(CUDABackend(precision: .float32))
       for number in 0..<5 {
