@@ -7,6 +7,12 @@ enum { EACH = 4, THREADS = 256 };
 
 /// The first of the thread's units; the others follow at distances of THREADS.
 DEVICE I first_unit() { return (I)blockIdx.x * (EACH * THREADS) + threadIdx.x; }
+/// The thread's units to their places in a result.
+DEVICE void put_units(OUT *y, const IN (&value)[EACH], I first, i64 count) {
+#pragma unroll
+  for (int k = 0; k < EACH; k++)
+    if (first + k * THREADS < count) move(y[first + k * THREADS], value[k]);
+}
 
 /// `axes` holds the length of each axis of the result, outermost first, and the input's stride along it.
 KERNEL(256) copy_strided(OUT *y, const IN *x, const i64 *axes, int rank, i64 count) {
@@ -28,9 +34,7 @@ KERNEL(256) copy_strided(OUT *y, const IN *x, const i64 *axes, int rank, i64 cou
 #pragma unroll
   for (int k = 0; k < EACH; k++)
     if (first + k * THREADS < count) value[k] = x[from[k] + (i64)rest[k] * axes[1]];
-#pragma unroll
-  for (int k = 0; k < EACH; k++)
-    if (first + k * THREADS < count) move(y[first + k * THREADS], value[k]);
+  put_units(y, value, first, count);
 }
 
 /// `pieces` holds each input's address, where it starts in a row of the result, and its length there; together they are
@@ -97,9 +101,7 @@ KERNEL(256) pad(OUT *y, const IN *x, i64 length, i64 before, i64 wide, int mode,
     i64 from = pad_origin((i64)(i - row * (I)wide), before, length, mode);
     value[k] = from < 0 ? IN{} : x[(i64)row * length + from];
   }
-#pragma unroll
-  for (int k = 0; k < EACH; k++)
-    if (first + k * THREADS < count) move(y[first + k * THREADS], value[k]);
+  put_units(y, value, first, count);
 }
 
 /// Frames of `window`, `frames` of each row of `length`, `hop` apart.
@@ -113,9 +115,7 @@ KERNEL(256) frame(OUT *y, const IN *x, i64 length, i64 frames, i64 window, i64 h
     I unit = i / (I)window, row = unit / (I)frames;
     value[k] = x[(i64)row * length + (i64)(unit - row * (I)frames) * hop + (i - unit * (I)window)];
   }
-#pragma unroll
-  for (int k = 0; k < EACH; k++)
-    if (first + k * THREADS < count) move(y[first + k * THREADS], value[k]);
+  put_units(y, value, first, count);
 }
 
 /// Rows of a table of `rows`; zeros for an index outside it.
@@ -130,7 +130,5 @@ KERNEL(256) gather(OUT *y, const IN *table, const int *index, i64 rows, i64 widt
     i64 from = index[row];
     value[k] = from < 0 || from >= rows ? IN{} : table[from * (i64)width + (i - row * (I)width)];
   }
-#pragma unroll
-  for (int k = 0; k < EACH; k++)
-    if (first + k * THREADS < count) move(y[first + k * THREADS], value[k]);
+  put_units(y, value, first, count);
 }
