@@ -2,59 +2,6 @@ public import FlowCore
 public import FlowNN
 public import FlowTensor
 
-/// How the vocoder and its encoder are trained.
-public struct VocoderTraining: Sendable, Hashable, Codable {
-  /// The decoder.
-  public var vocoder: VocoderConfig
-  /// The encoder.
-  public var encoder: LatentEncoderConfig
-  /// The optimiser.
-  public var optimizer: OptimizerSettings
-  /// Latent frames of a training segment.
-  public var frames: Int
-  /// Segments of a batch.
-  public var batch: Int
-  /// Windows of the mel loss.
-  public var windows: [Int]
-  /// Mel bands of each window.
-  public var bands: [Int]
-  /// Weight of the mean absolute difference of the waves.
-  public var waveWeight: Float
-  /// Weight of the pull of the latents to mean 0 and variance 1.
-  public var latentWeight: Float
-  /// Standard deviation of the noise added to latents in training, so that the decoder bears the transformer's errors.
-  public var latentNoise: Float
-  /// Steps between validations.
-  public var validateEvery: Int
-  /// Weight of the mel loss.
-  public var melWeight: Float = 1
-  /// Weight of magnitudes beside their logarithms within the mel loss.
-  public var magnitudeWeight: Float = 0
-  /// The smallest magnitude whose logarithm counts.
-  public var floor: Float = 1e-5
-  /// Training against discriminators; `nil` for none.
-  public var adversarial: AdversarialTraining?
-  /// What is trained; the rest stays as it is.
-  public var trained = Trained.all
-
-  /// What a training changes: both networks; the decoder alone, as a fine-tuning of a vocoder does; or the encoder alone, as
-  /// is wanted for a decoder whose encoder nobody has.
-  public enum Trained: String, Sendable, Hashable, Codable { case all, decoder, encoder }
-
-  /// The preset that the demo trains: 24 kHz, 5 latent frames a second.
-  public static func tiny(steps: Int) -> VocoderTraining {
-    var optimizer = OptimizerSettings(learningRate: 2e-3, total: steps)
-    optimizer.beta1 = 0.8
-    optimizer.beta2 = 0.99
-    optimizer.warmup = min(20, steps / 10)
-    optimizer.clip = 10
-    return VocoderTraining(
-      vocoder: .tiny, encoder: .tiny, optimizer: optimizer, frames: 4, batch: 2,
-      windows: [64, 256, 1024, 2048],
-      bands: [10, 40, 160, 320], waveWeight: 1, latentWeight: 0.3, latentNoise: 0.1, validateEvery: 50)
-  }
-}
-
 /// Trains encoder and decoder together, or one of them: multi-scale mel loss, a little waveform loss, latents held near unit scale.
 public final class VocoderTrainer {
   /// The settings.
@@ -91,12 +38,7 @@ public final class VocoderTrainer {
     guard settings.encoder.hop == hop, settings.encoder.latentChannels == settings.vocoder.inChannels else {
       throw TrainingError.data("encoder and decoder differ in samples or channels per latent frame")
     }
-    let count = settings.frames * hop
-    let used = songs.indices.filter { !songs[$0].isEmpty }
-    let held = used.filter(validation.contains)
-    let training = held.count == used.count ? used : used.filter { !validation.contains($0) }
-    guard !training.isEmpty else { throw TrainingError.data("there is no audio to train the vocoder on") }
-    let checked = held.isEmpty ? training : held
+    let batches = try VocoderBatches(settings, songs: songs, validation: validation, rows: rows, seed: seed)
 
     store = ParameterStore(backend)
     decoder = try VocoderDecoder(settings.vocoder, store: store, prefix: "decoder")
@@ -143,60 +85,16 @@ public final class VocoderTrainer {
       ranks.size > 1
       ? try VocoderTrainer.prior(settings, rows: rows.count, store: store, ranks: ranks) : nil
 
-    @Sendable func inputs(_ segments: [[Float]], noise: [Float]) throws -> [String: HostTensor] {
-      [
-        "wave": try HostTensor(segments.flatMap { $0 }, [rows.count, 1, count]),
-        "noise": try HostTensor(noise, [rows.count, settings.vocoder.inChannels, settings.frames]),
-      ]
-    }
-    @Sendable func segment(_ song: [Float], from start: Int) -> [Float] {
-      let part = Array(song[min(start, song.count)..<min(start + count, song.count)])
-      return part + [Float](repeating: 0, count: count - part.count)
-    }
-    let noiseCount = settings.vocoder.inChannels * settings.frames
-    let lengths = training.map { max(1, songs[$0].count - count + 1) }
-    let total = lengths.reduce(0, +)
-    // Validation sees the same segments every time, spread over what is held out.
-    let batchesOfCheck = 2
-    let places = (0..<batchesOfCheck * settings.batch).map { i in
-      let song = checked[i % checked.count]
-      let turns = (batchesOfCheck * settings.batch + checked.count - 1) / checked.count
-      let room = max(0, songs[song].count - count)
-      return segment(songs[song], from: turns > 1 ? room * (i / checked.count) / (turns - 1) : room / 2)
-    }
+    let checks = try batches.checks()
     loop = TrainingLoop(
       step, names: trainable.map(\.name), store: store, settings: settings.optimizer,
       validateEvery: settings.validateEvery, opponent: opponent,
-      batches: { number in
-        try (0..<settings.optimizer.accumulation).map { part in
-          var random = Philox(seed: seed, label: "vocoder batch \(number) \(part)")
-          // Drawn for the whole batch on every rank.
-          let starts = (0..<settings.batch).map { _ -> (index: Int, place: Int) in
-            var place = Int(random.uniform() * Double(total))
-            var index = 0
-            while place >= lengths[index] {
-              place -= lengths[index]
-              index += 1
-            }
-            return (index, place)
-          }
-          let noise = (0..<settings.batch * noiseCount).map { _ in
-            Float(random.normal()) * settings.latentNoise
-          }
-          return try inputs(
-            rows.map { segment(songs[training[starts[$0].index]], from: starts[$0].place) },
-            noise: Array(noise[rows.lowerBound * noiseCount..<rows.upperBound * noiseCount]))
-        }
-      },
+      batches: { try batches.batches(ofStep: $0) },
       complete: prior.map { prior in { batch in try batch.merging(prior.inputs(batch)) { $1 } } },
       validate: {
         var sum: Float = 0
-        for i in 0..<batchesOfCheck {
-          let silent = [Float](repeating: 0, count: rows.count * noiseCount)
-          let segments = rows.map { places[i * settings.batch + $0] }
-          sum += try check.run(inputs(segments, noise: silent))["mel"]?.floats[0] ?? .nan
-        }
-        return try ranks.sum(sum) / Float(ranks.size * batchesOfCheck)
+        for batch in checks { sum += try check.run(batch)["mel"]?.floats[0] ?? .nan }
+        return try ranks.sum(sum) / Float(ranks.size * checks.count)
       })
   }
 
@@ -277,40 +175,5 @@ public final class VocoderTrainer {
       }
     }
     return (encoder, decoder)
-  }
-}
-
-extension HostTensor {
-  /// Latents [T, channels] or [1, T, channels], as encoder, data and sampler have them, as the decoder's [1, channels, T].
-  /// - Throws: `TensorError` for another shape.
-  public func columns() throws(TensorError) -> HostTensor {
-    guard shape.count == 2 || (shape.count == 3 && shape[0] == 1) else {
-      throw .shape(op: "latents", shapes: [shape], expected: "latents are [T, channels] or [1, T, channels]")
-    }
-    let (frames, channels, rows) = (shape[shape.count - 2], shape[shape.count - 1], floats)
-    var columns = rows
-    for t in 0..<frames {
-      for c in 0..<channels { columns[c * frames + t] = rows[t * channels + c] }
-    }
-    return try HostTensor(columns, [1, channels, frames])
-  }
-}
-
-extension LatentEncoder {
-  /// The latents [T, channels] of a whole wave; the last frame is completed with silence.
-  /// - Throws: `TensorError` when `store` lacks a weight.
-  public static func encode(
-    _ wave: [Float], config: LatentEncoderConfig, store: ParameterStore, prefix: String = ""
-  ) throws -> HostTensor {
-    let frames = max(1, (wave.count + config.hop - 1) / config.hop)
-    let graph = Graph()
-    let scope = ParameterList(graph, types: store.dtype).scope
-    let encoder = LatentEncoder(config, prefix.isEmpty ? scope : scope[prefix])
-    let latents = try encoder(graph.input("wave", [1, 1, frames * config.hop])).permuted([0, 2, 1])
-    let program = try Program(
-      graph, outputs: ["latents": latents.reshaped([frames, config.latentChannels])], parameters: store)
-    let padded = wave + [Float](repeating: 0, count: frames * config.hop - wave.count)
-    let result = try program.run(["wave": HostTensor(padded, [1, 1, padded.count])])
-    return try result["latents"] ?? HostTensor([Float](), [0, config.latentChannels])
   }
 }

@@ -1,52 +1,4 @@
 public import FlowTensor
-public import Foundation
-
-/// What one step of a training gave.
-public struct TrainingPoint: Sendable, Hashable, Codable {
-  /// The step, from 0.
-  public var step: Int
-  /// The loss on its batch, before the step.
-  public var loss: Float
-  /// The global gradient norm before clipping.
-  public var gradientNorm: Float
-  /// The learning rate.
-  public var rate: Double
-  /// The validation loss after the step, where it was measured.
-  public var validation: Float?
-  /// The opponent's loss on the batch, before both steps, where there is one.
-  public var opponent: Float?
-  /// The parts of the loss by name, before their weights, where there are several.
-  public var terms: [String: Float]?
-}
-
-/// Why a training stopped.
-public enum TrainingError: Error, Sendable, CustomStringConvertible {
-  /// The loss or gradient is no longer a finite number.
-  case diverged(step: Int)
-  /// The data can't be trained on.
-  case data(String)
-  /// A checkpoint belongs to another training.
-  case checkpoint(String)
-  /// There is less memory than its steps take.
-  case memory(MemoryNeed, available: Int)
-  /// There is less memory on the host than its optimiser's state takes there.
-  case hostMemory(MemoryNeed, available: Int)
-
-  /// The message, for a reader.
-  public var description: String {
-    switch self {
-    case .diverged(let step): "the loss is not a number at step \(step); lower the learning rate"
-    case .data(let why): why
-    case .checkpoint(let why): "the checkpoint can't be used: \(why)"
-    case .memory(let need, let available):
-      "the training takes \(MemoryNeed.text(need.least)) of memory, and \(MemoryNeed.text(available)) are available"
-        + " (\(need.parts))"
-    case .hostMemory(let need, let available):
-      "the optimiser's state takes \(MemoryNeed.text(need.hostState)) of the host's memory, and "
-        + "\(MemoryNeed.text(available)) are available"
-    }
-  }
-}
 
 /// Takes the steps of a training, keeps its history and its best weights, and can be put down and taken up again with
 /// the same bytes: batches must be a pure function of the step.
@@ -68,20 +20,20 @@ public final class TrainingLoop {
     }
   }
 
-  private let step: TrainingStep
-  private let opponent: Opponent?
-  private let names: [String]
-  private let store: ParameterStore
-  private let settings: OptimizerSettings
+  let step: TrainingStep
+  let opponent: Opponent?
+  let names: [String]
+  let store: ParameterStore
+  let settings: OptimizerSettings
   private let validateEvery: Int
   private let terms: [String]
   private let batches: @Sendable (Int) throws -> [[String: HostTensor]]
   private let complete: (([String: HostTensor]) throws -> [String: HostTensor])?
   private let validate: (() throws -> Float)?
-  private var best: (loss: Float, weights: [String: HostTensor])?
+  var best: (loss: Float, weights: [String: HostTensor])?
 
   /// The steps taken so far.
-  public private(set) var history: [TrainingPoint] = []
+  public internal(set) var history: [TrainingPoint] = []
 
   /// A loop at its first step.
   /// - Parameters:
@@ -214,95 +166,4 @@ public final class TrainingLoop {
   /// The weights with the lowest validation loss, or the last ones when nothing was validated.
   /// - Throws: `TensorError`.
   public func bestWeights() throws -> [String: HostTensor] { try best?.weights ?? weights() }
-
-  private static let kind = "flow-training-checkpoint-v1"
-
-  /// What the state of a training is made of.
-  private struct Part {
-    let step: TrainingStep
-    let prefix: String
-    let name: String
-    var key: String { prefix + name }
-  }
-  private var parts: [Part] {
-    func parts(_ step: TrainingStep, _ names: [String], _ settings: OptimizerSettings) -> [Part] {
-      ([""] + settings.statePrefixes).flatMap { prefix in
-        names.map { Part(step: step, prefix: prefix, name: $0) }
-      }
-    }
-    return parts(step, names, settings)
-      + (opponent.map { parts($0.step, $0.names, $0.settings) } ?? [])
-  }
-
-  /// What a rank that isn't the first does while that takes a checkpoint: hands over what lies with it alone.
-  /// - Throws: `TensorError`.
-  public func handOver() throws {
-    guard store.backend.ranks != nil else { return }
-    for part in parts where !part.prefix.isEmpty {
-      _ = try part.step.state(part.prefix, part.name, onFirstAlone: true)
-    }
-  }
-
-  /// All that is needed to go on: weights, moments, best weights, history. Taken between two steps; ranks on
-  /// devices take it all together, or the others `handOver`.
-  /// - Throws: `TensorError`, `EncodingError`.
-  public func checkpoint() throws -> [UInt8] {
-    var tensors: [String: HostTensor] = [:]
-    for part in parts { tensors[part.key] = try part.step.state(part.prefix, part.name) }
-    for (name, value) in best?.weights ?? [:] { tensors["best." + name] = value }
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = .sortedKeys
-    let metadata = [
-      "format": TrainingLoop.kind,
-      "history": String(decoding: try encoder.encode(history), as: UTF8.self),
-      "settings": String(decoding: try encoder.encode(settings), as: UTF8.self),
-    ]
-    return Safetensors.encode(tensors, metadata: metadata)
-  }
-
-  /// Goes back to where `checkpoint` was taken.
-  /// - Throws: `TrainingError.checkpoint` when it is of other settings or another model; `SafetensorsError`,
-  ///   `TensorError`. Nothing is changed then.
-  public func restore(_ data: Data) throws {
-    let file = try SafetensorsFile(data: data)
-    guard file.metadata["format"] == TrainingLoop.kind, let text = file.metadata["history"],
-      let settingsText = file.metadata["settings"],
-      let points = try? JSONDecoder().decode([TrainingPoint].self, from: Data(text.utf8)),
-      let known = try? JSONDecoder().decode(OptimizerSettings.self, from: Data(settingsText.utf8))
-    else { throw TrainingError.checkpoint("it is not one of a training") }
-    guard known == settings else { throw TrainingError.checkpoint("its optimiser settings are others") }
-    guard points.allSatisfy({ ($0.opponent == nil) == (opponent == nil) }) else {
-      throw TrainingError.checkpoint(
-        "it is of a training \(opponent == nil ? "against" : "without") an opponent")
-    }
-    guard points.count <= settings.total, points.enumerated().allSatisfy({ $0 == $1.step }) else {
-      throw TrainingError.checkpoint("its history has gaps")
-    }
-    var state: [(Part, HostTensor)] = []
-    for part in parts {
-      guard let entry = file.entries[part.key], entry.shape == store.shape(part.name) else {
-        throw TrainingError.checkpoint("it has no '\(part.key)' of this model's shape")
-      }
-      state.append((part, try file.tensor(part.key)))
-    }
-    var bestWeights: [String: HostTensor] = [:]
-    for name in names where file.entries["best." + name] != nil {
-      bestWeights[name] = try file.tensor("best." + name)
-    }
-    for (part, value) in state { try part.step.set(part.prefix, part.name, value) }
-    history = points
-    best = nil
-    if let loss = points.compactMap(\.validation).min(), bestWeights.count == names.count {
-      best = (loss, bestWeights)
-    }
-  }
-
-  /// The steps that were taken when the checkpoint `data` was.
-  /// - Throws: `TrainingError.checkpoint` when it is none; `SafetensorsError`.
-  public static func steps(of data: Data) throws -> Int {
-    guard let text = try SafetensorsFile(data: data).metadata["history"],
-      let points = try? JSONDecoder().decode([TrainingPoint].self, from: Data(text.utf8))
-    else { throw TrainingError.checkpoint("it is not one of a training") }
-    return points.count
-  }
 }
