@@ -56,6 +56,22 @@ public enum AdversarialLoss {
 }
 
 extension ParameterScope {
+  /// The judgement of x [B, in, H, W] by `layers` of convolutions under `convs`, each with a leaky ramp, and a last one with
+  /// `lastTaps` under `conv_post`. Features are those of the layers and the scores.
+  func judgement(
+    _ x: Tensor, _ layers: [(channels: Int, taps: [Int], geometry: ConvolutionShape2D)], lastTaps: [Int]
+  ) throws(TensorError) -> Judgement {
+    var features = [x]
+    for (index, layer) in layers.enumerated() {
+      let sum = try self["convs"][index].convolution2D(
+        features[index], layer.channels, layer.taps, layer.geometry)
+      try features.append(sum.leakyRelu(0.1))
+    }
+    let post = ConvolutionShape2D(padding: lastTaps.map { $0 / 2 })
+    let score = try self["conv_post"].convolution2D(features[layers.count], 1, lastTaps, post)
+    return Judgement(score: try score.flattened(), features: features.dropFirst() + [score])
+  }
+
   /// A weight-normalised convolution of x [B, in, H, W] to `output` channels, under this scope. Weights begin as torch's
   /// do: their norm is √⅓ on average.
   func convolution2D(

@@ -61,16 +61,12 @@ public struct PeriodDiscriminator: Discriminator {
     let whole = try scope.record { () throws(TensorError) in
       try wave.padded(axis: 2, before: 0, after: rest == 0 ? 0 : period - rest, mode: .reflect)
     }
-    var x = try whole.reshaped([wave.shape[0], 1, whole.shape[2] / period, period])
-    var features: [Tensor] = []
-    for (layer, channels) in [32, 128, 512, 1024, 1024].enumerated() {
+    let rows = try whole.reshaped([wave.shape[0], 1, whole.shape[2] / period, period])
+    let layers = [32, 128, 512, 1024, 1024].enumerated().map { layer, channels in
       let geometry = ConvolutionShape2D(stride: [layer < 4 ? 3 : 1, 1], padding: [2, 0])
-      x = try scope["convs"][layer].convolution2D(x, config.channels(channels), [5, 1], geometry)
-        .leakyRelu(0.1)
-      features.append(x)
+      return (config.channels(channels), [5, 1], geometry)
     }
-    x = try scope["conv_post"].convolution2D(x, 1, [3, 1], ConvolutionShape2D(padding: [1, 0]))
-    return Judgement(score: try x.flattened(), features: features + [x])
+    return try scope.judgement(rows, layers, lastTaps: [3, 1])
   }
 }
 
@@ -99,18 +95,14 @@ public struct ResolutionDiscriminator: Discriminator {
   private func judge(
     _ wave: Tensor, _ resolution: [Int], _ scope: ParameterScope
   ) throws(TensorError) -> Judgement {
-    var x = try scope.record { () throws(TensorError) in try magnitudes(wave, resolution) }
-    var features: [Tensor] = []
-    let channels = config.channels(32)
-    for layer in 0..<5 {
+    let image = try scope.record { () throws(TensorError) in try magnitudes(wave, resolution) }
+    let layers = (0..<5).map { layer in
       let taps = layer < 4 ? [3, 9] : [3, 3]
       let stride = (1...3).contains(layer) ? [1, 2] : [1, 1]
       let geometry = ConvolutionShape2D(stride: stride, padding: taps.map { $0 / 2 })
-      x = try scope["convs"][layer].convolution2D(x, channels, taps, geometry).leakyRelu(0.1)
-      features.append(x)
+      return (config.channels(32), taps, geometry)
     }
-    x = try scope["conv_post"].convolution2D(x, 1, [3, 3], ConvolutionShape2D(padding: [1, 1]))
-    return Judgement(score: try x.flattened(), features: features + [x])
+    return try scope.judgement(image, layers, lastTaps: [3, 3])
   }
 
   /// [B, 1, bins, frames] of a wave [B, 1, T].

@@ -67,6 +67,17 @@ public enum PipelineSchema {
     return .object(["properties": .object(["with": part("with"), "in": part("in")])])
   }
 
+  /// `schema` for what `uses` the stage.
+  private static func given(_ stage: StageDeclaration, then schema: JSON) -> JSON {
+    .object([
+      "if": .object([
+        "properties": .object(["uses": .object(["const": .string(stage.name)])]),
+        "required": ["uses"],
+      ]),
+      "then": schema,
+    ])
+  }
+
   static func definitions(_ stages: [StageDeclaration]) -> JSON {
     let own = stages.flatMap { [("with-\($0.name)", with($0)), ("in-\($0.name)", inputs($0))] }
     let common: [String: JSON] = [
@@ -76,29 +87,11 @@ public enum PipelineSchema {
         "description": "A source, STAGE.OUTPUT, or a list of them.",
       ]),
       "complete": .object([
-        "allOf": .array(
-          stages.map { stage in
-            .object([
-              "if": .object([
-                "properties": .object(["uses": .object(["const": .string(stage.name)])]),
-                "required": ["uses"],
-              ]),
-              "then": needs(stage),
-            ])
-          })
+        "allOf": .array(stages.map { given($0, then: needs($0)) })
       ]),
       "stage": .object([
         "type": ["object", "null"], "additionalProperties": false, "properties": stageProperties(stages),
-        "allOf": .array(
-          stages.map { stage in
-            .object([
-              "if": .object([
-                "properties": .object(["uses": .object(["const": .string(stage.name)])]),
-                "required": ["uses"],
-              ]),
-              "then": bound(stage.name),
-            ])
-          }),
+        "allOf": .array(stages.map { given($0, then: bound($0.name)) }),
       ]),
     ]
     return .object(common.merging(own) { $1 })

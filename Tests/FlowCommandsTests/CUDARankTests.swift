@@ -20,22 +20,15 @@ struct CUDARankTests {
     ]
   }
 
-  private static let training = """
-    flow: 1
-    sources:
-      songs: { path: songs, license: CC0-1.0 }
-    stages:
-      synthesise: { uses: symbolic-synthesis, in: { score: songs } }
-      sing: { in: { score: synthesise.score } }
-      normalise: { in: { audio: sing.vocals } }
+  private static let training = Shell.sung(
+    """
       train-vocoder: { in: { audio: normalise.audio }, with: { steps: 2, frames: 1 } }
       encode-latents: { in: { audio: normalise.audio, weights: train-vocoder.weights } }
       train-flow:
         in: { latents: encode-latents.latents }
         with: { steps: 8, frames: 20, dim: 32, depth: 2, heads: 2, checkpoint: 2, validate: 4, precision: float32 }
-    outputs: { losses: train-flow.losses, weights: train-flow.weights }
-
-    """
+    """,
+    outputs: "{ losses: train-flow.losses, weights: train-flow.weights }")
 
   /// A project of which all before the training has run: as in `other`, or here.
   private func project(as other: Shell? = nil) throws -> Shell {

@@ -9,29 +9,14 @@ import Testing
 
   init() throws {
     shell = try Shell()
-    try git("init", "-q")
+    try shell.git("init", "-q")
     let flow = try #require(Shell.executable).path
-    try git("config", "merge.flow-lock.driver", "'\(flow)' merge-lock %O %A %B %P")
+    try shell.git("config", "merge.flow-lock.driver", "'\(flow)' merge-lock %O %A %B %P")
     try shell.folder.write(".gitattributes", "*.lock.yaml merge=flow-lock\n")
     try shell.folder.write(".gitignore", "cache/\nruns/\n.out\n.error\n")
     #expect(try shell("run", "--quiet").code == 0)
-    try git("add", "-A")
-    try git("commit", "-qm", "base")
-  }
-
-  @discardableResult
-  private func git(_ arguments: String..., code: Int32 = 0) throws -> Int32 {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments =
-      ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"] + arguments
-    process.currentDirectoryURL = URL(fileURLWithPath: shell.folder.path)
-    process.standardOutput = FileHandle.nullDevice
-    process.standardError = FileHandle.nullDevice
-    try process.run()
-    process.waitUntilExit()
-    #expect(process.terminationStatus == code, "git \(arguments)")
-    return process.terminationStatus
+    try shell.git("add", "-A")
+    try shell.git("commit", "-qm", "base")
   }
 
   private var pipeline: String { shell.folder.text("pipelines/p.yaml") }
@@ -39,12 +24,12 @@ import Testing
 
   /// Commits an edit of the pipeline, run, on a branch of its own from the base.
   private func branch(_ name: String, _ edits: (String, String)...) throws {
-    try git("checkout", "-q", "-b", name, "main")
+    try shell.git("checkout", "-q", "-b", name, "main")
     var text = pipeline
     for (old, new) in edits { text = text.replacingOccurrences(of: old, with: new) }
     try shell.folder.write("pipelines/p.yaml", text)
     #expect(try shell("run", "--quiet").code == 0)
-    try git("commit", "-qam", name)
+    try shell.git("commit", "-qam", name)
   }
 
   @Test func disjointChangesMergeWithoutAWordAndAreWhatARunWrites() throws {
@@ -56,7 +41,7 @@ import Testing
         "    in: { audio: sing.vocals }\noutputs",
         "    in: { audio: sing.vocals }\n    with: { fmax: 900 }\noutputs"
       ))
-    try git("merge", "-q", "left", "-m", "both")
+    try shell.git("merge", "-q", "left", "-m", "both")
     #expect(lock.contains("fmax: 800.0") && lock.contains("fmax: 900.0") && !lock.contains("<<<<"))
     #expect(try shell("run", "--frozen").code == 0, "the merged file is that of a run")
   }
@@ -67,9 +52,9 @@ import Testing
       "right", ("vibrato: 30", "vibrato: 20"), ("  f0:\n    in: { audio: sing.vocals }\n", ""),
       ("outputs: { f0: f0.f0 }\n", ""))
     // f0 takes from sing, so the left side changed its block, which the right side took away.
-    try git("merge", "-q", "left", "-m", "both", code: 1)
+    try shell.git("merge", "-q", "left", "-m", "both", code: 1)
     #expect(lock.contains("vibrato: 20.0") && lock.contains("  f0:\n    unresolved:"))
-    try git("checkout", "-q", "HEAD", "--", "pipelines/p.yaml")
+    try shell.git("checkout", "-q", "HEAD", "--", "pipelines/p.yaml")
     #expect(try shell("run", "--quiet").code == 0)
     #expect(!lock.contains("  f0:\n") && !lock.contains("unresolved"))
   }
@@ -78,11 +63,11 @@ import Testing
     try branch("left", ("vibrato: 30", "vibrato: 20"))
     let left = lock
     try branch("right", ("vibrato: 30", "vibrato: 10"))
-    try git("merge", "-q", "left", "-m", "both", code: 1)
+    try shell.git("merge", "-q", "left", "-m", "both", code: 1)
     #expect(lock.contains("unresolved: changed on both sides") && !lock.contains("<<<<"))
     #expect(lock.contains("  synthesise:\n    stage: symbolic-synthesis@"), "what is the same stays")
     // The pipeline's own conflict is for the user: the left side.
-    try git("checkout", "-q", "left", "--", "pipelines/p.yaml")
+    try shell.git("checkout", "-q", "left", "--", "pipelines/p.yaml")
     #expect(try shell("run", "--frozen").code == 1)
     let run = try shell("run")
     #expect(run.code == 0 && run.out.contains("0 stages run, 3 cached"))
@@ -96,8 +81,8 @@ import Testing
         "pipelines/songs/\(name).abc", try Data(contentsOf: URL(fileURLWithPath: repositoryRoot + song)))
     }
     #expect(try shell("run", "--quiet").code == 0)
-    try git("add", "-A")
-    try git("commit", "-qm", "four songs")
+    try shell.git("add", "-A")
+    try shell.git("commit", "-qm", "four songs")
     let grown = try shell("diff", "HEAD~1")
     #expect(grown.out.contains("inputs  score: 2 -> 4 items (2 added)"))
     #expect(grown.out.contains("~ f0  reran: other inputs"))

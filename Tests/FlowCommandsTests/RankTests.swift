@@ -54,20 +54,13 @@ struct RankTests {
 /// Trainings that 'flow run' starts on ranks.
 @Suite(.enabled(if: hasMPI, "mpirun is missing: sudo apt-get install openmpi-bin"))
 struct RankedRunTests {
-  private static let training = """
-    flow: 1
-    sources:
-      songs: { path: songs, license: CC0-1.0 }
-    stages:
-      synthesise: { uses: symbolic-synthesis, in: { score: songs } }
-      sing: { in: { score: synthesise.score } }
-      normalise: { in: { audio: sing.vocals } }
+  private static let training = Shell.sung(
+    """
       train-vocoder: { in: { audio: normalise.audio }, with: { steps: 24, checkpoint: 4, frames: 2, rate: 0.0005 } }
       encode-latents: { in: { audio: normalise.audio, weights: train-vocoder.weights } }
       train-flow: { in: { latents: encode-latents.latents }, with: { steps: 24, frames: 30 } }
-    outputs: { vocoder: train-vocoder.losses, flow: train-flow.losses, weights: train-vocoder.weights }
-
-    """
+    """,
+    outputs: "{ vocoder: train-vocoder.losses, flow: train-flow.losses, weights: train-vocoder.weights }")
 
   private func losses(_ shell: Shell, _ name: String) -> [Double] {
     let lines = shell.folder.text("runs/p/\(name)/losses.csv").split(separator: "\n").dropFirst()

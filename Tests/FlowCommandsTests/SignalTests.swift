@@ -5,18 +5,11 @@ import Testing
 
 /// What `scripts/torture-signals` does at length.
 @Suite struct SignalTests {
-  static let training = """
-    flow: 1
-    sources:
-      songs: { path: songs, license: CC0-1.0 }
-    stages:
-      synthesise: { uses: symbolic-synthesis, in: { score: songs } }
-      sing: { in: { score: synthesise.score } }
-      normalise: { in: { audio: sing.vocals } }
-      train-vocoder: { in: { audio: normalise.audio }, with: { steps: 200 } }
-    outputs: { weights: train-vocoder.weights }
-
+  static let training = Shell.sung(
     """
+      train-vocoder: { in: { audio: normalise.audio }, with: { steps: 200 } }
+    """,
+    outputs: "{ weights: train-vocoder.weights }")
 
   @Test(arguments: [(Int32(SIGINT), Int32(130)), (Int32(SIGTERM), Int32(143)), (Int32(SIGHUP), Int32(129))])
   func aSignalEndsWithTheLastStepOnDisk(_ number: Int32, _ code: Int32) throws {
