@@ -73,6 +73,7 @@ struct AdapterCommand: AsyncParsableCommand {
 
     func run() async throws {
       try await reporting(json: json) {
+        try OutputFile.check(output)
         var weights = try Weights.read(base)
         for text in adapters {
           let part = try Part(text)

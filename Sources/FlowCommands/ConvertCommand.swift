@@ -24,6 +24,7 @@ struct Convert: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting(json: json) {
+      try OutputFile.check(output)
       var weights = try Weights.read(input, group: group)
       if fold {
         weights = try Weights.explained(input) { try Vocoder.folded(weights, on: CPUBackend()) }

@@ -60,7 +60,7 @@ struct SampleCommand: AsyncParsableCommand {
 
   func run() async throws {
     try await reporting(json: json) {
-      for path in [output, latents].compactMap({ $0 }) { try SongWriter.check(path) }
+      for path in [output, latents].compactMap({ $0 }) { try OutputFile.check(path) }
       let backend = try chosen()
       let files = try Weights.explained(model) { try PublishedFiles(model, "model") }
       let config = try Weights.explained(files.config) { try files.sizes(DiTConfig.self) }

@@ -5,15 +5,6 @@ import Foundation
 
 /// What 'flow sample' writes and says.
 enum SongWriter {
-  /// Throws unless a file can be written at `path`: hours of sampling are not lost to a mistyped folder.
-  static func check(_ path: String) throws {
-    let folder = Path.parent(path)
-    let place = folder.isEmpty ? "." : folder
-    guard access(place, W_OK) == 0 else {
-      throw StoreError.unwritable(path: path, reason: String(cString: strerror(errno)))
-    }
-  }
-
   /// Writes the song as 16-bit WAV; the file is there whole or not at all.
   static func write(_ song: AudioBuffer, to path: String, isStereo: Bool) throws -> AudioBuffer {
     var audio = song

@@ -87,6 +87,23 @@ import Testing
     }
   }
 
+  /// A device or a pipe that is named as the output stays what it is: a rename would put a file in its place.
+  @Test func onlyFilesAreReplaced() throws {
+    let flow = try Shell(bare: true)
+    try Safetensors.write(["w": HostTensor([1, 2] as [Float], [2])], to: flow.folder.path + "/a.safetensors")
+    let pipe = flow.folder.path + "/pipe"
+    #expect(mkfifo(pipe, 0o600) == 0)
+    try flow.folder.write("folder/x", "")
+    for (name, reason) in [("pipe", "it is no file"), ("folder", "it is a folder")] {
+      let result = try flow("convert", "a.safetensors", name)
+      #expect(result.code == 1 && result.error.contains(reason), "\(result.error)")
+    }
+    var found = stat()
+    #expect(lstat(pipe, &found) == 0 && found.st_mode & S_IFMT == S_IFIFO)
+    #expect(try flow("convert", "a.safetensors", "b.safetensors").code == 0)
+    #expect(try flow("convert", "a.safetensors", "b.safetensors").code == 0)
+  }
+
   /// Types stay as they are.
   @Test func shardsAreJoined() throws {
     let flow = try Shell(bare: true)
