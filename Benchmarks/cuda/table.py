@@ -50,25 +50,53 @@ def speed(folder, out):
     out.append("")
 
 
-def profile(folder, out):
-    """Steps beside their floors: operations at the GEMM's rate, or bytes at the copy's."""
+def rates(folder):
+    """The machine's GEMM in TFLOP/s, its copy in GB/s read and written, and its cache in bytes; flow's own where the peer has none."""
     peer = {line["case"]: line for line in lines(folder, "peer.jsonl")}
-    gemm, copy = peer.get("machine/gemm", {}).get("tflops"), peer.get("machine/copy", {}).get("gbs")
+    own = [line for line in lines(folder, "profiled.jsonl") if line.get("part") == "copy"]
+    copy = peer.get("machine/copy", {}).get("gbs") or max((line["gbs"] for line in own if "gbs" in line), default=None)
+    return peer.get("machine/gemm", {}).get("tflops"), copy, max((line["cache"] for line in own), default=64 << 20), own
+
+
+def profile(folder, out):
+    """Kinds of steps beside their floors: operations at the GEMM's rate, or bytes at the copy's."""
+    gemm, copy, cache, own = rates(folder)
     found = [line for line in lines(folder, "profiled.jsonl") if line.get("part") == "profile"]
     if not found:
         return
-    out += ["| case | step | number | ms in all | FLOP floor ms | byte floor ms | of the floor |", "|---|---|---|---|---|---|---|"]
+    for line in own:
+        out.append(f"- copy {line['bytes'] / 2e6:.1f} MB: {line['gbs']:.0f} GB/s, read and written" if "gbs" in line else
+                   f"- no copy was timed: {line['skipped']}")
+    def ms(value):
+        return "-" if value is None else f"{value:.3f}"
+    rows, slow, bound = [], [], 0
     for line in found:
+        isKind = "op" in line
         flop = line["flop"] / gemm / 1e9 if gemm and line.get("product") else None
         data = line["bytes"] / copy / 1e6 if copy else None
-        floor = max(flop or 0, data or 0)
-        name = f"{line['op']} {line['inputs']} → {line['outputs']}"[:160] if "op" in line else "all, one by one"
-        def ms(value):
-            return "-" if value is None else f"{value:.3f}"
-        share = f"{floor / line['ms']:.0%}" if floor and line["ms"] and "op" in line else "-"
+        floor = max(flop or 0, data or 0) if isKind else 0
+        alone, together = line["ms"], line.get("together_ms")
         number = line.get("count", line.get("steps"))
-        out.append(f"| {line['case']} | {name} | {number} | {line['ms']:.3f} | {ms(flop)} | {ms(data)} | {share} |")
-    out.append("")
+        merged = f" ({line['steps']} in {number})" if isKind and line.get("steps", number) != number else ""
+        name = f"{line['op'][:90]}{merged}: {line['inputs'][:150]} → {line['outputs'][:100]}" if isKind else "all, one by one"
+        def share(value):
+            return f"{floor / value:.0%}" if floor and value else "-"
+        rows.append(f"| {line['case']} | {name} | {number} | {ms(alone)} | {ms(together)} | {ms(flop)} | {ms(data)} |"
+                    f" {share(alone)} | {share(together)} |")
+        if not (isKind and data) or line["product"] or line["bytes"] < cache:
+            continue
+        bound += 1
+        best = together or alone
+        if data < 0.8 * best:
+            why = ", bound by instructions" if line["op"].startswith("snake") else ""
+            how = "together" if together else "alone, launching included"
+            slow.append(f"- {line['case']}: {name}: {share(best)} ({how}; {best / number * 1e3:.0f} µs each){why}")
+    if copy:
+        out.append(f"- of {bound} kinds of memory-bound steps (no product, more than the cache's {cache / 2**20:.0f} MiB in all),"
+                   f" {len(slow)} take less than 80 % of {copy:.0f} GB/s{':' if slow else ''}")
+    out += ["  " + line for line in slow]
+    out += ["", "| case | step | number | ms, each alone | ms together | FLOP floor ms | byte floor ms | of the floor alone | together |",
+            "|---|---|---|---|---|---|---|---|---|"] + rows + [""]
 
 
 def checks(folder, out):

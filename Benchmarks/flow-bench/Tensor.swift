@@ -75,21 +75,23 @@ func profileTensor(_ name: String, threads: Int) throws {
   guard let make = tensorCases[name] else { fail("no case '\(name)'") }
   let test = try make(CPUBackend(threads: threads))
   _ = try test.run()
-  let steps = try test.program.profile(runs: 5)
-  let total = steps.reduce(0) { $0 + $1.seconds }
+  let alike = try test.program.profile(runs: 5)
+  let (total, steps) = alike.reduce((0.0, 0)) { ($0.0 + $1.seconds, $0.1 + $1.steps) }
   var kinds: [String: (seconds: Double, count: Int)] = [:]
-  for step in steps {
-    kinds[step.op, default: (0, 0)].seconds += step.seconds
-    kinds[step.op, default: (0, 0)].count += 1
+  for kind in alike {
+    kinds[kind.op, default: (0, 0)].seconds += kind.seconds
+    kinds[kind.op, default: (0, 0)].count += kind.count
   }
-  print("arena \(test.program.arenaCount * 4 / 1_048_576) MiB, \(steps.count) steps, \(total * 1e3) ms")
+  print("arena \(test.program.arenaCount * 4 / 1_048_576) MiB, \(steps) steps, \(total * 1e3) ms")
   for (op, found) in kinds.sorted(by: { $0.value.seconds > $1.value.seconds }).prefix(30) {
     print(
       String(
         format: "%9.3f ms %5.1f %% %4d x ", found.seconds * 1e3, found.seconds / total * 100, found.count)
         + op)
   }
-  for step in steps.sorted(by: { $0.seconds > $1.seconds }).prefix(20) {
-    print(String(format: "%9.3f ms ", step.seconds * 1e3) + "\(step.op) \(step.inputs) -> \(step.outputs)")
+  for kind in alike.prefix(20) {
+    print(
+      String(format: "%9.3f ms %4d x ", kind.seconds * 1e3, kind.count)
+        + "\(kind.op) \(kind.inputs) -> \(kind.outputs)")
   }
 }

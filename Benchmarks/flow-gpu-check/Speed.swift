@@ -8,6 +8,7 @@ import Foundation
 /// Runs the cases of `Benchmarks/cuda/peer.py` one after the other; a line of JSON is appended as each ends.
 func timeCases(_ options: Options) throws -> Bool {
   let bench = try SpeedBench(options)
+  try bench.copies()
   var isRight = true
   let cases: [String: () throws -> Void] = [
     "dit-train": { try bench.training("dit-train", isLowRank: false) },
@@ -129,22 +130,45 @@ final class SpeedBench {
   /// Where the time of a program's steps goes: alike ones together, those that take most first, with what they can't do without.
   func profile(_ name: String, _ program: Program) throws {
     guard options.profiles else { return }
-    let steps = try program.profile(runs: options.isTiny ? 1 : 3)
-    let total = steps.reduce(0) { $0 + $1.seconds }
+    let most = 60
+    // Of less, what the cache keeps would tell.
+    let least = cuda.map { $0.cache * 2 } ?? 0
+    let kinds = try program.profile(
+      runs: options.isTiny ? 1 : 3, together: cuda == nil ? 0 : most, least: least)
     try options.record([
-      "part": "profile", "case": name, "steps": steps.count, "ms": total * 1e3,
-      "flop": steps.reduce(0) { $0 + $1.flops }, "bytes": steps.reduce(0) { $0 + $1.bytes },
+      "part": "profile", "case": name, "steps": kinds.reduce(0) { $0 + $1.steps },
+      "ms": kinds.reduce(0) { $0 + $1.seconds } * 1e3,
+      "flop": kinds.reduce(0) { $0 + $1.flops }, "bytes": kinds.reduce(0) { $0 + $1.bytes },
     ])
-    var alike: [String: [ProfiledStep]] = [:]
-    for step in steps { alike["\(step.op) \(step.inputs) \(step.outputs)", default: []].append(step) }
-    func seconds(_ steps: [ProfiledStep]) -> Double { steps.reduce(0) { $0 + $1.seconds } }
-    for steps in alike.values.sorted(by: { seconds($0) > seconds($1) }).prefix(60) {
-      try options.record([
-        "part": "profile", "case": name, "op": steps[0].op, "inputs": "\(steps[0].inputs)",
-        "outputs": "\(steps[0].outputs)", "count": steps.count, "ms": seconds(steps) * 1e3,
-        "flop": steps.reduce(0) { $0 + $1.flops }, "bytes": steps.reduce(0) { $0 + $1.bytes },
-        "product": steps[0].isProduct,
-      ])
+    for kind in kinds.prefix(most) {
+      var line: [String: Any] = [
+        "part": "profile", "case": name, "op": kind.op, "inputs": list(kind.inputs),
+        "outputs": list(kind.outputs), "count": kind.count, "steps": kind.steps, "ms": kind.seconds * 1e3,
+        "flop": kind.flops, "bytes": kind.bytes, "product": kind.isProduct,
+      ]
+      line["together_ms"] = kind.together.map { $0 * 1e3 }
+      try options.record(line)
+    }
+  }
+
+  private func list(_ values: [ProfiledKind.Value]) -> String {
+    values.map(\.description).joined(separator: ", ")
+  }
+
+  /// What the device's memory gives, measured as steps that follow one another are, for a value of the transformer, four times as
+  /// much, and what no cache is near.
+  func copies() throws {
+    guard let cuda, options.profiles else { return }
+    let sizes = [9200 * 2048 * 2, 9200 * 8192 * 2, 1 << 30].map { options.isTiny ? $0 / 1024 : $0 }
+    var line: [String: Any] = ["part": "copy", "cache": cuda.cache]
+    do {
+      for (size, rate) in zip(sizes, try cuda.copyRates(sizes)) {
+        (line["bytes"], line["gbs"]) = (2 * size, rate / 1e9)
+        try options.record(line)
+      }
+    } catch TensorError.outOfMemory(let bytes, _) {
+      line["skipped"] = "no memory for \(bytes) bytes"
+      try options.record(line)
     }
   }
 }

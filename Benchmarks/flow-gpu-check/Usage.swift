@@ -25,7 +25,7 @@ let usage = """
     --budget SECONDS speed: for all of them (600)
     --runs N         speed: steps that are timed (10)
     --tiny           speed: small sizes, to try it
-    --profile        speed: where the time goes, step by step
+    --profile        speed: where the time goes, by kinds of steps, and what the device's memory gives in copies
 
   Exit code 1: something is wrong; 2: it could not be run.
   """

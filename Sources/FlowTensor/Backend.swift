@@ -76,9 +76,12 @@ public protocol PreparedSteps: AnyObject {
   /// Runs all, in order.
   /// - Throws: `TensorError.device` when the device is lost or a kernel failed.
   func run() throws(TensorError)
-  /// Runs step `index` alone and waits for it; the seconds it took on the device.
+  /// Runs steps one after another, in the order given and as often as named, all of that `runs` times; the seconds that each
+  /// run took on the device.
   /// - Throws: as `run`.
-  func time(step index: Int) throws(TensorError) -> Double
+  func time(steps order: [Int], runs: Int) throws(TensorError) -> [Double]
+  /// The step that does what step `index` is to do: itself, or the first of those that are one kernel's work together.
+  func doer(of index: Int) -> Int
   /// Bytes of the device's memory that it took for itself, such as scratch memory of its kernels.
   var bytes: Int { get }
 }
@@ -86,6 +89,8 @@ public protocol PreparedSteps: AnyObject {
 extension PreparedSteps {
   /// None.
   public var bytes: Int { 0 }
+  /// Itself.
+  public func doer(of index: Int) -> Int { index }
 }
 
 /// The type that intermediate float32 values are kept in instead, where an op's kernel can write and all that read it can take

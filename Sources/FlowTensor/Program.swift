@@ -3,13 +3,15 @@
 public final class Program {
   private let backend: any Backend
   let graph: Graph
-  private var kernels: (any PreparedSteps)?
+  private(set) var kernels: (any PreparedSteps)?
   private(set) var steps: [Step] = []
   private var inputs = ProgramInputs()
   private var outputSlots: [(name: String, slot: Slot, shape: [Int], dtype: DType, offset: Int)] = []
   private var outputs: (any OutputStage)?
   /// Parameters in others' memory.
   private var borrowed: [(name: String, keeper: any MemoryKeeper)] = []
+  /// What intermediate values lie in.
+  private(set) var arena: (any DeviceBuffer)?
   /// 4-byte words of the arena that intermediate values share.
   public private(set) var arenaCount = 0
   /// Bytes that it takes beside those and the store's parameters: inputs, constants, and what its kernels need.
@@ -99,18 +101,6 @@ public final class Program {
     }
   }
 
-  /// Seconds that each step takes, the median of `runs`, in the order of `listing`. The inputs stay as the last run left
-  /// them, so an assigned parameter goes on changing.
-  /// - Throws: `TensorError.device` when the device is lost.
-  package func profile(runs: Int = 5) throws(TensorError) -> [ProfiledStep] {
-    guard let kernels else { return [] }
-    var times = steps.map { _ in [Double]() }
-    for _ in 0..<runs {
-      for index in steps.indices { times[index].append(try kernels.time(step: index)) }
-    }
-    return zip(steps, times).map { ProfiledStep($0, seconds: $1.sorted()[runs / 2]) }
-  }
-
   /// The names of the steps, in order.
   var operations: [String] { steps.map(\.op.name) }
 
@@ -135,6 +125,7 @@ public final class Program {
     for index in schedule.needed { fixed[Value(node: index, output: 0)] = try makeSlot(index, parameters) }
     for (value, parameter) in targets { fixed[value] = fixed[Value(parameter)] }
     let arena = try parameters.arena(max(1, arenaCount), for: arenaPurpose(schedule.units))
+    self.arena = arena
     func slot(_ value: Value) throws -> Slot {
       if let known = fixed[value] { return known }
       guard let offset = memory.offset(value) else { throw TensorError.input("a value has no place") }

@@ -31,9 +31,11 @@ private final class CPUSteps: PreparedSteps {
   private let kernels: [() -> Void]
   init(_ kernels: [() -> Void]) { self.kernels = kernels }
   func run() { for kernel in kernels { kernel() } }
-  func time(step index: Int) -> Double {
-    let duration = ContinuousClock().measure(kernels[index]).components
-    return Double(duration.seconds) + Double(duration.attoseconds) * 1e-18
+  func time(steps order: [Int], runs: Int) -> [Double] {
+    (0..<runs).map { _ in
+      let duration = ContinuousClock().measure { for index in order { kernels[index]() } }.components
+      return Double(duration.seconds) + Double(duration.attoseconds) * 1e-18
+    }
   }
 }
 

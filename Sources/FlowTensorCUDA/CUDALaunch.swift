@@ -28,17 +28,30 @@ extension CUDADevice {
   func seconds(
     of action: @autoclosure () -> String, _ work: () throws(TensorError) -> Void
   ) throws(TensorError) -> Double {
-    var events: [UnsafeMutableRawPointer?] = [nil, nil]
+    try seconds(of: action(), runs: 1, work)[0]
+  }
+
+  /// As above, of each time that `work` is put there, `runs` times without waiting in between.
+  func seconds(
+    of action: @autoclosure () -> String, runs: Int, _ work: () throws(TensorError) -> Void
+  ) throws(TensorError) -> [Double] {
+    var events = [UnsafeMutableRawPointer?](repeating: nil, count: runs + 1)
     defer { for event in events where event != nil { flow_cuEventDestroy(event) } }
     for index in events.indices {
       try CUDADevice.check(flow_cuEventCreate(&events[index], 0), "making an event")
     }
     try CUDADevice.check(flow_cuEventRecord(events[0], stream), "timing")
-    try work()
-    try CUDADevice.check(flow_cuEventRecord(events[1], stream), "timing")
-    try CUDADevice.check(flow_cuEventSynchronize(events[1]), action())
-    var milliseconds: Float = 0
-    try CUDADevice.check(flow_cuEventElapsedTime(&milliseconds, events[0], events[1]), "timing")
-    return Double(milliseconds) * 1e-3
+    for end in events.dropFirst() {
+      try work()
+      try CUDADevice.check(flow_cuEventRecord(end, stream), "timing")
+    }
+    try CUDADevice.check(flow_cuEventSynchronize(events[runs]), action())
+    var result: [Double] = []
+    for (start, end) in zip(events, events.dropFirst()) {
+      var milliseconds: Float = 0
+      try CUDADevice.check(flow_cuEventElapsedTime(&milliseconds, start, end), "timing")
+      result.append(Double(milliseconds) * 1e-3)
+    }
+    return result
   }
 }

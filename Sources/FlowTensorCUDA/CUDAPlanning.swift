@@ -61,6 +61,6 @@ public struct CUDAPlanner: CUDAPlanning {
   private final class PlannedSteps: PreparedSteps {
     static let fault = TensorError.device("what is only planned can't be run; choose a device")
     func run() throws(TensorError) { throw PlannedSteps.fault }
-    func time(step index: Int) throws(TensorError) -> Double { throw PlannedSteps.fault }
+    func time(steps order: [Int], runs: Int) throws(TensorError) -> [Double] { throw PlannedSteps.fault }
   }
 }

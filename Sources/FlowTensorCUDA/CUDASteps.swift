@@ -22,6 +22,8 @@ final class CUDASteps: PreparedSteps {
   }
 
   private let device: CUDADevice
+  /// The step that does each.
+  private var doers: [Int] = []
   /// The commands of each step.
   private var commands: [[Command]] = []
   private var memory: [Memory] = []
@@ -44,6 +46,7 @@ final class CUDASteps: PreparedSteps {
     var drafts: [(work: Work?, product: MatrixProduct?)] = []
     while drafts.count < steps.count {
       let run = try merged(drafts.count, backend)
+      doers += [Int](repeating: drafts.count, count: run.count)
       if run.count > 1 {
         drafts.append((run.work, nil))
         drafts += [(work: Work?, product: MatrixProduct?)](repeating: (nil, nil), count: run.count - 1)
@@ -70,7 +73,8 @@ final class CUDASteps: PreparedSteps {
       if let exchange = exchanges[index] { commands[index].append(exchange) }
     }
     bytes += tables.reduce(0) { $0 + $1.count * 4 } + masks.bytes
-    try device.recording { () throws(TensorError) in try record() }
+    guard commands.contains(where: { !$0.isEmpty }) else { return }
+    try device.recording { () throws(TensorError) in graph = try recorded(recordSteps) }
   }
 
   deinit {
@@ -83,13 +87,25 @@ final class CUDASteps: PreparedSteps {
     if graph != nil { try CUDADevice.check(flow_cuGraphLaunch(graph, device.stream), "starting a step") }
   }
 
-  func time(step index: Int) throws(TensorError) -> Double {
-    // One that another does too.
-    if commands[index].isEmpty { return 0 }
-    try device.use()
-    return try device.seconds(of: "running \(steps[index].op.name)") { () throws(TensorError) in
-      for command in commands[index] { try enqueue(command) }
+  func doer(of index: Int) -> Int { doers[index] }
+
+  func time(steps order: [Int], runs: Int) throws(TensorError) -> [Double] {
+    let order = order.filter { !commands[$0].isEmpty }
+    guard let first = order.first else { return [Double](repeating: 0, count: runs) }
+    let action = "running \(steps[first].op.name)"
+    func enqueueAll() throws(TensorError) {
+      for index in order { for command in commands[index] { try enqueue(command) } }
     }
+    try device.use()
+    if order.count == 1 { return try device.seconds(of: action, runs: runs, enqueueAll) }
+    // As in a run, the host doesn't launch them one by one; what it does is hidden behind one more, which isn't counted.
+    var made: UnsafeMutableRawPointer?
+    try device.recording { () throws(TensorError) in made = try recorded(enqueueAll) }
+    defer { flow_cuGraphExecDestroy(made) }
+    let times = try device.seconds(of: action, runs: runs + 1) { () throws(TensorError) in
+      try CUDADevice.check(flow_cuGraphLaunch(made, device.stream), "starting steps")
+    }
+    return Array(times.dropFirst())
   }
 
   // MARK: Preparation
@@ -224,19 +240,21 @@ final class CUDASteps: PreparedSteps {
     return result
   }
 
-  /// Records all commands as a graph.
-  private func record() throws(TensorError) {
-    guard commands.contains(where: { !$0.isEmpty }) else { return }
+  /// What `work` puts on the stream, as a graph.
+  private func recorded(
+    _ work: () throws(TensorError) -> Void
+  ) throws(TensorError) -> UnsafeMutableRawPointer? {
     // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
     try CUDADevice.check(flow_cuStreamBeginCapture(device.stream, 1), "recording a step")
     var problem: TensorError?
-    do throws(TensorError) { try recordSteps() } catch { problem = error }
-    var recorded: UnsafeMutableRawPointer?
+    do throws(TensorError) { try work() } catch { problem = error }
+    var (recorded, made): (UnsafeMutableRawPointer?, UnsafeMutableRawPointer?) = (nil, nil)
     let status = flow_cuStreamEndCapture(device.stream, &recorded)
     if let problem { throw problem }
     try CUDADevice.check(status, "recording a step")
     defer { flow_cuGraphDestroy(recorded) }
-    try CUDADevice.check(flow_cuGraphInstantiate(&graph, recorded, 0), "making a step's graph")
+    try CUDADevice.check(flow_cuGraphInstantiate(&made, recorded, 0), "making a step's graph")
+    return made
   }
 
   /// Each step after those that it must wait for, so that the device runs others beside it; one after another where the
@@ -284,17 +302,5 @@ final class CUDASteps: PreparedSteps {
     case .exchange(let ranks, let calls): try ranks.enqueue(calls)
     case .kernel(let function, let launch, let arguments): try device.launch(function, launch, arguments)
     }
-  }
-}
-
-extension Op {
-  /// Whether it is the sum of the squares of one tensor, and nothing else.
-  fileprivate var isSumOfSquares: Bool {
-    guard let fused = self as? Fused else { return false }
-    let jobs = fused.program.instructions
-    let isDense = fused.program.registers.contains { $0.place == .input(0, .dense) && $0.extent == .full }
-    // A short tensor is one row.
-    let isRow = fused.program.rows == 1 && jobs.map(\.code) == [.rowProduct] && jobs[0].a == jobs[0].b
-    return isDense && (isRow || jobs.map(\.code) == [.unary(.square), .totalSum])
   }
 }

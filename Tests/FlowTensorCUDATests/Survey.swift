@@ -35,7 +35,7 @@ final class Survey: Backend {
   }
   final class Nothing: PreparedSteps {
     func run() {}
-    func time(step index: Int) -> Double { 0 }
+    func time(steps order: [Int], runs: Int) -> [Double] { [] }
   }
 
   func makeBuffer(_ count: Int) -> any DeviceBuffer {

@@ -82,3 +82,15 @@ extension KernelTable {
     (0..<(count + each - 1) / each).map { UInt64(index) | UInt64($0) << 24 }
   }
 }
+
+extension Op {
+  /// Whether it is the sum of the squares of one tensor, and nothing else.
+  var isSumOfSquares: Bool {
+    guard let fused = self as? Fused else { return false }
+    let jobs = fused.program.instructions
+    let isDense = fused.program.registers.contains { $0.place == .input(0, .dense) && $0.extent == .full }
+    // A short tensor is one row.
+    let isRow = fused.program.rows == 1 && jobs.map(\.code) == [.rowProduct] && jobs[0].a == jobs[0].b
+    return isDense && (isRow || jobs.map(\.code) == [.unary(.square), .totalSum])
+  }
+}
