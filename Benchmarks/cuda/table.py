@@ -75,28 +75,28 @@ def profile(folder, out):
         flop = line["flop"] / gemm / 1e9 if gemm and line.get("product") else None
         data = line["bytes"] / copy / 1e6 if copy else None
         floor = max(flop or 0, data or 0) if isKind else 0
-        alone, together = line["ms"], line.get("together_ms")
+        alone, together, cold = line["ms"], line.get("together_ms"), line.get("cold_ms")
         number = line.get("count", line.get("steps"))
         merged = f" ({line['steps']} in {number})" if isKind and line.get("steps", number) != number else ""
         name = f"{line['op'][:90]}{merged}: {line['inputs'][:150]} → {line['outputs'][:100]}" if isKind else "all, one by one"
         def share(value):
-            return f"{floor / value:.0%}" if floor and value else "-"
-        rows.append(f"| {line['case']} | {name} | {number} | {ms(alone)} | {ms(together)} | {ms(flop)} | {ms(data)} |"
-                    f" {share(alone)} | {share(together)} |")
+            return f"{floor / value:.0%}" if floor and value and value > 0 else "-"
+        rows.append(f"| {line['case']} | {name} | {number} | {ms(alone)} | {ms(together)} | {ms(cold)} | {ms(flop)} | {ms(data)} |"
+                    f" {share(alone)} | {share(together)} | {share(cold)} |")
         if not (isKind and data) or line["product"] or line["bytes"] < cache:
             continue
         bound += 1
         best = together or alone
-        if data < 0.8 * best:
+        if data < 0.8 * max(best, cold or 0):
             why = ", bound by instructions" if line["op"].startswith("snake") else ""
-            how = "together" if together else "alone, launching included"
+            how = f"one after another, {share(cold)} with nothing cached" if together else "alone, launching included"
             slow.append(f"- {line['case']}: {name}: {share(best)} ({how}; {best / number * 1e3:.0f} µs each){why}")
     if copy:
         out.append(f"- of {bound} kinds of memory-bound steps (no product, more than the cache's {cache / 2**20:.0f} MiB in all),"
                    f" {len(slow)} take less than 80 % of {copy:.0f} GB/s{':' if slow else ''}")
     out += ["  " + line for line in slow]
-    out += ["", "| case | step | number | ms, each alone | ms together | FLOP floor ms | byte floor ms | of the floor alone | together |",
-            "|---|---|---|---|---|---|---|---|---|"] + rows + [""]
+    out += ["", "| case | step | number | ms, each alone | ms together | ms cold | FLOP floor ms | byte floor ms |"
+            " of the floor alone | together | cold |", "|---|---|---|---|---|---|---|---|---|---|---|"] + rows + [""]
 
 
 def checks(folder, out):

@@ -80,6 +80,9 @@ public protocol PreparedSteps: AnyObject {
   /// run took on the device.
   /// - Throws: as `run`.
   func time(steps order: [Int], runs: Int) throws(TensorError) -> [Double]
+  /// As above, each step after so much other memory was read that the device's caches hold nothing of its own; the time of that
+  /// reading is taken off. `nil` where that can't be had.
+  func time(cold order: [Int], runs: Int) throws(TensorError) -> [Double]?
   /// The step that does what step `index` is to do: itself, or the first of those that are one kernel's work together.
   func doer(of index: Int) -> Int
   /// Bytes of the device's memory that it took for itself, such as scratch memory of its kernels.
@@ -89,6 +92,8 @@ public protocol PreparedSteps: AnyObject {
 extension PreparedSteps {
   /// None.
   public var bytes: Int { 0 }
+  /// It can't be had.
+  public func time(cold order: [Int], runs: Int) -> [Double]? { nil }
   /// Itself.
   public func doer(of index: Int) -> Int { index }
 }

@@ -21,6 +21,8 @@ package struct ProfiledKind {
   package let seconds: Double
   /// What all of them took when they ran one after another; `nil` where that wasn't or can't be measured.
   package let together: Double?
+  /// What all of them took when each found nothing of its memory in the device's caches; `nil` as before, and for products.
+  package let cold: Double?
   /// Their floating-point operations, and whether these can go at the speed of the matrix product.
   package let flops: Int
   package let isProduct: Bool
@@ -35,10 +37,11 @@ extension Program {
   /// Then the first `most` kinds run with the steps of a kind one after another, where these use memory of `least` bytes
   /// or more, which should be well more than the device's caches hold. Values in the program's own memory are spoiled by that, as others
   /// lie there by now, but no parameter: kinds that write one aren't run out of turn, nor those that read indices which
-  /// the program computes.
+  /// the program computes. What steps write may be where the one before wrote, which a cache could still hold; with `cold`, kinds that aren't
+  /// products run once more with nothing left there.
   /// - Throws: `TensorError.device` when the device is lost.
   package func profile(
-    runs: Int = 5, together most: Int = 0, least: Int = 0
+    runs: Int = 5, together most: Int = 0, least: Int = 0, cold: Bool = false
   ) throws(TensorError) -> [ProfiledKind] {
     guard let kernels else { return [] }
     let works = Dictionary(grouping: steps.indices) { kernels.doer(of: $0) }
@@ -63,19 +66,22 @@ extension Program {
     var result: [ProfiledKind] = []
     for (kind, works) in kinds {
       let (alone, all) = (seconds(works), works.flatMap(\.steps))
-      var together: Double?
+      let isProduct = steps[all[0]].op.isProduct
+      var (together, withoutCaches): (Double?, Double?)
       if result.count < most, canRunOutOfTurn(all), memory(of: all) >= least {
-        together = try time(together: works.map { $0.steps[0] }, alone: alone, kernels)
+        let (order, rounds) = Program.order(works.map { $0.steps[0] }, seconds: alone)
+        func each(_ times: [Double]) -> Double { Program.median(times) / Double(rounds) }
+        together = each(try kernels.time(steps: order, runs: 3))
+        if cold, !isProduct { withoutCaches = try kernels.time(cold: order, runs: 3).map(each) }
       }
       result.append(
         ProfiledKind(
           op: kind.op, path: steps[all[0]].path, inputs: kind.inputs, outputs: kind.outputs,
-          count: works.count,
-          steps: all.count, seconds: alone, together: together,
+          count: works.count, steps: all.count, seconds: alone, together: together, cold: withoutCaches,
           flops: all.reduce(0) {
             $0 + steps[$1].op.flops(steps[$1].inputs.map(\.shape), steps[$1].outputs.map(\.shape))
           },
-          isProduct: steps[all[0]].op.isProduct, bytes: works.reduce(0) { $0 + bytes(of: $1.steps) }))
+          isProduct: isProduct, bytes: works.reduce(0) { $0 + bytes(of: $1.steps) }))
     }
     return result
   }
@@ -98,15 +104,13 @@ extension Program {
     times.isEmpty ? 0 : times.sorted()[times.count / 2]
   }
 
-  /// Seconds of `works`, one after another: over and over where they are few, so that where they begin and end doesn't count.
-  private func time(
-    together works: [Int], alone: Double, _ kernels: any PreparedSteps
-  ) throws(TensorError) -> Double {
-    let (launches, seconds) = (16, 3e-3)
+  /// Steps one after another that take `seconds`: over and over where they are few, so that where they begin and end doesn't
+  /// count.
+  private static func order(_ works: [Int], seconds: Double) -> (order: [Int], rounds: Int) {
+    let (launches, longest) = (16, 3e-3)
     let enough = (launches + works.count - 1) / works.count
-    let rounds = max(1, min(enough, Int(seconds / max(alone, 1e-6))))
-    let order = (0..<rounds).flatMap { _ in works }
-    return Program.median(try kernels.time(steps: order, runs: 3)) / Double(rounds)
+    let rounds = max(1, min(enough, Int(longest / max(seconds, 1e-6))))
+    return ((0..<rounds).flatMap { _ in works }, rounds)
   }
 
   /// Whether steps may find other values than theirs: they write none that is needed later, and read no indices of those.

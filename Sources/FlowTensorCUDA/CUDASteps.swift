@@ -4,7 +4,7 @@ import FlowTensor
 /// A program's steps on the device, recorded once as a graph. A run is one launch, and takes no memory.
 final class CUDASteps: PreparedSteps {
   /// What is put on the stream.
-  private enum Command {
+  enum Command {
     case kernel(function: UnsafeMutableRawPointer?, Launch, [Argument])
     case product(MatrixProduct, scratch: UInt64)
     case exchange(CUDARanks, [CUDARanks.Call])
@@ -21,11 +21,12 @@ final class CUDASteps: PreparedSteps {
     }
   }
 
-  private let device: CUDADevice
+  let device: CUDADevice
+  let compiler: KernelCompiler
   /// The step that does each.
-  private var doers: [Int] = []
+  private(set) var doers: [Int] = []
   /// The commands of each step.
-  private var commands: [[Command]] = []
+  private(set) var commands: [[Command]] = []
   private var memory: [Memory] = []
   private var scratch: CUDABuffer?
   private var tables: [CUDABuffer] = []
@@ -35,12 +36,12 @@ final class CUDASteps: PreparedSteps {
   /// What steps exchange between ranks.
   private var exchanges: [Int: Command] = [:]
   /// What the addresses point into.
-  private let steps: [Step]
+  let steps: [Step]
   private var graph: UnsafeMutableRawPointer?
   private(set) var bytes = 0
 
   init(_ backend: CUDABackend, _ steps: [Step]) throws(TensorError) {
-    device = backend.device
+    (device, compiler) = (backend.device, backend.compiler)
     self.steps = steps
     try device.use()
     var drafts: [(work: Work?, product: MatrixProduct?)] = []
@@ -85,27 +86,6 @@ final class CUDASteps: PreparedSteps {
   func run() throws(TensorError) {
     try device.use()
     if graph != nil { try CUDADevice.check(flow_cuGraphLaunch(graph, device.stream), "starting a step") }
-  }
-
-  func doer(of index: Int) -> Int { doers[index] }
-
-  func time(steps order: [Int], runs: Int) throws(TensorError) -> [Double] {
-    let order = order.filter { !commands[$0].isEmpty }
-    guard let first = order.first else { return [Double](repeating: 0, count: runs) }
-    let action = "running \(steps[first].op.name)"
-    func enqueueAll() throws(TensorError) {
-      for index in order { for command in commands[index] { try enqueue(command) } }
-    }
-    try device.use()
-    if order.count == 1 { return try device.seconds(of: action, runs: runs, enqueueAll) }
-    // As in a run, the host doesn't launch them one by one; what it does is hidden behind one more, which isn't counted.
-    var made: UnsafeMutableRawPointer?
-    try device.recording { () throws(TensorError) in made = try recorded(enqueueAll) }
-    defer { flow_cuGraphExecDestroy(made) }
-    let times = try device.seconds(of: action, runs: runs + 1) { () throws(TensorError) in
-      try CUDADevice.check(flow_cuGraphLaunch(made, device.stream), "starting steps")
-    }
-    return Array(times.dropFirst())
   }
 
   // MARK: Preparation
@@ -241,7 +221,7 @@ final class CUDASteps: PreparedSteps {
   }
 
   /// What `work` puts on the stream, as a graph.
-  private func recorded(
+  func recorded(
     _ work: () throws(TensorError) -> Void
   ) throws(TensorError) -> UnsafeMutableRawPointer? {
     // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
@@ -296,7 +276,7 @@ final class CUDASteps: PreparedSteps {
     return Array(UnsafeBufferPointer(start: nodes, count: count))
   }
 
-  private func enqueue(_ command: Command) throws(TensorError) {
+  func enqueue(_ command: Command) throws(TensorError) {
     switch command {
     case .product(let product, let scratch): try product.enqueue(scratch: scratch)
     case .exchange(let ranks, let calls): try ranks.enqueue(calls)
