@@ -69,7 +69,7 @@ def profile(folder, out):
                    f"- no copy was timed: {line['skipped']}")
     def ms(value):
         return "-" if value is None else f"{value:.3f}"
-    rows, slow, bound = [], [], 0
+    rows, slow, bound, little = [], [], 0, 0
     for line in found:
         isKind = "op" in line
         flop = line["flop"] / gemm / 1e9 if gemm and line.get("product") else None
@@ -85,15 +85,20 @@ def profile(folder, out):
                     f" {share(alone)} | {share(together)} | {share(cold)} |")
         if not (isKind and data) or line["product"] or line["bytes"] < cache:
             continue
+        # Less than 2 us' worth is bound by being launched.
+        if data / number < 2e-3:
+            little += 1
+            continue
         bound += 1
-        best = together or alone
-        if data < 0.8 * max(best, cold or 0):
+        ways = [(together, "one after another"), (cold, "nothing cached")]
+        ways = [way for way in ways if way[0]] or [(alone, "alone, launching included")]
+        if data < 0.8 * max(way[0] for way in ways):
             why = ", bound by instructions" if line["op"].startswith("snake") else ""
-            how = f"one after another, {share(cold)} with nothing cached" if together else "alone, launching included"
-            slow.append(f"- {line['case']}: {name}: {share(best)} ({how}; {best / number * 1e3:.0f} µs each){why}")
+            shares = ", ".join(f"{share(value)} {how}" for value, how in ways)
+            slow.append(f"- {line['case']}: {shares}: {ways[0][0] / number * 1e3:.0f} µs each, {number} times{why}: {name}")
     if copy:
-        out.append(f"- of {bound} kinds of memory-bound steps (no product, more than the cache's {cache / 2**20:.0f} MiB in all),"
-                   f" {len(slow)} take less than 80 % of {copy:.0f} GB/s{':' if slow else ''}")
+        out.append(f"- of {bound} kinds of memory-bound steps (no product, more than the cache's {cache / 2**20:.0f} MiB in all;"
+                   f" {little} more move too little at a time), {len(slow)} take less than 80 % of {copy:.0f} GB/s{':' if slow else ''}")
     out += ["  " + line for line in slow]
     out += ["", "| case | step | number | ms, each alone | ms together | ms cold | FLOP floor ms | byte floor ms |"
             " of the floor alone | together | cold |", "|---|---|---|---|---|---|---|---|---|---|---|"] + rows + [""]

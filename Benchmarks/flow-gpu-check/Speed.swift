@@ -134,7 +134,7 @@ final class SpeedBench {
     // Of less, what the cache keeps would tell.
     let least = cuda.map { $0.cache * 2 } ?? 0
     let kinds = try program.profile(
-      runs: options.isTiny ? 1 : 3, together: cuda == nil ? 0 : most, least: least, cold: true)
+      runs: options.isTiny ? 1 : 3, together: cuda == nil ? 0 : most, least: least, cold: cuda?.cache)
     try options.record([
       "part": "profile", "case": name, "steps": kinds.reduce(0) { $0 + $1.steps },
       "ms": kinds.reduce(0) { $0 + $1.seconds } * 1e3,

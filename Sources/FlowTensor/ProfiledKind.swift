@@ -21,7 +21,7 @@ package struct ProfiledKind {
   package let seconds: Double
   /// What all of them took when they ran one after another; `nil` where that wasn't or can't be measured.
   package let together: Double?
-  /// What all of them took when each found nothing of its memory in the device's caches; `nil` as before, and for products.
+  /// What all of them took when each found nothing of its memory in the device's caches; `nil` where that wasn't or can't be measured.
   package let cold: Double?
   /// Their floating-point operations, and whether these can go at the speed of the matrix product.
   package let flops: Int
@@ -35,13 +35,14 @@ extension Program {
   /// the inputs being as the last run left them, so that an assigned parameter goes on changing.
   ///
   /// Then the first `most` kinds run with the steps of a kind one after another, where these use memory of `least` bytes
-  /// or more, which should be well more than the device's caches hold. Values in the program's own memory are spoiled by that, as others
-  /// lie there by now, but no parameter: kinds that write one aren't run out of turn, nor those that read indices which
-  /// the program computes. What steps write may be where the one before wrote, which a cache could still hold; with `cold`, kinds that aren't
-  /// products run once more with nothing left there.
+  /// or more, which should be well more than the device's caches hold. What a step writes may be where the one before it wrote, which a
+  /// cache could still hold; so kinds that aren't products and move `cold` bytes or more run with nothing left there as well.
+  ///
+  /// Values in the program's own memory are spoiled by that, as others lie there by now, but no parameter: kinds that write one
+  /// aren't run out of turn, nor those that read indices which the program computes.
   /// - Throws: `TensorError.device` when the device is lost.
   package func profile(
-    runs: Int = 5, together most: Int = 0, least: Int = 0, cold: Bool = false
+    runs: Int = 5, together most: Int = 0, least: Int = 0, cold: Int? = nil
   ) throws(TensorError) -> [ProfiledKind] {
     guard let kernels else { return [] }
     let works = Dictionary(grouping: steps.indices) { kernels.doer(of: $0) }
@@ -68,11 +69,14 @@ extension Program {
       let (alone, all) = (seconds(works), works.flatMap(\.steps))
       let isProduct = steps[all[0]].op.isProduct
       var (together, withoutCaches): (Double?, Double?)
-      if result.count < most, canRunOutOfTurn(all), memory(of: all) >= least {
+      let moved = works.reduce(0) { $0 + bytes(of: $1.steps) }
+      if result.count < most, canRunOutOfTurn(all) {
         let (order, rounds) = Program.order(works.map { $0.steps[0] }, seconds: alone)
         func each(_ times: [Double]) -> Double { Program.median(times) / Double(rounds) }
-        together = each(try kernels.time(steps: order, runs: 3))
-        if cold, !isProduct { withoutCaches = try kernels.time(cold: order, runs: 3).map(each) }
+        if memory(of: all) >= least { together = each(try kernels.time(steps: order, runs: 3)) }
+        if let cold, moved >= cold, !isProduct {
+          withoutCaches = try kernels.time(cold: order, runs: 3).map(each)
+        }
       }
       result.append(
         ProfiledKind(
@@ -81,7 +85,7 @@ extension Program {
           flops: all.reduce(0) {
             $0 + steps[$1].op.flops(steps[$1].inputs.map(\.shape), steps[$1].outputs.map(\.shape))
           },
-          isProduct: isProduct, bytes: works.reduce(0) { $0 + bytes(of: $1.steps) }))
+          isProduct: isProduct, bytes: moved))
     }
     return result
   }

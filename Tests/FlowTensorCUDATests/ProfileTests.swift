@@ -79,9 +79,12 @@ import Testing
       let program = try Program(graph, outputs: outputs, parameters: ParameterStore(backend))
       let inputs = ["x": try ProfileTests.ramp([480, 800]), "y": try ProfileTests.ramp([800, 2])]
       let before = try program.run(inputs).mapValues(\.floats)
-      let kinds = try program.profile(runs: 1, together: 2, least: 1, cold: true)
-      #expect(kinds.count == 2 && kinds.allSatisfy { $0.together != nil })
+      let moved = 2 * 4 * 480 * 800
+      let kinds = try program.profile(runs: 1, together: 2, least: moved + 1, cold: moved)
+      #expect(kinds.count == 2 && kinds.allSatisfy { $0.together == nil })
       #expect(kinds.map { $0.cold != nil } == kinds.map { !$0.isProduct && backend is CUDABackend })
+      let more = try program.profile(runs: 1, together: 2, cold: moved + 1)
+      #expect(more.allSatisfy { $0.together != nil && $0.cold == nil })
       #expect(try program.run(inputs).mapValues(\.floats) == before)
     }
   }
