@@ -21,10 +21,14 @@ extension CUDASteps {
     // By turns, each thrice the cache: neither finds there what it read before.
     let words = device.cache / 4 * 3
     guard let (far, seen) = try trial.buffers(words: [words, words]) else { return nil }
+    // What is recorded has their addresses alone.
+    defer { withExtendedLifetime((far, seen)) {} }
+    var readings: [() throws(TensorError) -> Void] = []
+    for buffer in far { readings.append(try trial.reading(buffer, seen)) }
     func times(_ isWhole: Bool) throws(TensorError) -> [Double] {
       try replayed(runs) { () throws(TensorError) in
         for (turn, index) in order.enumerated() {
-          try trial.read(far[turn % 2], seen)
+          try readings[turn % 2]()
           if isWhole { try enqueue(step: index) }
         }
       }

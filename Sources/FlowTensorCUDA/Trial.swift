@@ -91,7 +91,7 @@ struct Trial {
 
   /// Whether two buffers have the same bits.
   func same(_ a: CUDABuffer, _ b: CUDABuffer, _ seen: CUDABuffer) throws(TensorError) -> Bool {
-    try compare(a, b, seen)
+    try comparison(a, b, seen)()
     var found = [Float](repeating: 0, count: Trial.blocks)
     var result = Result<Void, TensorError>.success(())
     found.withUnsafeMutableBytes { bytes in
@@ -102,15 +102,23 @@ struct Trial {
   }
 
   /// Reads all of a buffer, so that what was near the multiprocessors isn't any more.
-  func read(_ buffer: CUDABuffer, _ seen: CUDABuffer) throws(TensorError) {
-    try compare(buffer, buffer, seen)
+  func read(_ buffer: CUDABuffer, _ seen: CUDABuffer) throws(TensorError) { try reading(buffer, seen)() }
+
+  /// What `read` does, ready to be recorded: a kernel is looked up before.
+  func reading(
+    _ buffer: CUDABuffer, _ seen: CUDABuffer
+  ) throws(TensorError) -> () throws(TensorError) -> Void {
+    try comparison(buffer, buffer, seen)
   }
 
-  private func compare(_ a: CUDABuffer, _ b: CUDABuffer, _ seen: CUDABuffer) throws(TensorError) {
+  private func comparison(
+    _ a: CUDABuffer, _ b: CUDABuffer, _ seen: CUDABuffer
+  ) throws(TensorError) -> () throws(TensorError) -> Void {
     let arguments: [Argument] = [
       .address(seen.address), .address(a.address), .address(b.address), .long(Int64(min(a.count, b.count))),
     ]
     let launch = Launch(Trial.differ, grid: (Trial.blocks, 1, 1), threads: 256, arguments)
-    try device.launch(compiler.function(launch.kernel), launch, arguments)
+    let function = try compiler.function(launch.kernel)
+    return { () throws(TensorError) in try device.launch(function, launch, arguments) }
   }
 }
