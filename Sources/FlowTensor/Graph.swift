@@ -224,8 +224,12 @@ public final class Graph {
       // What computes a gradient belongs to the module whose gradient it is.
       try within(nodes[index].path) { () throws(TensorError) in
         let context = GradientContext(
-          inputs: try inputs.map { (x) throws(TensorError) in try again.value(x, for: index) },
-          outputs: try outputs.map { (y) throws(TensorError) in try again.value(y, for: index) },
+          inputs: try inputs.map { (x) throws(TensorError) in
+            try again.value(x, for: index, upstream: upstream)
+          },
+          outputs: try outputs.map { (y) throws(TensorError) in
+            try again.value(y, for: index, upstream: upstream)
+          },
           upstream: upstream, name: op.name)
         let flows: [Tensor?]
         do throws(TensorError) { flows = try op.gradients(context) } catch { throw error.at(path) }

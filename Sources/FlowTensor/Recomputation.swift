@@ -10,11 +10,22 @@ final class Recomputation {
     self.cheap = cheap
   }
 
-  /// What the gradient of the op `consumer` should read for `tensor`.
-  func value(_ tensor: Tensor, for consumer: Int) throws(TensorError) -> Tensor {
+  /// What the gradient of the op `consumer` should read for `tensor`, where it also reads `upstream`.
+  func value(
+    _ tensor: Tensor, for consumer: Int, upstream: [Tensor?]
+  ) throws(TensorError) -> Tensor {
     let (node, reader) = (graph.nodes[tensor.node], graph.nodes[consumer])
     if let region = node.region, region == reader.region { return try copy(tensor, region) }
-    if cheap.contains(Schedule.resolve(tensor).node) { return try cheapCopy(tensor) }
+    if cheap.contains(Schedule.resolve(tensor).node) {
+      // What was made for what `upstream` follows from is in another group's memory, if it's in any.
+      if let known = made[tensor.node], case .op(let op, _) = reader.source, op is any RowOp,
+        upstream.contains(where: { $0.map { follows($0.node, known[0].node) } ?? false }),
+        let own = try normalised(tensor)
+      {
+        return own
+      }
+      return try cheapCopy(tensor)
+    }
     // What is kept in 16 bits is widened when it is wanted: wide values that live from the forward pass to the backward
     // pass would be all that was saved.
     if case .op(let op as Cast, let inputs) = node.source, op.isWidening(inputs[0].dtype) {
@@ -36,15 +47,34 @@ final class Recomputation {
     if op is RMSNormalize, tensor.output == 1 { return tensor }
     if let known = made[tensor.node] { return known[tensor.output] }
     let operands = try inputs.map { (input) throws(TensorError) in try cheapCopy(input) }
-    let copies =
-      op is RMSNormalize
-      ? [
-        try operands[0]
-          * Tensor(graph: graph, node: tensor.node, output: 1, shape: graph.nodes[tensor.node].shapes[1])
-      ]
-      : try graph.apply(op, operands)
+    let normalised = try normalised(tensor)
+    let copies = if let normalised { [normalised] } else { try graph.apply(op, operands) }
     made[tensor.node] = copies
     return copies[tensor.output]
+  }
+
+  /// Whether node `later` is computed from node `earlier`.
+  private func follows(_ later: Int, _ earlier: Int) -> Bool {
+    var seen: Set<Int> = []
+    var stack = [later]
+    while let index = stack.popLast() {
+      if index == earlier { return true }
+      guard index > earlier, seen.insert(index).inserted, case .op(_, let inputs) = graph.nodes[index].source
+      else { continue }
+      stack += inputs.map(\.node)
+    }
+    return false
+  }
+
+  /// What was normalised times its scale, if `tensor` is a norm's result: one product, which a fused group makes for itself
+  /// sooner than it reads it from where another group wrote it.
+  private func normalised(_ tensor: Tensor) throws(TensorError) -> Tensor? {
+    let node = graph.nodes[tensor.node]
+    guard case .op(let op, let inputs) = node.source, op is RMSNormalize, tensor.output == 0 else {
+      return nil
+    }
+    return try cheapCopy(inputs[0])
+      * Tensor(graph: graph, node: tensor.node, output: 1, shape: node.shapes[1])
   }
 
   private func copy(_ tensor: Tensor, _ region: Int?) throws(TensorError) -> Tensor {

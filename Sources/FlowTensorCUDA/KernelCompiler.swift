@@ -117,7 +117,7 @@ final class KernelCompiler: Sendable {
   private func image(_ kernel: Kernel) throws(TensorError) -> [UInt8] {
     let text = try KernelCompiler.text(kernel)
     var hasher = SHA256()
-    for part in [CUDALibraries.versions, architecture] + kernel.defines + [text] {
+    for part in [CUDALibraries.versions, architecture] + kernel.options + [text] {
       hasher.field("part", part.utf8)
     }
     let key = hasher.finish().hex
@@ -162,8 +162,7 @@ final class KernelCompiler: Sendable {
       throw .device("NVRTC could not take the source of \(kernel.title)")
     }
     defer { _ = flow_nvrtcDestroyProgram(&program) }
-    let options =
-      ["-arch=\(architecture)", "-std=c++17", "--ptxas-options=-v"] + kernel.defines.map { "-D" + $0 }
+    let options = ["-arch=\(architecture)", "-std=c++17", "--ptxas-options=-v"] + kernel.options
     let strings = options.map { strdup($0) }
     defer { for string in strings { free(string) } }
     let status = flow_nvrtcCompileProgram(program, Int32(options.count), strings.map { UnsafePointer($0) })
@@ -194,6 +193,13 @@ final class KernelCompiler: Sendable {
 }
 
 extension Kernel {
+  /// Its compiler's own options. A fused group rounds each product and sum as it is written: were they joined where the
+  /// compiler likes, the forms of a group, which it is free to see differently, would have other last bits.
+  fileprivate var options: [String] {
+    let joins: [String] = if case .text = source { ["--fmad=false"] } else { [] }
+    return joins + defines.map { "-D" + $0 }
+  }
+
   /// For messages.
   var title: String {
     switch source {

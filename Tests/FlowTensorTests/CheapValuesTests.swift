@@ -94,6 +94,13 @@ import Testing
       }
     }
     #expect(count("rotate", kept.program) == 2 && count("rotate", again.program) == 4)
+    // What rotates again writes that alone: gradients make normalised values of what was normalised for themselves.
+    for case let step in again.program.steps {
+      guard let members = (step.op as? Fused)?.members.map(\.op.name),
+        members.contains("rotate"), !members.contains("rms-normalize")
+      else { continue }
+      #expect(step.outputs.count == members.count { $0 == "rotate" }, "\(again.program.listing)")
+    }
     // A row's scale is kept: no sum of squares is made again.
     #expect(count("rms-normalize", again.program) == count("rms-normalize", kept.program))
   }

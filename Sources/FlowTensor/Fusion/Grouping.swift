@@ -93,6 +93,11 @@ struct Grouping {
         }
       if inside || isNear(index, producer) { candidates.append(producer) }
     }
+    if candidates.isEmpty, inputs.count > 1,
+      inputs.count(where: { $0.shape.elements == graph.nodes[index].shapes[0].elements }) == 1
+    {
+      candidates = ofSiblings(index).filter { isNear(index, $0) }
+    }
     for value in values {
       guard let reader = lastReader[value], isNear(index, reader) else { continue }
       if candidates.allSatisfy({ $0 !== reader }) { candidates.append(reader) }
@@ -107,6 +112,20 @@ struct Grouping {
     }
     if home == nil { start(index, op, inputs) }
     if let home { for value in values { lastReader[value] = home } }
+  }
+
+  /// The groups of what is read together with an op's result. A multiple of a value by a row's or a column's number costs a
+  /// group that makes it for itself no more to read than if it read it from where a group that only has the same input wrote
+  /// it.
+  private func ofSiblings(_ index: Int) -> [Group] {
+    var found: [Group] = []
+    for reader in consumers[Value(node: index, output: 0), default: []] {
+      guard case .op(_, let inputs) = graph.nodes[reader].source else { continue }
+      for node in inputs.map({ resolve($0).node }) where node < index {
+        if let group = group[node], found.allSatisfy({ $0 !== group }) { found.append(group) }
+      }
+    }
+    return found
   }
 
   private func isNear(_ index: Int, _ group: Group) -> Bool {

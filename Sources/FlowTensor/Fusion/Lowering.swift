@@ -30,15 +30,24 @@ package struct RowBuilder {
     return new
   }
 
-  /// Computes `code` of one or two operands: into an output's memory when `value` is one, else into scratch memory.
+  /// Computes `code` of one or two operands: into an output's memory when `value` is one, else into scratch memory. What is
+  /// computed already is not computed again.
   @discardableResult
   package mutating func emit(
     _ code: RowProgram.Code, _ extent: RowProgram.Extent, _ operands: Int..., as value: Value? = nil
   ) -> Int {
     let output = value.flatMap { outputs.firstIndex(of: $0) }
+    let (a, b) = (operands[0], operands[operands.count - 1])
+    if output == nil,
+      let known = program.instructions.first(where: { ($0.code, $0.a, $0.b) == (code, a, b) }),
+      self.extent(known.to) == extent
+    {
+      if let value { register[value] = known.to }
+      return known.to
+    }
     let to = add(extent, output.map { .output($0) } ?? .scratch)
     if let value { register[value] = to }
-    program.instructions.append(.init(code: code, to: to, a: operands[0], b: operands[operands.count - 1]))
+    program.instructions.append(.init(code: code, to: to, a: a, b: b))
     return to
   }
 

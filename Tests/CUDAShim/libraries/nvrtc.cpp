@@ -135,7 +135,8 @@ EXPORT int nvrtcCompileProgram(void *program, int count, const char *const *opti
     } else if (option.rfind("-arch=sm_", 0) == 0) {
       architecture = true;
       defines += "#define __CUDA_ARCH__ " + std::to_string(atoi(option.c_str() + 9) * 10) + "\n";
-    } else if (option != "-std=c++17" && option.find("ptxas-options=-v") == std::string::npos) {
+    } else if (option != "-std=c++17" && option != "--fmad=false" &&
+               option.find("ptxas-options=-v") == std::string::npos) {
       p->log = "nvrtc: error: invalid value for --gpu-architecture or an unknown option: " + option;
       return invalidOption;
     }
