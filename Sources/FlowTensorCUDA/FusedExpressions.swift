@@ -13,8 +13,8 @@ extension FusedSource {
     case .negate: "-\(x)"
     case .exp: "\(exp)(\(x))"
     case .log: "logf(\(x))"
-    case .sqrt: "sqrtf(\(x))"
-    case .reciprocal: "1.0f / \(x)"
+    case .sqrt: "\(rough ? "fast_sqrt" : "sqrtf")(\(x))"
+    case .reciprocal: over("1.0f", x)
     case .sin: "sinf(\(x))"
     case .cos: "cosf(\(x))"
     case .tanh: "tanhf(\(x))"

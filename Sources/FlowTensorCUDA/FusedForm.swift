@@ -28,8 +28,9 @@ extension FusedSource {
     }
     if !sums.isEmpty {
       return fitting([
-        FusedForm(ahead: 1, keeps: true), FusedForm(ahead: 2), FusedForm(ahead: 2, keeps: true),
-        FusedForm(rows: 2, ahead: ahead.isEmpty ? 0 : 1),
+        FusedForm(ahead: 1, keeps: true, threads: form.threads), FusedForm(ahead: 2, threads: form.threads),
+        FusedForm(ahead: 2, keeps: true, threads: form.threads),
+        FusedForm(rows: 2, ahead: ahead.isEmpty ? 0 : 1, threads: form.threads),
       ])
     }
     return fitting([FusedForm(rows: 2), FusedForm(rows: 4)])
@@ -41,19 +42,19 @@ extension FusedSource {
 
   /// Whether there are rows for it, and registers.
   private var isWorthTrying: Bool {
-    if form.rows > 1 && turns && !turnsInWarp { return false }
+    if form.rows > 1 && turns && !turnsInThread && !turnsInWarp { return false }
     if form.keeps, !sums.isEmpty, !program.registers.indices.contains(where: isKept) { return false }
     if form.ahead > 0, ahead.isEmpty || blocks * rowsAtOnce * form.rows >= program.rows { return false }
     // More where all of a multiprocessor's blocks must be there at once would be kept in memory.
     let most =
-      walks ? min(80, 65536 / (threads * together) / 8 * 8) * 21 / 20 : min(88, 65536 / threads / 8 * 8)
+      walks ? 65536 / (threads * together) / 8 * 8 * 21 / 20 : min(88, 65536 / threads / 8 * 8)
     return form.rows * rowsAtOnce < program.rows && registers <= most
   }
 
   /// About how many registers the compiler gives a thread: for what is read of its rows and made of it, for sums over rows,
   /// and for what is read ahead and its addresses. The factors fit what NVRTC 13 takes for norms, turned norms, softmax and
   /// their gradients within ten.
-  private var registers: Int {
+  var registers: Int {
     var (own, common) = (0, 0)
     for (index, register) in program.registers.enumerated() {
       guard case .input = register.place, register.extent == .full else { continue }

@@ -41,7 +41,7 @@ extension FusedSource {
         let first = form.rows > 1 && !walks ? "base + group_row * \(form.rows)" : "base + group_row"
         lines += [
           "    const Index \(row(k)) = \(k == 0 ? first : walks ? "row + \(k) * \(step)" : "row + \(k)");",
-          "    const bool \(live(k)) = \(row(k)) < \(program.rows);",
+          "    const bool \(live(k)) = \(isAlwaysLive(k) ? "true" : "\(row(k)) < \(program.rows)");",
         ]
       }
       lines += body(turn, first: "lane == 0")
@@ -58,6 +58,10 @@ extension FusedSource {
   func row(_ k: Int) -> String { k == 0 ? "row" : "row_\(k)" }
   /// Whether there is such a row.
   func live(_ k: Int) -> String { k == 0 ? "live" : "live_\(k)" }
+  /// Whether there always is one.
+  private func isAlwaysLive(_ k: Int) -> Bool {
+    walks ? k == 0 && program.rows % rowsAtOnce == 0 : program.rows % (rowsAtOnce * form.rows) == 0
+  }
   /// What holds a register's values.
   func name(_ register: Int, _ k: Int) -> String {
     k == 0 || isCommon(register) ? "r\(register)" : "r\(register)_\(k)"
@@ -89,6 +93,10 @@ extension FusedSource {
     }
     var lines = ["    float \(name)[\(held)];"]
     for chunk in 0..<held / vector {
+      if chunk > 0, turnsInThread, case .strided(let pattern) = access, repeatsHalves(pattern) {
+        lines += (0..<vector).map { "    \(name)[\(vector + $0)] = \(name)[\($0)];" }
+        continue
+      }
       var (at, condition) = place(chunk, k)
       if isKept(index) {
         (at, condition) = (column(chunk), overhangs ? "\(column(chunk)) < \(program.width)" : nil)
@@ -123,7 +131,7 @@ extension FusedSource {
     if small, byRows, lanes > 32 { lines.append("    __syncthreads();") }
     for k in 0..<form.rows {
       for (index, register) in program.registers.enumerated() {
-        guard case .output(let output) = register.place, !isSum(register) else { continue }
+        guard case .output(let output) = register.place, !FusedSource.isSum(register) else { continue }
         if register.extent == .small {
           let condition = (byRows ? live(k) + " && " : "") + first
           lines.append("    if (\(condition)) store(y\(output) + \(row(k)), \(name(index, k)));")

@@ -18,6 +18,8 @@ struct FusedSource {
   let threads: Int
   let byRows: Bool
   let turns: Bool
+  /// Whether a thread has both elements of each pair that is turned: a chunk of a row's one half, and that of the other.
+  let turnsInThread: Bool
   /// Sums over all rows, as registers.
   let sums: [Int]
   let form: FusedForm
@@ -31,6 +33,13 @@ struct FusedSource {
 
   /// - Parameter form: the one that is taken where none was tried, if `nil`.
   init(_ program: RowProgram, _ inputs: [Operand], _ outputs: [Operand], _ form: FusedForm? = nil) {
+    let usual = FusedSource.usual(program, inputs, outputs)
+    self.init(program, inputs, outputs, form: form ?? usual, usual: usual)
+  }
+
+  private init(
+    _ program: RowProgram, _ inputs: [Operand], _ outputs: [Operand], form: FusedForm, usual: FusedForm
+  ) {
     (self.program, self.inputs, self.outputs) = (program, inputs, outputs)
     byRows = program.instructions.contains {
       switch $0.code {
@@ -38,12 +47,8 @@ struct FusedSource {
       default: false
       }
     }
-    sums = program.registers.indices.filter {
-      program.registers[$0].extent == .columns || program.registers[$0].extent == .total
-    }
-    let usual = FusedForm(ahead: sums.isEmpty ? 0 : 1)
-    self.form = form ?? usual
-    isUsual = self.form == usual
+    sums = program.registers.indices.filter { FusedSource.isSum(program.registers[$0]) }
+    (self.form, isUsual) = (form, form == usual)
     let width = program.width
     let rowMatters = byRows || program.registers.contains { $0.extent == .small }
     let full = program.registers.filter { $0.extent == .full && $0.place != .scratch }.count
@@ -54,11 +59,18 @@ struct FusedSource {
     let whole = turns ? width / 2 : rowMatters ? width : program.rows * width
     while vector > 1, whole % vector != 0 { vector /= 2 }
     if vector == 2 { vector = 1 }
-    self.vector = vector
     guard byRows else {
-      (held, lanes, threads) = (vector, 1, 256)
+      (self.vector, held, lanes, threads, turnsInThread) = (vector, vector, 1, 256, false)
       return
     }
+    // Chunks of four: those of two halves are as many registers as one of eight.
+    let shared = width / 8
+    if turns, width % 8 == 0, shared <= 32, shared & (shared - 1) == 0 {
+      (self.vector, held, lanes, threads, turnsInThread) = (4, 8, shared, 256, true)
+      return
+    }
+    self.vector = vector
+    turnsInThread = false
     let wanted = (width + vector - 1) / vector
     if wanted <= 32 || (vector == 1 && wanted <= 128) {
       var lanes = 1
@@ -71,6 +83,19 @@ struct FusedSource {
       lanes = threads
       held = (wanted + threads - 1) / threads * vector
     }
+  }
+
+  /// The form that is taken where none was tried. Where a thread has two halves of rows and reads ahead, fewer threads may
+  /// have more registers.
+  private static func usual(
+    _ program: RowProgram, _ inputs: [Operand], _ outputs: [Operand]
+  ) -> FusedForm {
+    guard program.registers.contains(where: isSum) else { return FusedForm() }
+    let usual = FusedForm(ahead: 1)
+    guard program.instructions.contains(where: { $0.code == .turn }) else { return usual }
+    let roomy = FusedForm(ahead: 1, threads: 512)
+    let source = FusedSource(program, inputs, outputs, form: usual, usual: usual)
+    return source.turnsInThread && source.registers > 80 ? roomy : usual
   }
 
   /// Rows that a block takes at once.
@@ -112,7 +137,7 @@ struct FusedSource {
     let parameters =
       inputs.indices.map { "const \(inputs[$0].cType) *x\($0)" }
       + outputs.enumerated().filter { output in
-        program.registers.contains { $0.place == .output(output.offset) && !isSum($0) }
+        program.registers.contains { $0.place == .output(output.offset) && !FusedSource.isSum($0) }
       }.map { "\($0.element.cType) *y\($0.offset)" } + sums.map { "float *p\($0)" }
     lines.append("typedef \(index) Index;")
     if lanes > 32 && !isUsual { lines += FusedSource.alongRows }
@@ -121,7 +146,9 @@ struct FusedSource {
     lines.append("\(kernel) group(\(parameters.joined(separator: ", "))) {")
     if byRows && lanes > 32 { lines.append("  __shared__ float scratch[\(isUsual ? 32 : 64 * form.rows)];") }
     if byRows && lanes > 32 && !isUsual { lines.append("  int part = 0;") }
-    if turns, !turnsInWarp { lines.append("  __shared__ float turned[\(rowsAtOnce * program.width)];") }
+    if turns, !turnsInThread, !turnsInWarp {
+      lines.append("  __shared__ float turned[\(rowsAtOnce * program.width)];")
+    }
     if !sums.isEmpty { lines.append("  __shared__ float whole[\(max(32, columnsBuffer))];") }
     for sum in sums {
       let size = program.registers[sum].extent == .columns ? "[\(held)]" : ""
@@ -133,7 +160,7 @@ struct FusedSource {
     return lines.joined(separator: "\n") + "\n"
   }
 
-  func isSum(_ register: RowProgram.Register) -> Bool {
+  static func isSum(_ register: RowProgram.Register) -> Bool {
     register.extent == .columns || register.extent == .total
   }
 

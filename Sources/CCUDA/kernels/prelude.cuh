@@ -51,7 +51,14 @@ DEVICE float high_bf16(u32 pair) { return __uint_as_float(pair & 0xffff0000u); }
 /// 2 to the power x, to about 2e-7 of it.
 #ifdef FLOW_SHIM
 DEVICE float fast_exp2(float x) { return exp2f(x); }
+DEVICE float fast_sqrt(float x) { return sqrtf(x); }
 #else
+/// Off by a last digit or so.
+DEVICE float fast_sqrt(float x) {
+  float y;
+  asm("sqrt.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 DEVICE float fast_exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
