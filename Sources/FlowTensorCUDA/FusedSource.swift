@@ -164,7 +164,8 @@ struct FusedSource {
     register.extent == .columns || register.extent == .total
   }
 
-  private var columnsBuffer: Int {
+  /// Floats in which the rows of a block are added up.
+  var columnsBuffer: Int {
     sums.contains { program.registers[$0].extent == .columns } && rowsAtOnce > 1
       ? rowsAtOnce * program.width : 0
   }

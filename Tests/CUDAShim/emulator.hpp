@@ -56,6 +56,7 @@ struct Copy {
   void *to;
   const void *from;
   bool valid;
+  unsigned bytes;
   unsigned group;
 };
 
