@@ -3,7 +3,7 @@ import FlowTensor
 /// A kernel whose blocks go through several rows each: a thread reads its part of the next while it works on one, so that
 /// reads are under way all the time.
 extension FusedSource {
-  /// The most registers of a thread that wait for a next row, where they are registers.
+  /// The most registers of a thread that wait for a next row.
   private static let most = 24
 
   /// The registers of the program whose next values are read ahead; none where a block has one row, or they'd be too many.
@@ -25,16 +25,16 @@ extension FusedSource {
       found.insert(index)
       words += register.extent == .small ? 1 : held * inputs[input].dtype.size / 4
     }
-    return (form.isStaged ? fitsStaged(words) : words <= Self.most) ? (found, words) : ([], 0)
+    return words <= Self.most ? (found, words) : ([], 0)
   }
 
   /// What waits for a row of register `index`; of as many rows as are read ahead, it is number `place`.
-  func waiting(_ index: Int, _ place: Int) -> String {
+  private func waiting(_ index: Int, _ place: Int) -> String {
     place == 0 ? "q\(index)" : "q\(index)p\(place)"
   }
 
   /// What holds chunk `chunk` of register `index` as it lies in memory, and its type.
-  func packed(
+  private func packed(
     _ index: Int, _ place: Int, _ chunk: Int, _ input: Int
   ) -> (type: String, names: [String]) {
     let bytes = vector * inputs[input].dtype.size
@@ -66,8 +66,6 @@ extension FusedSource {
 
   /// Before the loop: the first rows are read.
   var declareAhead: [String] {
-    if ahead.isEmpty { return [] }
-    if form.isStaged { return declareStaged }
     let step = "(Index)gridDim.x * \(rowsAtOnce)"
     var lines: [String] = []
     for place in 0..<form.ahead * form.rows {
@@ -83,6 +81,7 @@ extension FusedSource {
         }
       }
     }
+    if lines.isEmpty { return [] }
     lines.append("  const Index first_row = (Index)blockIdx.x * \(rowsAtOnce) + group_row;")
     for place in 0..<form.ahead * form.rows {
       lines += read(place == 0 ? "first_row" : "(first_row + \(place) * \(step))", place).map { "  " + $0 }
@@ -93,7 +92,6 @@ extension FusedSource {
   /// In turn number `turn` of a round of the loop: what was read is taken apart, and the rows read that are next in its place.
   func takeAhead(_ turn: Int) -> [String] {
     if ahead.isEmpty { return [] }
-    if form.isStaged { return takeStaged }
     var lines: [String] = []
     for k in 0..<form.rows { lines += take(turn * form.rows + k, k) }
     for k in 0..<form.rows {
@@ -106,7 +104,7 @@ extension FusedSource {
   }
 
   /// Takes apart what waited for row `k`.
-  func take(_ place: Int, _ k: Int) -> [String] {
+  private func take(_ place: Int, _ k: Int) -> [String] {
     var lines: [String] = []
     for index in ahead.sorted() {
       guard case .input(let input, _) = program.registers[index].place else { continue }

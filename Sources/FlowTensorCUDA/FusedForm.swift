@@ -7,8 +7,6 @@ struct FusedForm: Hashable, Sendable {
   var rows = 1
   /// How many times as many rows are being read while it works; 0: a block takes rows once, and none is read ahead.
   var ahead = 0
-  /// Whether those wait in shared memory, and not in registers.
-  var isStaged = false
   /// Whether what all rows have in common stays in registers from one to the next.
   var keeps = false
   /// Threads on a multiprocessor, where rows are read ahead: all blocks are there at once. Sums over rows depend on it.
@@ -16,7 +14,7 @@ struct FusedForm: Hashable, Sendable {
 
   /// For a reader.
   var title: String {
-    "\(rows) at once, \(ahead) ahead" + (isStaged ? " in shared memory" : "") + (keeps ? ", keeping" : "")
+    "\(rows) at once, \(ahead) ahead" + (keeps ? ", keeping" : "")
       + (threads == 768 ? "" : ", \(threads) threads")
   }
 }
@@ -34,20 +32,12 @@ extension FusedSource {
         FusedForm(ahead: 2, keeps: true, threads: form.threads),
         FusedForm(rows: 2, ahead: ahead.isEmpty ? 0 : 1, threads: form.threads),
       ])
-        + (2...3).flatMap { ahead in
-          fitting(
-            [true, false].map { FusedForm(ahead: ahead, isStaged: true, keeps: $0, threads: form.threads) }
-          ).prefix(1)
-        }
-    }
-    let staged = (2...3).flatMap { ahead in
-      fitting([1280, 768].map { FusedForm(ahead: ahead, isStaged: true, keeps: true, threads: $0) }).prefix(1)
     }
     return fitting([FusedForm(rows: 2), FusedForm(rows: 4)])
       + (1...2).flatMap { ahead in
         // As many threads as registers allow.
         fitting([1280, 768].map { FusedForm(ahead: ahead, keeps: true, threads: $0) }).prefix(1)
-      } + (lanes > 32 ? staged : [])
+      }
   }
 
   /// Whether there are rows for it, and registers.
@@ -71,8 +61,7 @@ extension FusedSource {
       if isCommon(index) { common += held } else { own += held }
     }
     let columns = sums.reduce(0) { $0 + (program.registers[$1].extent == .columns ? held : 1) }
-    let waiting = (form.isStaged ? 4 : 14 * form.ahead) * aheadWords
-    let ofRows = 6 * own + 3 * (program.slots - 1) * held + waiting
+    let ofRows = 6 * own + 3 * (program.slots - 1) * held + 14 * form.ahead * aheadWords
     return 16 + (form.rows * ofRows + 5 * common + 4 * columns) / 10
   }
 

@@ -24,7 +24,7 @@ extension FusedSource {
     lines += declareAhead
     let step = "(Index)gridDim.x * \(rowsAtOnce)"
     // What is read two turns ahead lies in registers of its own: moved, it would have to be there.
-    let turns = form.isStaged ? 1 : max(1, form.ahead)
+    let turns = max(1, form.ahead)
     if walks {
       let next = turns > 1 ? "" : " base += " + (form.rows > 1 ? "\(form.rows) * " : "") + step
       lines.append(

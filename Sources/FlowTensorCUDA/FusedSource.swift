@@ -164,8 +164,7 @@ struct FusedSource {
     register.extent == .columns || register.extent == .total
   }
 
-  /// Floats in which the rows of a block are added up.
-  var columnsBuffer: Int {
+  private var columnsBuffer: Int {
     sums.contains { program.registers[$0].extent == .columns } && rowsAtOnce > 1
       ? rowsAtOnce * program.width : 0
   }

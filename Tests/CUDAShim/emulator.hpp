@@ -56,7 +56,6 @@ struct Copy {
   void *to;
   const void *from;
   bool valid;
-  unsigned bytes;
   unsigned group;
 };
 

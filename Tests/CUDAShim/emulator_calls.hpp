@@ -51,12 +51,12 @@ __attribute__((weak)) void shim_fail(const char *what) { shim::fail(what); }
 
 // A copy is poison from its start until its group is waited for: a missing wait, or a reader not yet done with what
 // is overwritten, shows in values, and as a race.
-__attribute__((weak)) void shim_copy_async(void *to, const void *from, bool valid, unsigned bytes) {
-  if ((size_t)to % bytes || (valid && (size_t)from % bytes)) shim::fail("copy_async: an address is not a multiple of its bytes");
+__attribute__((weak)) void shim_copy_async(void *to, const void *from, bool valid) {
+  if ((size_t)to % 16 || (valid && (size_t)from % 16)) shim::fail("copy_async: an address is not a multiple of 16");
   shim::Fibre *me = shim::current;
-  memset(to, 0xff, bytes);
+  memset(to, 0xff, 16);
   if (!me->copies) me->copies = new std::vector<shim::Copy>;
-  me->copies->push_back({to, from, valid, bytes, me->group});
+  me->copies->push_back({to, from, valid, me->group});
 }
 __attribute__((weak)) void shim_copy_commit() { shim::current->group++; }
 __attribute__((weak)) void shim_copy_wait(int pending) {
@@ -66,9 +66,9 @@ __attribute__((weak)) void shim_copy_wait(int pending) {
   for (const shim::Copy &copy : *me->copies) {
     if ((int)(me->group - copy.group) <= pending) break;
     if (copy.valid)
-      memcpy(copy.to, copy.from, copy.bytes);
+      memcpy(copy.to, copy.from, 16);
     else
-      memset(copy.to, 0, copy.bytes);
+      memset(copy.to, 0, 16);
     done++;
   }
   me->copies->erase(me->copies->begin(), me->copies->begin() + (long)done);

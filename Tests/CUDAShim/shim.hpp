@@ -77,7 +77,7 @@ const unsigned char *shim_exchange(const void *mine, size_t bytes, unsigned mask
 unsigned shim_active();
 void *shim_shared_memory();
 [[noreturn]] void shim_fail(const char *what);
-void shim_copy_async(void *to, const void *from, bool valid, unsigned bytes = 16);
+void shim_copy_async(void *to, const void *from, bool valid);
 void shim_copy_commit();
 void shim_copy_wait(int pending);
 void shim_barrier_init(void *barrier, unsigned arrivals);

@@ -5,8 +5,8 @@ import FlowTensor
 /// Programs of one fused group over rows, whose kernel has several forms.
 enum RowGroups: String, CaseIterable, Sendable {
   /// A norm, and one of heads that are turned by their position, alone and for queries and keys at once; their gradients;
-  /// weights that add up to one, of a norm; rows times the sum of their squares, and a number given for each.
-  case norm, turned, pair, normBack, turnedBack, pairBack, softmax, scaled
+  /// weights that add up to one, of a norm.
+  case norm, turned, pair, normBack, turnedBack, pairBack, softmax
 
   /// Rows that no form's blocks take without a rest, and more of them than all blocks take at once; a width that a block's
   /// threads reach beyond, or that half a warp has.
@@ -17,13 +17,12 @@ enum RowGroups: String, CaseIterable, Sendable {
     case .normBack: [[3205, 264]]
     case .turnedBack, .pairBack: [[2, 404, 16, 128]]
     case .softmax: [[1603, 520]]
-    case .scaled: [[1601, 264]]
     }
   }
   /// Of a published size.
   var published: [Int] {
     switch self {
-    case .norm, .normBack, .softmax, .scaled: [4, 2300, 2048]
+    case .norm, .normBack, .softmax: [4, 2300, 2048]
     case .turned, .pair, .turnedBack, .pairBack: [4, 2300, 16, 128]
     }
   }
@@ -40,9 +39,6 @@ enum RowGroups: String, CaseIterable, Sendable {
     var outputs: [Tensor] = []
     switch self {
     case .norm: outputs = [try x.rmsNorm(weight)]
-    case .scaled:
-      let numbers = try graph.input("f", shape.dropLast() + [1])
-      outputs = [try x * (x.square().sum([shape.count - 1]) * numbers)]
     case .softmax: outputs = [try x.rmsNorm(weight).softmax()]
     case .normBack:
       outputs = try graph.gradients(

@@ -189,7 +189,6 @@ DEVICE void ldmatrix4_transposed(u32 (&r)[4], const void *row) { shim_ldmatrix(r
 /// 16 bytes to shared memory, not waited for; zeros unless `valid`.
 DEVICE void copy_async(void *to, const void *from, bool valid) { shim_copy_async(to, from, valid); }
 DEVICE void copy_async_near(void *to, const void *from, bool valid) { shim_copy_async(to, from, valid); }
-DEVICE void copy_async8(void *to, const void *from, bool valid) { shim_copy_async(to, from, valid, 8); }
 DEVICE void copy_commit() { shim_copy_commit(); }
 template <int pending> DEVICE void copy_wait() { shim_copy_wait(pending); }
 DEVICE u32 shared_address(const void *p) { return (u32)((const u8 *)p - (const u8 *)shim_shared_memory()); }
@@ -222,11 +221,6 @@ DEVICE void copy_async(void *to, const void *from, bool valid) {
 /// Likewise, through the multiprocessor's own cache, as what is soon copied again wants.
 DEVICE void copy_async_near(void *to, const void *from, bool valid) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0)
-               : "memory");
-}
-/// 8 bytes.
-DEVICE void copy_async8(void *to, const void *from, bool valid) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 8 : 0)
                : "memory");
 }
 DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
