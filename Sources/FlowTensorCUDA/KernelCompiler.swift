@@ -195,7 +195,7 @@ final class KernelCompiler: Sendable {
 extension Kernel {
   /// Its compiler's own options. A fused group rounds each product and sum as it is written: were they joined where the
   /// compiler likes, the forms of a group, which it is free to see differently, would have other last bits.
-  fileprivate var options: [String] {
+  var options: [String] {
     let joins: [String] = if case .text = source { ["--fmad=false"] } else { [] }
     return joins + defines.map { "-D" + $0 }
   }

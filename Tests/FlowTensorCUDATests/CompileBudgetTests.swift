@@ -54,7 +54,7 @@ import Testing
   private static func log(_ kernel: Kernel, _ architecture: String) throws(TensorError) -> String {
     let text = try KernelCompiler.text(kernel)
     var hasher = SHA256()
-    for part in [CUDALibraries.nvrtc.version, architecture] + kernel.defines + [text] {
+    for part in [CUDALibraries.nvrtc.version, architecture] + kernel.options + [text] {
       hasher.field("part", part.utf8)
     }
     let folder = Golden.repository.appendingPathComponent(".build/cuda-budget")
