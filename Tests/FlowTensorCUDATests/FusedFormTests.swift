@@ -5,7 +5,7 @@ import Testing
 @testable import FlowTensor
 @testable import FlowTensorCUDA
 
-/// The forms of fused kernels over rows, and of attention's: each gives the bits of the one that is taken without a trial.
+/// The forms of fused kernels over rows: each gives the bits of the one that is taken without a trial.
 @Suite(.enabled(if: Shim.isThere, "\(Shim.reason)")) struct FusedFormTests {
   /// The steps of a group's programs that have several forms.
   private static func steps(
@@ -55,26 +55,5 @@ import Testing
     // Those have no registers left.
     let isFull = [RowGroups.turnedBack, .pairBack].contains(group)
     #expect(forms.contains { $0.contains("2 ahead") } || isFull, "\(forms)")
-  }
-
-  @Test func attentionIsTheSameWithoutTurns() async {
-    await #expect(processExitsWith: .success) {
-      setenv("FLOW_SHIM_CAPABILITY", "90", 1)
-      try #require(Shim.isThere)
-      let backend = try CUDABackend(precision: .bfloat16)
-      let survey = Survey(capability: 90, precision: .bfloat16, leastTried: 0)
-      for test in TensorCores.cases.filter({ $0.op is Attention }).prefix(2) {
-        _ = try TensorCores.program(test, on: survey)
-      }
-      let steps = survey.tried.filter { step in
-        step.work.alternatives.contains { $0.form.contains("turns") }
-      }
-      // Of the gradients, in the one kernel, the other, and both.
-      #expect(steps.map { $0.work.alternatives.count }.sorted() == [1, 1, 3, 3])
-      for step in steps {
-        #expect(
-          try FusedFormTests.alike(step, backend) == Array(0...step.work.alternatives.count))
-      }
-    }
   }
 }

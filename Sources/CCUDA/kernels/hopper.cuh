@@ -194,13 +194,8 @@ DEVICE int warp_group() { return __shfl_sync(0xffffffffu, (int)threadIdx.x / 128
 
 /// Two groups of four warps take turns to begin products: without, both have the tensor cores at once, and then neither
 /// while both take exponentials. `turns` are two barriers of four arrivals.
-#ifdef NO_TURNS
-DEVICE void await_turn(u64 *, int, int) {}
-DEVICE void pass_turn(u64 *, int) {}
-#else
 DEVICE void await_turn(u64 *turns, int group, int step) { barrier_wait(turns + group, (step + 1 - group) & 1); }
 DEVICE void pass_turn(u64 *turns, int group) {
   __syncwarp();
   if (threadIdx.x % 32 == 0) barrier_arrive(turns + 1 - group);
 }
-#endif

@@ -14,10 +14,10 @@ extension KernelTable {
     switch op {
     case let op as Attention:
       let c = turned(c, op.turned)
-      return AttentionStep(c, scale: op.scale, output: c.outputs[0])?.forward(c, summary).withoutTurns(c)
+      return AttentionStep(c, scale: op.scale, output: c.outputs[0])?.forward(c, summary)
     case let op as AttentionBack:
       let c = turned(c, op.turned)
-      return AttentionStep(c, scale: op.scale, output: c.inputs[4])?.backward(c, summary).withoutTurns(c)
+      return AttentionStep(c, scale: op.scale, output: c.inputs[4])?.backward(c, summary)
     default: return nil
     }
   }
@@ -264,23 +264,5 @@ private struct AttentionStep {
       }
     }
     return work
-  }
-}
-
-extension Work {
-  /// With alternatives in which Hopper's groups of warps don't take turns in some of the kernels: each computes the same,
-  /// at other times.
-  fileprivate func withoutTurns(_ c: StepContext) -> Work {
-    guard c.isTried else { return self }
-    let bulk = launches.indices.filter { launches[$0].kernel.defines.contains("FLOW_SM90A") }
-    var result = self
-    for choice in 1..<(1 << bulk.count) {
-      var other = self
-      let without = bulk.enumerated().filter { choice >> $0.offset & 1 == 1 }.map(\.element)
-      for index in without { other.launches[index].kernel.defines.append("NO_TURNS") }
-      other.form = "no turns in " + without.map { launches[$0].kernel.entry }.joined(separator: ", ")
-      result.alternatives.append(other)
-    }
-    return result
   }
 }
