@@ -33,7 +33,9 @@ struct GoldenOutputs: Codable, Equatable {
   /// Of what a run came to.
   init(_ report: RunReport, _ plan: Plan, _ store: Store) throws {
     stages = [:]
-    for stage in report.stages {
+    // Stages of a stage that is a pipeline come first, and give way: those of what is sampled vary as samples do.
+    let (inner, own) = (report.stages.filter(\.isInner), report.stages.filter { !$0.isInner })
+    for stage in inner + own {
       guard let declaration = plan.stage(stage.name)?.declaration else { continue }
       var files: [String: Print] = [:]
       for (port, artifact) in stage.outputs ?? [:] {
@@ -111,6 +113,11 @@ struct GoldenOutputs: Codable, Equatable {
       "\(differences.joined(separator: "\n"))\nthen record: FLOW_UPDATE_GOLDEN=1 swift test --filter PipelineTests"
     )
   }
+}
+
+extension StageReport {
+  /// Whether it is one of a stage that is a pipeline.
+  fileprivate var isInner: Bool { name.contains("/") }
 }
 
 @Suite struct GoldenOutputsTests {
