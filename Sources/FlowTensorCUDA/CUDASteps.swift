@@ -175,7 +175,6 @@ final class CUDASteps: PreparedSteps {
     if let (work, summary, isNew) = try masks.work(step.op, context, device) {
       if isNew { memory[memory.count - 1].writes.append(summary) }
       if !isNew { memory[memory.count - 1].reads.append(summary) }
-      note(work, step, context)
       return (work, nil)
     }
     guard let work = KernelTable.work(step.op, context) else {

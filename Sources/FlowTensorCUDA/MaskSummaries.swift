@@ -29,11 +29,7 @@ struct MaskSummaries {
     }
     let buffer = try CUDABuffer(device, max(1, MaskSummary(mask.shape).bytes / 4))
     guard var work = KernelTable.attention(op, c, summary: buffer.address) else { return nil }
-    let summing = KernelTable.maskSummary(mask: mask, at: buffer.address).launches
-    work.launches = summing + work.launches
-    for index in work.alternatives.indices {
-      work.alternatives[index].launches = summing + work.alternatives[index].launches
-    }
+    work.launches = KernelTable.maskSummary(mask: mask, at: buffer.address).launches + work.launches
     let made = Summary(mask: mask, buffer: buffer)
     summaries.append(made)
     return (work, made.range, true)

@@ -26,7 +26,7 @@ struct StepChoices {
     }
     if !open.isEmpty, trials.hasTime {
       var kernels = Set(open.flatMap { ways($0.candidate).flatMap { $0.launches.map(\.kernel) } })
-      let operands = open.flatMap { $0.candidate.trial.context.inputs }.filter { $0.dtype != .bool }
+      let operands = open.flatMap { $0.candidate.trial.context.inputs }
       kernels.formUnion(Trial.kernels(operands.map(\.cType)))
       try backend.compiler.prepare(kernels)
       for (kind, candidate) in open {

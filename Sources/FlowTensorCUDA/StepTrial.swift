@@ -85,13 +85,8 @@ private struct Bench {
     usual = first
     ways = works(results)
     for (index, input) in distinct.enumerated() {
-      if input.dtype == .bool {
-        // A mask that allows everything.
-        try trial.set(inputs[index], to: 0x0101_0101)
-      } else {
-        let how = Trial.Filling(columns: max(1, input.count), seed: index + 1, scale: Bench.scale)
-        try trial.fill(input, at: inputs[index].address, how)
-      }
+      let how = Trial.Filling(columns: max(1, input.count), seed: index + 1, scale: Bench.scale)
+      try trial.fill(input, at: inputs[index].address, how)
     }
   }
 

@@ -20,7 +20,7 @@ import Testing
   /// Which ways of a step give the bits of the first.
   private static func alike(_ step: (work: Work, trial: StepTrial), _ backend: CUDABackend) throws -> [Int] {
     let kernels = ([step.work] + step.work.alternatives).flatMap { $0.launches.map(\.kernel) }
-    let types = step.trial.context.inputs.filter { $0.dtype != .bool }.map(\.cType)
+    let types = step.trial.context.inputs.map(\.cType)
     try backend.compiler.prepare(Set(kernels).union(Trial.kernels(types)))
     return try #require(try step.trial.alike(backend.device, backend.compiler))
   }

@@ -48,12 +48,11 @@ DEVICE u16 round_bf16(float x) { return (u16)(pack_bf16(x, 0.0f)); }
 DEVICE float low_bf16(u32 pair) { return __uint_as_float(pair << 16); }
 DEVICE float high_bf16(u32 pair) { return __uint_as_float(pair & 0xffff0000u); }
 
-/// 2 to the power x, to about 2e-7 of it.
+/// 2 to the power x, to about 2e-7 of it, and square roots, off by a last digit or so.
 #ifdef FLOW_SHIM
 DEVICE float fast_exp2(float x) { return exp2f(x); }
 DEVICE float fast_sqrt(float x) { return sqrtf(x); }
 #else
-/// Off by a last digit or so.
 DEVICE float fast_sqrt(float x) {
   float y;
   asm("sqrt.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
